@@ -1,0 +1,35 @@
+//! The nouns of Remit: what is asked, what is known, what was decided, and when.
+//!
+//! Every other crate speaks in these types. Start at [`Question`], [`Decision`] and [`Bundle`]; time and ids come from
+//! [`Clock`] and nowhere else (INV-9).
+//!
+//! Invariants: every type is data that can be compared and, where it is recorded, written as canonical JSON
+//! (RFC 8785); ids are byte-exact and never normalised; a [`Reason`] is a closed set with a stable code each.
+//!
+//! Deliberately absent: I/O, async, Cedar, SQL, HTTP. Nothing here can block, and only parsing can fail.
+
+mod bundle;
+mod canonical;
+mod case;
+mod clock;
+mod decision;
+mod entity;
+mod facts;
+mod id;
+mod question;
+mod reason;
+mod record;
+mod timestamp;
+
+pub use bundle::{Bundle, ContentHash, Link, Source};
+pub use canonical::canonical_json;
+pub use case::{Case, Expectation};
+pub use clock::Clock;
+pub use decision::{Decision, Effect, Note, Obligation, PolicyError, Shadow, Verdict};
+pub use entity::{Entity, EntityUid};
+pub use facts::Facts;
+pub use id::{DecisionId, KeyId, ParseIdError, PolicyId, ReplicaId, Revision, TenantId};
+pub use question::{Action, Invalid, Question, Resource, Subject};
+pub use reason::Reason;
+pub use record::{Caller, DecisionRecord};
+pub use timestamp::{ParseTimestampError, Timestamp};

@@ -1,0 +1,111 @@
+//! One question: may this subject do this to that, now.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One access evaluation (AuthZEN Authorization API 1.0 §5): what an enforcement point asks before an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Who wants to act.
+    pub subject: Subject,
+    /// What it wants to do.
+    pub action: Action,
+    /// To what.
+    pub resource: Resource,
+    /// Everything else the caller says about this call.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub context: Map<String, Value>,
+}
+
+/// The principal of a question (AuthZEN 1.0 §5.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The entity type, such as `Agent`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The id within the type.
+    pub id: String,
+    /// What the caller says of it; only attributes that the schema marks `@assertable` are taken.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub properties: Map<String, Value>,
+}
+
+/// What is acted on (AuthZEN 1.0 §5.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// The entity type, such as `Tool`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The id within the type.
+    pub id: String,
+    /// What the caller says of it; only attributes that the schema marks `@assertable` are taken.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub properties: Map<String, Value>,
+}
+
+/// What is done (AuthZEN 1.0 §5.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// The name: the id of a Cedar action, such as `call`.
+    pub name: String,
+    /// The arguments of the call; a policy reads them as `context.action` where its action declares that.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub properties: Map<String, Value>,
+}
+
+/// A question that cannot be asked, and the member that is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{member}` {problem}")]
+pub struct Invalid {
+    /// The JSON member, such as `subject.id`.
+    pub member: &'static str,
+    /// What is wrong with it and what was expected.
+    pub problem: &'static str,
+}
+
+/// The longest type or action name, in bytes.
+const NAME_BYTES: usize = 256;
+/// The longest id, in bytes.
+const ID_BYTES: usize = 1_024;
+
+// === impl Question ===
+
+impl Question {
+    /// Checks what holds for every question, whatever the policies.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for an empty or over-long name or id, for a NUL character (no database column can hold one), and for
+    /// a caller that supplies `context.facts`, which is Remit's own.
+    pub fn check(&self) -> Result<(), Invalid> {
+        check_text("subject.type", &self.subject.kind, NAME_BYTES)?;
+        check_text("subject.id", &self.subject.id, ID_BYTES)?;
+        check_text("action.name", &self.action.name, NAME_BYTES)?;
+        check_text("resource.type", &self.resource.kind, NAME_BYTES)?;
+        check_text("resource.id", &self.resource.id, ID_BYTES)?;
+        if self.context.contains_key("facts") {
+            return Err(Invalid {
+                member: "context.facts",
+                problem: "is supplied by Remit and must not be sent",
+            });
+        }
+        Ok(())
+    }
+}
+
+fn check_text(member: &'static str, text: &str, most: usize) -> Result<(), Invalid> {
+    let problem = if text.is_empty() {
+        "must not be empty"
+    } else if text.len() > most {
+        if most == NAME_BYTES {
+            "is longer than 256 bytes"
+        } else {
+            "is longer than 1024 bytes"
+        }
+    } else if text.contains('\0') {
+        "must not contain a NUL character"
+    } else {
+        return Ok(());
+    };
+    Err(Invalid { member, problem })
+}

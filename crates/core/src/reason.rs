@@ -1,0 +1,78 @@
+//! Why: the closed set of reason codes.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal;)*) => {
+        /// Why a decision came out as it did; a closed set, so that a reader must notice a new one.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ #[serde(rename = $code)] $name,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name),*];
+
+            /// Returns the stable code, as it stands in answers, records and metrics.
+            pub const fn code(self) -> &'static str {
+                match self { $(Reason::$name => $code),* }
+            }
+
+            /// Returns one sentence for a person.
+            pub fn sentence(self) -> &'static str {
+                match self { $(Reason::$name => [$($doc),+][0].trim_ascii()),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A policy permits it and none forbids it.
+    PolicyPermit = "policy_permit";
+    /// A policy forbids it.
+    PolicyForbid = "policy_forbid";
+    /// No policy permits it.
+    NoPermit = "no_permit";
+    /// It is forbidden until a person approves exactly this call.
+    ApprovalRequired = "approval_required";
+    /// A forbidding policy could not be evaluated, so it is taken to forbid.
+    PolicyError = "policy_error";
+    /// The schema has no entity type of the subject's type.
+    UnknownSubjectType = "unknown_subject_type";
+    /// The schema has no entity type of the resource's type.
+    UnknownResourceType = "unknown_resource_type";
+    /// The schema has no action of this name.
+    UnknownAction = "unknown_action";
+    /// The schema does not let a subject of this type do this to a resource of this type.
+    ActionNotApplicable = "action_not_applicable";
+    /// A declared property or context member has the wrong type.
+    MistypedProperty = "mistyped_property";
+    /// A context member that the schema requires is missing.
+    MissingContext = "missing_context";
+    /// More policies match than one decision may evaluate.
+    TooManyCandidates = "too_many_candidates";
+    /// The engine failed in a way it should not; nothing is permitted on that ground.
+    EngineFault = "engine_fault";
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl std::str::FromStr for Reason {
+    type Err = crate::ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.code() == text)
+            .ok_or_else(|| crate::ParseIdError {
+                text: text.chars().take(80).collect(),
+                expected: "Reason, such as `no_permit`",
+            })
+    }
+}

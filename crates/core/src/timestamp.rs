@@ -1,0 +1,89 @@
+//! One point in time, to the microsecond.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// One point in time: microseconds since 1970-01-01T00:00:00Z, written as RFC 3339 in UTC with six decimals.
+///
+/// Microseconds because that is what Postgres keeps: a finer value would not survive a round trip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(DateTime<Utc>);
+
+/// A text that is not an RFC 3339 date and time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an RFC 3339 time such as `2026-11-22T09:30:00Z`")]
+pub struct ParseTimestampError(String);
+
+// === impl Timestamp ===
+
+impl Timestamp {
+    /// Makes a timestamp from microseconds since the epoch; times outside years -262143 to 262142 are clamped.
+    pub fn from_micros(micros: i64) -> Self {
+        let clamp = if micros < 0 {
+            DateTime::<Utc>::MIN_UTC
+        } else {
+            DateTime::<Utc>::MAX_UTC
+        };
+        Self(DateTime::from_timestamp_micros(micros).unwrap_or(clamp))
+    }
+
+    /// Returns microseconds since the epoch.
+    pub fn micros(self) -> i64 {
+        self.0.timestamp_micros()
+    }
+
+    /// Returns milliseconds since the epoch, rounded down; what Cedar's `datetime` holds.
+    pub fn millis(self) -> i64 {
+        self.0.timestamp_millis()
+    }
+
+    /// Returns the time `later` after this one, clamped to the last representable.
+    pub fn plus(self, later: Duration) -> Self {
+        let micros = i64::try_from(later.as_micros()).unwrap_or(i64::MAX);
+        Self::from_micros(self.micros().saturating_add(micros))
+    }
+
+    /// Returns the minute of the day in UTC, 0 to 1439.
+    pub fn minute_of_day(self) -> u32 {
+        self.0.hour() * 60 + self.0.minute()
+    }
+
+    /// Returns the ISO 8601 day of the week in UTC, 1 (Monday) to 7 (Sunday).
+    pub fn weekday(self) -> u32 {
+        self.0.weekday().number_from_monday()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = ParseTimestampError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTimestampError> {
+        DateTime::parse_from_rfc3339(text)
+            .map(|time| Self::from_micros(time.timestamp_micros()))
+            .map_err(|_| ParseTimestampError(text.chars().take(80).collect()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
