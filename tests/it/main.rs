@@ -1,1 +1,20 @@
 //! The integration tests: one binary, one module a noun.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::allow_attributes,
+    clippy::too_many_lines,
+    unreachable_pub,
+    reason = "a test fails by panicking, and tells why on the terminal"
+)]
+
+mod core;

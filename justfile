@@ -1,0 +1,53 @@
+# What a contributor runs; `just` lists it.
+default:
+    @just --list
+
+# Everything that a change must pass, in the order that fails fastest.
+check: fmt-check lint test
+
+# Formats the code and the policies.
+fmt:
+    cargo fmt --all
+    cargo run --quiet -- policy fmt policies/starter policies/authzen-certification
+
+fmt-check:
+    cargo fmt --all --check
+    cargo run --quiet -- policy fmt --check policies/starter policies/authzen-certification
+
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests; those on Postgres start their own server from the installed binaries.
+test:
+    cargo test
+
+# A local Remit with the starter bundle.
+run *ARGS:
+    cargo run --release -- serve --dev {{ARGS}}
+
+# The figures of the README.
+bench:
+    cargo bench -p remit-benches
+
+# Accepts changed snapshots and golden files after they were read.
+accept:
+    REMIT_ACCEPT=1 cargo test --test it
+
+# Licences, advisories and duplicate versions; needs cargo-deny.
+deny:
+    cargo deny check
+
+# Starts a pair of migrations: `just migration approvals`.
+migration NAME:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    last=$(ls migrations/sqlite | sed -n 's/^\([0-9]\{4\}\)_.*/\1/p' | sort | tail -n 1)
+    next=$(printf '%04d' $((10#${last:-0} + 1)))
+    for database in postgres sqlite; do
+        printf -- '-- What this adds, and why.\n' > "migrations/$database/${next}_{{NAME}}.sql"
+    done
+    echo "migrations/{postgres,sqlite}/${next}_{{NAME}}.sql; add their digests to migrations/CHECKSUMS when they are done"
+
+# The documentation of the crates.
+doc:
+    cargo doc --workspace --no-deps --open
