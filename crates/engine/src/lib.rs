@@ -1,1 +1,17 @@
-//! The engine crate of Remit.
+//! Bundles in, decisions out: the engine of Remit, a pure function over Cedar policies.
+//!
+//! The only crate that knows Cedar. Policies are untrusted input: they are scanned before they are parsed, parsed on a
+//! thread with a large stack, and always validated strictly against the bundle's schema.
+//!
+//! Invariants: the same question, facts and snapshot always give the same decision (INV-4); a forbid that errors
+//! denies (INV-2); a snapshot is immutable and replaced whole (INV-5).
+//!
+//! Deliberately absent: async, clocks, files, the environment, randomness, tracing.
+
+mod compile;
+mod diagnostic;
+mod policy;
+mod schema;
+
+pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
+pub use schema::FACTS_SCHEMA;

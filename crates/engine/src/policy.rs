@@ -1,0 +1,97 @@
+//! Compiled policies: parsed, validated, with the scope taken apart for the index.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{self, EntityType, EntityUID, Expr};
+use remit_core::{Effect, PolicyId};
+
+use crate::diagnostic::Span;
+
+/// One policy ready to be evaluated: a static policy, or one link of a template.
+#[derive(Debug, Clone)]
+pub(crate) struct CompiledPolicy {
+    /// Its `@id`, or the id of the link.
+    pub(crate) id: PolicyId,
+    /// What it does when it is satisfied.
+    pub(crate) effect: Effect,
+    /// Whether it is annotated `@mode("shadow")`: evaluated and listed, never enforced.
+    pub(crate) shadow: bool,
+    /// Whether its outcome may depend on `context.facts.approved`.
+    pub(crate) mentions_approval: bool,
+    /// The annotations that become obligations when it determines a decision.
+    pub(crate) obligations: BTreeMap<String, String>,
+    /// Its scope, slots resolved.
+    pub(crate) scope: Scope,
+    /// The conjunction of its `when` and `unless` clauses, free of slots; `None` when it has none, which is true.
+    pub(crate) body: Option<Arc<Expr>>,
+    /// The same, clause by clause as written, for explanations; spans count within the policy's text.
+    pub(crate) clauses: Arc<[Clause]>,
+    /// Its text as written, from the first annotation to the semicolon; the template's for a link.
+    pub(crate) text: Arc<str>,
+    /// The file that text stands in.
+    pub(crate) file: Arc<str>,
+    /// Where in that file.
+    pub(crate) span: Span,
+    /// What Cedar's own authorizer takes.
+    pub(crate) ast: ast::Policy,
+}
+
+/// What a policy's head demands of principal, action and resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scope {
+    /// Of the principal.
+    pub(crate) principal: EntityScope,
+    /// Of the action.
+    pub(crate) action: ActionScope,
+    /// Of the resource.
+    pub(crate) resource: EntityScope,
+}
+
+/// What a scope demands of one entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EntityScope {
+    /// Nothing.
+    Any,
+    /// To be of a type.
+    Is(EntityType),
+    /// To be this entity.
+    Eq(Arc<EntityUID>),
+    /// To be this entity or below it.
+    In(Arc<EntityUID>),
+    /// Both a type and a place in the hierarchy.
+    IsIn(EntityType, Arc<EntityUID>),
+}
+
+/// What a scope demands of the action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ActionScope {
+    /// Nothing.
+    Any,
+    /// To be this action.
+    Eq(Arc<EntityUID>),
+    /// To be one of these actions or in one of these groups.
+    In(Vec<Arc<EntityUID>>),
+}
+
+/// One `when` or `unless` clause.
+#[derive(Debug, Clone)]
+pub(crate) struct Clause {
+    /// Which of the two.
+    pub(crate) kind: ClauseKind,
+    /// What stands between its braces.
+    pub(crate) expr: Arc<Expr>,
+    /// Where that stands: bytes within the policy's text.
+    pub(crate) start: usize,
+    /// The byte after it.
+    pub(crate) end: usize,
+}
+
+/// Whether a clause must hold or must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClauseKind {
+    /// It must be true.
+    When,
+    /// It must be false.
+    Unless,
+}

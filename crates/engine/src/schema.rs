@@ -1,0 +1,103 @@
+//! The compiled schema: what types, attributes and actions there are, in the form that decoding a question needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{EntityType, EntityUID, Name};
+use cedar_policy_core::validator::ValidatorSchema;
+use remit_core::ContentHash;
+use rustc_hash::{FxHashMap, FxHashSet};
+use smol_str::SmolStr;
+
+/// The namespace of Remit's own facts, in Cedar's schema syntax.
+///
+/// A bundle whose schema does not declare the namespace `Remit` gets this one.
+pub const FACTS_SCHEMA: &str = "\
+/// What Remit verified itself; no caller can supply it.
+namespace Remit {
+  type Facts = {
+    now: datetime,
+    minute_of_day: Long,
+    weekday: Long,
+    caller: String,
+    environment: String,
+    approved: Bool,
+  };
+}
+";
+
+/// A bundle's schema, resolved.
+#[derive(Debug)]
+pub(crate) struct CompiledSchema {
+    /// The hash of its text.
+    pub(crate) hash: ContentHash,
+    /// Cedar's own form, for validation.
+    pub(crate) core: ValidatorSchema,
+    /// The entity types by their full name, action types excluded.
+    pub(crate) entities: FxHashMap<SmolStr, Arc<EntitySchema>>,
+    /// The actions by their id, in the order of their namespaces; several namespaces may declare one id.
+    pub(crate) actions: FxHashMap<SmolStr, Vec<Arc<ActionSchema>>>,
+}
+
+/// One entity type.
+#[derive(Debug)]
+pub(crate) struct EntitySchema {
+    /// Its full name.
+    pub(crate) name: EntityType,
+    /// Its declared attributes.
+    pub(crate) attributes: Fields,
+    /// The type of its tags, if it may have any.
+    pub(crate) tags: Option<Kind>,
+    /// The ids there are, for an enumerated type.
+    pub(crate) ids: Option<BTreeSet<SmolStr>>,
+    /// The types its ancestors may have.
+    pub(crate) ancestors: FxHashSet<EntityType>,
+}
+
+/// One action.
+#[derive(Debug)]
+pub(crate) struct ActionSchema {
+    /// Its name.
+    pub(crate) uid: Arc<EntityUID>,
+    /// The types of principal it applies to.
+    pub(crate) principals: FxHashSet<EntityType>,
+    /// The types of resource it applies to.
+    pub(crate) resources: FxHashSet<EntityType>,
+    /// What its context holds.
+    pub(crate) context: Fields,
+    /// Every action group it is in, directly or not; sorted.
+    pub(crate) ancestors: Vec<EntityUID>,
+}
+
+/// The members of a record, or the attributes of an entity.
+pub(crate) type Fields = BTreeMap<SmolStr, Field>;
+
+/// One member of a record, or one attribute of an entity.
+#[derive(Debug, Clone)]
+pub(crate) struct Field {
+    /// Its type.
+    pub(crate) kind: Kind,
+    /// Whether it must be there.
+    pub(crate) required: bool,
+    /// Whether a caller may assert it: the attribute or its whole entity type is annotated `@assertable`.
+    pub(crate) assertable: bool,
+}
+
+/// The type of a value.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// True or false.
+    Bool,
+    /// A 64-bit signed integer.
+    Long,
+    /// Text.
+    String,
+    /// A reference to an entity of this type.
+    Entity(EntityType),
+    /// A set of this type.
+    Set(Arc<Kind>),
+    /// A record with these members and no others.
+    Record(Arc<Fields>),
+    /// A value of an extension type: `decimal`, `ipaddr`, `datetime`, `duration`.
+    Extension(Name),
+}
