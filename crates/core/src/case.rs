@@ -40,4 +40,7 @@ pub struct Expectation {
     /// Exactly these policies errored, in any order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<PolicyId>>,
+    /// Exactly these policies in shadow mode were satisfied or errored, in any order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Vec<PolicyId>>,
 }
