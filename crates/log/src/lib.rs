@@ -1,1 +1,23 @@
-//! The log crate of Remit.
+//! Decisions recorded before they are given.
+//!
+//! [`DecisionLog::append`] returns when the records are on this host's disk (the `local` durability class): one writer
+//! thread takes everything that waits, writes it once, syncs it once, and hands out a [`Receipt`] each.
+//! [`DecisionLog::ship`] carries them to the store, exactly once, in the background. [`fsck`] checks a folder offline.
+//!
+//! Invariants: no receipt before the record is synced; the records of one run are numbered from 1 without gaps and
+//! chained by SHA-256; nothing is removed before the store has it; a full or failing disk refuses, and never drops.
+//!
+//! Deliberately absent: Cedar, SQL, and the per-tenant Merkle log, whose leaves will be commitments to the bodies that
+//! are shipped from here, taken in the order in which the store receives them.
+
+mod error;
+mod fsck;
+mod log;
+mod receipt;
+mod status;
+
+pub use error::Error;
+pub use fsck::{Problem, ReplicaReport, Report, fsck};
+pub use log::{DecisionLog, Options};
+pub use receipt::{FrameHash, Receipt};
+pub use status::Status;
