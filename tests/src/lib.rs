@@ -14,6 +14,8 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod bundles;
+
 /// Returns the root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
