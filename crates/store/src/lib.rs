@@ -1,1 +1,40 @@
-//! The store crate of Remit.
+//! Everything Remit keeps in a database, on Postgres or SQLite.
+//!
+//! Open a [`Store`], [`Store::migrate`] it, then call the methods of the noun you need: tenants, bundles, entities, API
+//! keys, decisions. The text and the check of an API key are [`ApiKey`], [`Pepper`] and [`StoredKey`].
+//!
+//! Invariants: each SQL statement is written once and runs on both databases (INV-7); what differs between them is in
+//! `dialect`. Every method takes the tenant first and reads nothing of another. Every change of a bundle, an entity or
+//! a key raises the tenant's [`Revision`](remit_core::Revision) in its own transaction, so revisions increase in commit
+//! order. Every call ends within its deadline, whatever the database does; the connection of a call that did not end
+//! well is not used again. Ids are byte-exact.
+//!
+//! Deliberately absent: what a policy means, HTTP, and a trait over the two databases: the double in tests is SQLite in
+//! memory.
+
+#[macro_use]
+mod db;
+
+mod api_key;
+mod bundles;
+mod decisions;
+mod dialect;
+mod entities;
+mod error;
+mod keys;
+mod migrations;
+mod scope;
+mod shipping;
+mod store;
+mod tenants;
+
+pub use api_key::{ApiKey, ParseKeyError, Pepper};
+pub use bundles::{Expected, StoredBundle};
+pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
+pub use entities::{EntityChanges, EntityCursor, MAX_ENTITIES, StoredEntity};
+pub use error::Error;
+pub use keys::{NewKey, StoredKey, Unusable};
+pub use scope::Scope;
+pub use shipping::{ShippedRecord, SpoolPosition};
+pub use store::{Options, Store};
+pub use tenants::{Head, Tenant};

@@ -1,0 +1,168 @@
+//! Bundles: every one a tenant has had, under the revision that brought it.
+
+use remit_core::{Bundle, ContentHash, KeyId, Revision, TenantId, Timestamp, canonical_json};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::store::Store;
+use crate::tenants::{number, revision};
+
+/// Which bundle a writer believes is in force: the precondition of its change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// It does not care.
+    Any,
+    /// There is none yet.
+    Absent,
+    /// The one of this revision.
+    At(Revision),
+}
+
+/// A bundle as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBundle {
+    /// The revision that brought it.
+    pub revision: Revision,
+    /// The hash of its content.
+    pub hash: ContentHash,
+    /// The bundle.
+    pub bundle: Bundle,
+    /// When it was put.
+    pub at: Timestamp,
+    /// The API key that put it; `None` for Remit itself, as `serve --dev` does.
+    pub by: Option<KeyId>,
+}
+
+type Row = (i64, String, String, i64, Option<Uuid>);
+
+pub(crate) mod sql {
+    statements! {
+        /// Finds the revision of the newest bundle.
+        BUNDLE_REVISION = "SELECT max(revision) FROM bundles WHERE tenant = $1";
+        /// Finds the last bundle at or before a revision.
+        BUNDLE_AT = "SELECT revision, hash, body, at, author FROM bundles \
+            WHERE tenant = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";
+        /// Adds a bundle.
+        INSERT_BUNDLE = "INSERT INTO bundles (tenant, revision, hash, body, at, author) \
+            VALUES ($1, $2, $3, $4, $5, $6)";
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Puts a bundle in force and returns the revision that brings it.
+    ///
+    /// Whether it compiles is not asked here: the caller must have compiled it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when another bundle than the expected one is in force; then nothing is written.
+    /// [`Error::NotFound`] when there is no such tenant.
+    pub async fn put_bundle(
+        &self,
+        tenant: TenantId,
+        expected: Expected,
+        bundle: &Bundle,
+        by: Option<KeyId>,
+    ) -> Result<Revision, Error> {
+        let body = canonical_json(bundle)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(|| Error::invalid("bundle", "cannot be written as JSON"))?;
+        let hash = bundle.content_hash().to_string();
+        self.within("put the bundle", async {
+            let (mut conn, next) = self.begin_change(tenant).await?;
+            let current: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUNDLE_REVISION)
+                .bind(tenant.uuid())
+                .fetch_one(raw)
+                .await)?;
+            let current = current.map(revision).transpose()?;
+            if !expected.allows(current) {
+                conn.rollback().await?;
+                return Err(Error::Conflict { current }.into());
+            }
+            on!(conn, |raw| sqlx::query(sql::INSERT_BUNDLE)
+                .bind(tenant.uuid())
+                .bind(number(next))
+                .bind(hash.as_str())
+                .bind(body.as_str())
+                .bind(self.clock().now().micros())
+                .bind(by.map(KeyId::uuid))
+                .execute(raw)
+                .await
+                .map(drop))?;
+            conn.commit().await?;
+            Ok(next)
+        })
+        .await
+    }
+
+    /// Returns the newest bundle; `None` when there has been none, or there is no such tenant.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when the row cannot be read.
+    pub async fn bundle(&self, tenant: TenantId) -> Result<Option<StoredBundle>, Error> {
+        self.bundle_in_force(tenant, Revision::new(u64::MAX)).await
+    }
+
+    /// Returns the bundle that was in force at a revision: the last one put at or before it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when the row cannot be read.
+    pub async fn bundle_in_force(
+        &self,
+        tenant: TenantId,
+        revision: Revision,
+    ) -> Result<Option<StoredBundle>, Error> {
+        let row: Option<Row> = read!(self, "read the bundle", |raw| sqlx::query_as(
+            sql::BUNDLE_AT
+        )
+        .bind(tenant.uuid())
+        .bind(number(revision))
+        .fetch_optional(raw))?;
+        row.map(StoredBundle::read).transpose()
+    }
+}
+
+// === impl Expected ===
+
+impl Expected {
+    fn allows(self, current: Option<Revision>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Absent => current.is_none(),
+            Self::At(revision) => current == Some(revision),
+        }
+    }
+}
+
+// === impl StoredBundle ===
+
+impl StoredBundle {
+    fn read((number, hash, body, at, by): Row) -> Result<Self, Error> {
+        let corrupt = |what: String| {
+            Error::corrupt(
+                "bundles",
+                format!("the bundle of revision {number}: {what}"),
+            )
+        };
+        let bundle: Bundle =
+            serde_json::from_str(&body).map_err(|error| corrupt(error.to_string()))?;
+        let hash: ContentHash = hash
+            .parse()
+            .map_err(|_| corrupt("no content hash".into()))?;
+        if bundle.content_hash() != hash {
+            return Err(corrupt(format!("its content is not that of {hash}")));
+        }
+        Ok(Self {
+            revision: revision(number)?,
+            hash,
+            bundle,
+            at: Timestamp::from_micros(at),
+            by: by.map(KeyId::from_uuid),
+        })
+    }
+}

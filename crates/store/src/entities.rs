@@ -1,0 +1,360 @@
+//! Entities: every version of each, so that what a tenant looked like at a revision can be told exactly.
+
+use std::collections::BTreeMap;
+
+use remit_core::{Entity, EntityUid, Revision, TenantId, canonical_json};
+use serde::Serialize;
+
+use crate::db::Conn;
+use crate::dialect::{Rows, deadline_of};
+use crate::error::{Error, Failure};
+use crate::store::Store;
+use crate::tenants::{check_text, number, revision};
+
+/// The most entities of one page.
+pub const MAX_ENTITIES: usize = 10_000;
+/// The longest entity type, in bytes.
+const KIND_BYTES: usize = 256;
+/// The longest entity id, in bytes.
+const ID_BYTES: usize = 1_024;
+/// How many rows one statement writes.
+const CHUNK: usize = 2_000;
+
+/// An entity as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntity {
+    /// The entity.
+    pub entity: Entity,
+    /// The revision that made it what it is.
+    pub revision: Revision,
+}
+
+/// One page of what became of the entities between two revisions: each entity once, as it is at the later one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntityChanges {
+    /// Entities that are new or different.
+    pub upserts: Vec<Entity>,
+    /// Entities that are gone.
+    pub removals: Vec<EntityUid>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<EntityCursor>,
+}
+
+/// Where a page of [`EntityChanges`] ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntityCursor {
+    revision: Revision,
+    uid: EntityUid,
+}
+
+type Row = (String, String, i64, Option<String>);
+
+#[derive(Serialize)]
+struct Change<'a> {
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a str>,
+}
+
+pub(crate) mod sql {
+    statements! {
+        /// Finds the current version of one entity.
+        ENTITY = "SELECT kind, id, revision, body FROM entities \
+            WHERE tenant = $1 AND kind = $2 AND id = $3 AND superseded IS NULL AND body IS NOT NULL";
+        /// Lists current entities by name.
+        ENTITIES = "SELECT kind, id, revision, body FROM entities \
+            WHERE tenant = $1 AND (kind, id) > ($2, $3) AND superseded IS NULL AND body IS NOT NULL \
+            ORDER BY kind, id LIMIT $4";
+        /// Lists current entities of one type by id.
+        ENTITIES_OF_KIND = "SELECT kind, id, revision, body FROM entities \
+            WHERE tenant = $1 AND kind = $2 AND id > $3 AND superseded IS NULL AND body IS NOT NULL \
+            ORDER BY kind, id LIMIT $4";
+        /// Lists the version at $3 of each entity that changed after $2, in the order of the changes.
+        ENTITY_CHANGES = "SELECT kind, id, revision, body FROM entities \
+            WHERE tenant = $1 AND revision > $2 AND revision <= $3 \
+            AND (superseded IS NULL OR superseded > $3) AND (revision, kind, id) > ($4, $5, $6) \
+            ORDER BY revision, kind, id LIMIT $7";
+        /// Ends the current versions that differ from what is given.
+        SUPERSEDE_CHANGED = "UPDATE entities SET superseded = $3 \
+            WHERE tenant = $1 AND superseded IS NULL AND (kind, id, revision) IN ( \
+            SELECT e.kind, e.id, e.revision FROM json_each($2) AS change \
+            CROSS JOIN entities AS e WHERE e.tenant = $1 AND e.kind = change.value ->> 'kind' \
+            AND e.id = change.value ->> 'id' AND e.superseded IS NULL \
+            AND (e.body IS NULL OR e.body <> change.value ->> 'body'))";
+        /// Adds versions where no current one is left.
+        INSERT_VERSIONS = "INSERT INTO entities (tenant, kind, id, revision, body) \
+            SELECT t.id, change.value ->> 'kind', change.value ->> 'id', t.revision, change.value ->> 'body' \
+            FROM tenants AS t CROSS JOIN json_each($2) AS change \
+            WHERE t.id = $1 AND NOT EXISTS (SELECT 1 FROM entities AS e WHERE e.tenant = $1 \
+            AND e.kind = change.value ->> 'kind' AND e.id = change.value ->> 'id' AND e.superseded IS NULL)";
+        /// Ends the current versions of entities that are to go.
+        SUPERSEDE_REMOVED = "UPDATE entities SET superseded = $3 \
+            WHERE tenant = $1 AND superseded IS NULL AND (kind, id, revision) IN ( \
+            SELECT e.kind, e.id, e.revision FROM json_each($2) AS change \
+            CROSS JOIN entities AS e WHERE e.tenant = $1 AND e.kind = change.value ->> 'kind' \
+            AND e.id = change.value ->> 'id' AND e.superseded IS NULL AND e.body IS NOT NULL)";
+        /// Notes the removal of the entities whose versions this transaction ended.
+        INSERT_REMOVALS = "INSERT INTO entities (tenant, kind, id, revision) \
+            SELECT t.id, e.kind, e.id, t.revision \
+            FROM tenants AS t CROSS JOIN json_each($2) AS change CROSS JOIN entities AS e \
+            WHERE t.id = $1 AND e.tenant = $1 AND e.kind = change.value ->> 'kind' \
+            AND e.id = change.value ->> 'id' AND e.superseded = t.revision AND e.body IS NOT NULL";
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Stores entities, new ones and new versions of old ones, all at the one revision that is returned.
+    ///
+    /// Of two with the same name the last counts. An entity that is stored already exactly so keeps its revision.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a type or id that is empty, too long (256 and 1,024 bytes) or has a NUL character; then
+    /// nothing is written. [`Error::NotFound`] when there is no such tenant.
+    pub async fn upsert_entities(
+        &self,
+        tenant: TenantId,
+        entities: &[Entity],
+    ) -> Result<Revision, Error> {
+        let mut bodies = BTreeMap::new();
+        for entity in entities {
+            check_uid(&entity.uid)?;
+            bodies.insert(&entity.uid, body_of(entity)?);
+        }
+        let changes: Vec<Change<'_>> = bodies
+            .iter()
+            .map(|(uid, body)| Change {
+                kind: &uid.kind,
+                id: &uid.id,
+                body: Some(body),
+            })
+            .collect();
+        let deadline = deadline_of(changes.len(), self.deadline());
+        self.within_time("store entities", deadline, async {
+            let (mut conn, revision) = self.begin_change(tenant).await?;
+            for chunk in changes.chunks(CHUNK) {
+                let rows = Rows::of(chunk)?;
+                supersede(&mut conn, sql::SUPERSEDE_CHANGED, tenant, &rows, revision).await?;
+                insert(&mut conn, sql::INSERT_VERSIONS, tenant, &rows).await?;
+            }
+            conn.commit().await?;
+            Ok(revision)
+        })
+        .await
+    }
+
+    /// Removes entities, all at the one revision that is returned, and says how many there were.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::upsert_entities`]; an entity that is not stored is no error.
+    pub async fn delete_entities(
+        &self,
+        tenant: TenantId,
+        uids: &[EntityUid],
+    ) -> Result<(Revision, u64), Error> {
+        uids.iter().try_for_each(check_uid)?;
+        let mut changes: Vec<&EntityUid> = uids.iter().collect();
+        changes.sort_unstable();
+        changes.dedup();
+        let deadline = deadline_of(changes.len(), self.deadline());
+        self.within_time("remove entities", deadline, async {
+            let (mut conn, revision) = self.begin_change(tenant).await?;
+            let mut removed = 0;
+            for chunk in changes.chunks(CHUNK) {
+                let rows = Rows::of(chunk.iter().map(|uid| Change {
+                    kind: &uid.kind,
+                    id: &uid.id,
+                    body: None,
+                }))?;
+                removed +=
+                    supersede(&mut conn, sql::SUPERSEDE_REMOVED, tenant, &rows, revision).await?;
+                insert(&mut conn, sql::INSERT_REMOVALS, tenant, &rows).await?;
+            }
+            conn.commit().await?;
+            Ok((revision, removed))
+        })
+        .await
+    }
+
+    /// Returns one entity.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a name that cannot be stored; [`Error::Corrupt`] when the row cannot be read.
+    pub async fn entity(
+        &self,
+        tenant: TenantId,
+        uid: &EntityUid,
+    ) -> Result<Option<StoredEntity>, Error> {
+        check_uid(uid)?;
+        let row: Option<Row> = read!(self, "read an entity", |raw| sqlx::query_as(sql::ENTITY)
+            .bind(tenant.uuid())
+            .bind(uid.kind.as_str())
+            .bind(uid.id.as_str())
+            .fetch_optional(raw))?;
+        row.map(StoredEntity::read).transpose()
+    }
+
+    /// Lists entities by type and id, bytewise: those of `kind` if given, those after `after` if given.
+    ///
+    /// At most `limit` of them, and at most [`MAX_ENTITIES`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a name that cannot be stored; [`Error::Corrupt`] when a row cannot be read.
+    pub async fn entities(
+        &self,
+        tenant: TenantId,
+        kind: Option<&str>,
+        after: Option<&EntityUid>,
+        limit: usize,
+    ) -> Result<Vec<StoredEntity>, Error> {
+        if let Some(kind) = kind {
+            check_text("entity.type", kind, KIND_BYTES)?;
+        }
+        after.map(check_uid).transpose()?;
+        let (mut after_kind, mut after_id) =
+            after.map_or(("", ""), |uid| (uid.kind.as_str(), uid.id.as_str()));
+        let mut text = sql::ENTITIES;
+        if let Some(kind) = kind {
+            text = sql::ENTITIES_OF_KIND;
+            match after_kind.cmp(kind) {
+                // Everything of this type comes before where the page begins.
+                std::cmp::Ordering::Greater => return Ok(Vec::new()),
+                std::cmp::Ordering::Less => after_id = "",
+                std::cmp::Ordering::Equal => {}
+            }
+            after_kind = kind;
+        }
+        let rows: Vec<Row> = read!(self, "list entities", |raw| sqlx::query_as(text)
+            .bind(tenant.uuid())
+            .bind(after_kind)
+            .bind(after_id)
+            .bind(page(limit))
+            .fetch_all(raw))?;
+        rows.into_iter().map(StoredEntity::read).collect()
+    }
+
+    /// Returns one page of what changed after one revision and up to another.
+    ///
+    /// Each entity that changed is told once, as it was at `upto`, whatever was written since; so all pages together,
+    /// applied to the state at `after`, give exactly the state at `upto`. Call again with `next` until there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when a row cannot be read.
+    pub async fn entity_changes(
+        &self,
+        tenant: TenantId,
+        after: Revision,
+        upto: Revision,
+        from: Option<&EntityCursor>,
+        limit: usize,
+    ) -> Result<EntityChanges, Error> {
+        let (seen, kind, id) = match from {
+            Some(cursor) => (
+                cursor.revision,
+                cursor.uid.kind.as_str(),
+                cursor.uid.id.as_str(),
+            ),
+            None => (after, "", ""),
+        };
+        let limit = page(limit);
+        let rows: Vec<Row> = read!(self, "read the changes of entities", |raw| {
+            sqlx::query_as(sql::ENTITY_CHANGES)
+                .bind(tenant.uuid())
+                .bind(number(after))
+                .bind(number(upto))
+                .bind(number(seen))
+                .bind(kind)
+                .bind(id)
+                .bind(limit)
+                .fetch_all(raw)
+        })?;
+        let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+        let mut changes = EntityChanges::default();
+        if let Some((kind, id, at, _)) = rows.last().filter(|_| full) {
+            changes.next = Some(EntityCursor {
+                revision: revision(*at)?,
+                uid: EntityUid::new(kind, id),
+            });
+        }
+        for row in rows {
+            if row.3.is_some() {
+                changes.upserts.push(StoredEntity::read(row)?.entity);
+            } else {
+                changes.removals.push(EntityUid::new(row.0, row.1));
+            }
+        }
+        Ok(changes)
+    }
+}
+
+async fn supersede(
+    conn: &mut Conn,
+    text: &'static str,
+    tenant: TenantId,
+    rows: &Rows,
+    at: Revision,
+) -> Result<u64, Failure> {
+    Ok(on!(conn, |raw| sqlx::query(text)
+        .bind(tenant.uuid())
+        .bind(rows)
+        .bind(number(at))
+        .execute(raw)
+        .await
+        .map(|done| done.rows_affected()))?)
+}
+
+async fn insert(
+    conn: &mut Conn,
+    text: &'static str,
+    tenant: TenantId,
+    rows: &Rows,
+) -> Result<(), Failure> {
+    on!(conn, |raw| sqlx::query(text)
+        .bind(tenant.uuid())
+        .bind(rows)
+        .execute(raw)
+        .await
+        .map(drop))?;
+    Ok(())
+}
+
+fn check_uid(uid: &EntityUid) -> Result<(), Error> {
+    check_text("entity.type", &uid.kind, KIND_BYTES)?;
+    check_text("entity.id", &uid.id, ID_BYTES)
+}
+
+fn body_of(entity: &Entity) -> Result<String, Error> {
+    canonical_json(entity)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| Error::invalid("entity", "cannot be written as JSON"))
+}
+
+fn page(limit: usize) -> i64 {
+    i64::try_from(limit.clamp(1, MAX_ENTITIES)).unwrap_or(1)
+}
+
+// === impl StoredEntity ===
+
+impl StoredEntity {
+    fn read((kind, id, at, body): Row) -> Result<Self, Error> {
+        let uid = EntityUid::new(kind, id);
+        let corrupt = |what: String| Error::corrupt("entities", format!("`{uid}`: {what}"));
+        let entity: Entity = serde_json::from_str(&body.unwrap_or_default())
+            .map_err(|error| corrupt(error.to_string()))?;
+        if entity.uid != uid {
+            return Err(corrupt(format!("its body is that of `{}`", entity.uid)));
+        }
+        Ok(Self {
+            entity,
+            revision: revision(at)?,
+        })
+    }
+}

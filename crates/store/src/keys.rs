@@ -1,0 +1,332 @@
+//! API keys as they are kept: an id, a keyed hash, and what the holder may do.
+
+use std::collections::BTreeSet;
+
+use remit_core::{KeyId, ParseIdError, Revision, TenantId, Timestamp};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::api_key::{ApiKey, KeyMac, Pepper, check_environment};
+use crate::error::{Error, Failure};
+use crate::scope::Scope;
+use crate::store::Store;
+use crate::tenants::check_text;
+
+/// The longest name of a key, in bytes.
+const NAME_BYTES: usize = 128;
+
+/// What a new API key is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewKey {
+    /// What it is for, in words.
+    pub name: String,
+    /// The environment it is for: 1 to 16 of `a-z0-9`, such as `live`.
+    pub environment: String,
+    /// What its holder may do; at least one.
+    pub scopes: BTreeSet<Scope>,
+    /// When it ends; `None` for never.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// An API key as it is kept; the secret is not in it.
+#[derive(Debug, Clone)]
+pub struct StoredKey {
+    /// Its public id.
+    pub id: KeyId,
+    /// Whose it is; the only thing that says which tenant a request belongs to.
+    pub tenant: TenantId,
+    /// What it is for, in words.
+    pub name: String,
+    /// The environment it is for.
+    pub environment: String,
+    /// What its holder may do.
+    pub scopes: BTreeSet<Scope>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends; `None` for never.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+    mac: KeyMac,
+}
+
+/// Why a key that is the right one may still not be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Its end has come.
+    #[error("the API key has expired")]
+    Expired,
+    /// Somebody has revoked it.
+    #[error("the API key has been revoked")]
+    Revoked,
+}
+
+type Row = (
+    Uuid,
+    Uuid,
+    String,
+    String,
+    String,
+    Vec<u8>,
+    i64,
+    Option<i64>,
+    Option<i64>,
+);
+
+pub(crate) mod sql {
+    statements! {
+        /// Adds a key; one of this id and tenant gets what is given here but keeps its revocation.
+        UPSERT_KEY = "INSERT INTO api_keys \
+            (id, tenant, name, environment, scopes, mac, created_at, expires_at) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+            ON CONFLICT (id) DO UPDATE SET name = excluded.name, environment = excluded.environment, \
+            scopes = excluded.scopes, mac = excluded.mac, expires_at = excluded.expires_at \
+            WHERE api_keys.tenant = excluded.tenant";
+        /// Finds one key.
+        KEY = "SELECT id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at \
+            FROM api_keys WHERE tenant = $1 AND id = $2";
+        /// Lists a tenant's keys, oldest first.
+        KEYS = "SELECT id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at \
+            FROM api_keys WHERE tenant = $1 ORDER BY id";
+        /// Lists the keys of every tenant.
+        ALL_KEYS = "SELECT id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at \
+            FROM api_keys ORDER BY tenant, id";
+        /// Revokes a key; one that is revoked stays so since the first time.
+        REVOKE_KEY = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) \
+            WHERE tenant = $1 AND id = $2";
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Makes a key and returns it with its text, which is told this once and kept nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] names the member of `new` at fault; [`Error::NotFound`] when there is no such tenant.
+    pub async fn create_key(
+        &self,
+        tenant: TenantId,
+        new: &NewKey,
+        pepper: &Pepper,
+    ) -> Result<(StoredKey, ApiKey), Error> {
+        let id = KeyId::from_uuid(self.clock().id());
+        let key = ApiKey::generate(&new.environment, id)?;
+        let stored = self.insert_key(tenant, &key, new, pepper).await?;
+        Ok((stored, key))
+    }
+
+    /// Keeps a key whose text is given, as `serve --dev` does; doing it again changes nothing.
+    ///
+    /// A key of this id that is there already gets the secret and settings given here, but stays revoked if it was.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyTaken`] when the id belongs to another tenant; otherwise as [`Store::create_key`].
+    pub async fn insert_key(
+        &self,
+        tenant: TenantId,
+        key: &ApiKey,
+        new: &NewKey,
+        pepper: &Pepper,
+    ) -> Result<StoredKey, Error> {
+        new.check()?;
+        if new.environment != key.environment() {
+            return Err(Error::invalid(
+                "environment",
+                "is not the one in the API key",
+            ));
+        }
+        let mac = pepper.mac(key);
+        let found = self.key(tenant, key.id()).await?;
+        if let Some(stored) = found.filter(|stored| stored.is(new) && stored.matches(key, pepper)) {
+            return Ok(stored);
+        }
+        self.within("keep an API key", async {
+            let (mut conn, _) = self.begin_change(tenant).await?;
+            let written = on!(conn, |raw| sqlx::query(sql::UPSERT_KEY)
+                .bind(key.id().uuid())
+                .bind(tenant.uuid())
+                .bind(new.name.as_str())
+                .bind(new.environment.as_str())
+                .bind(join(&new.scopes))
+                .bind(mac.0.as_slice())
+                .bind(self.clock().now().micros())
+                .bind(new.expires_at.map(Timestamp::micros))
+                .execute(raw)
+                .await
+                .map(|done| done.rows_affected()))?;
+            if written == 0 {
+                conn.rollback().await?;
+                return Err(Error::KeyTaken.into());
+            }
+            let row: Row = on!(conn, |raw| sqlx::query_as(sql::KEY)
+                .bind(tenant.uuid())
+                .bind(key.id().uuid())
+                .fetch_one(raw)
+                .await)?;
+            conn.commit().await?;
+            StoredKey::read(row).map_err(Failure::from)
+        })
+        .await
+    }
+
+    /// Returns one key of a tenant.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when the row cannot be read.
+    pub async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Option<StoredKey>, Error> {
+        let row: Option<Row> = read!(self, "read an API key", |raw| sqlx::query_as(sql::KEY)
+            .bind(tenant.uuid())
+            .bind(id.uuid())
+            .fetch_optional(raw))?;
+        row.map(StoredKey::read).transpose()
+    }
+
+    /// Lists the keys of a tenant, oldest first, revoked and expired ones included.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when a row cannot be read.
+    pub async fn keys(&self, tenant: TenantId) -> Result<Vec<StoredKey>, Error> {
+        let rows: Vec<Row> = read!(self, "list the API keys", |raw| sqlx::query_as(sql::KEYS)
+            .bind(tenant.uuid())
+            .fetch_all(raw))?;
+        rows.into_iter().map(StoredKey::read).collect()
+    }
+
+    /// Lists the keys of every tenant: what a replica authenticates with.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when a row cannot be read.
+    pub async fn all_keys(&self) -> Result<Vec<StoredKey>, Error> {
+        let rows: Vec<Row> = read!(self, "load the API keys", |raw| sqlx::query_as(
+            sql::ALL_KEYS
+        )
+        .fetch_all(raw))?;
+        rows.into_iter().map(StoredKey::read).collect()
+    }
+
+    /// Revokes a key, for good, and returns the revision from which it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the tenant has no such key.
+    pub async fn revoke_key(&self, tenant: TenantId, id: KeyId) -> Result<Revision, Error> {
+        self.within("revoke an API key", async {
+            let (mut conn, revision) = self.begin_change(tenant).await?;
+            let found = on!(conn, |raw| sqlx::query(sql::REVOKE_KEY)
+                .bind(tenant.uuid())
+                .bind(id.uuid())
+                .bind(self.clock().now().micros())
+                .execute(raw)
+                .await
+                .map(|done| done.rows_affected()))?;
+            if found == 0 {
+                conn.rollback().await?;
+                return Err(Error::NotFound { what: "API key" }.into());
+            }
+            conn.commit().await?;
+            Ok(revision)
+        })
+        .await
+    }
+}
+
+// === impl NewKey ===
+
+impl NewKey {
+    fn check(&self) -> Result<(), Error> {
+        check_text("name", &self.name, NAME_BYTES)?;
+        if self.name.chars().any(char::is_control) {
+            return Err(Error::invalid(
+                "name",
+                "must not contain a control character",
+            ));
+        }
+        check_environment(&self.environment)
+            .map_err(|error| Error::invalid("environment", format!("is wrong: {error}")))?;
+        if self.scopes.is_empty() {
+            return Err(Error::invalid("scopes", "must name at least one scope"));
+        }
+        Ok(())
+    }
+}
+
+// === impl StoredKey ===
+
+impl StoredKey {
+    /// Tells whether `key` is this key: same id, environment and secret, compared in constant time.
+    ///
+    /// For an id that is not stored call [`StoredKey::reject`] instead, so that both take equally long.
+    #[must_use]
+    pub fn matches(&self, key: &ApiKey, pepper: &Pepper) -> bool {
+        let same: bool = pepper.mac(key).0.ct_eq(&self.mac.0).into();
+        same && key.id() == self.id
+    }
+
+    /// Does the work of [`StoredKey::matches`] for a key that is not stored, so that an unknown id takes equally long.
+    pub fn reject(key: &ApiKey, pepper: &Pepper) {
+        let same: bool = pepper.mac(key).0.ct_eq(&[0; 32]).into();
+        std::hint::black_box(same);
+    }
+
+    /// Says whether the key may be used at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`]; a key that is both is revoked.
+    pub fn usable(&self, now: Timestamp) -> Result<(), Unusable> {
+        if self.revoked_at.is_some() {
+            Err(Unusable::Revoked)
+        } else if self.expires_at.is_some_and(|end| end <= now) {
+            Err(Unusable::Expired)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Tells whether the holder may do what `scope` names.
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    fn is(&self, new: &NewKey) -> bool {
+        self.name == new.name
+            && self.environment == new.environment
+            && self.scopes == new.scopes
+            && self.expires_at == new.expires_at
+    }
+
+    fn read(row: Row) -> Result<Self, Error> {
+        let (id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at) = row;
+        let corrupt = |what: &str| Error::corrupt("api_keys", format!("the key {id}: {what}"));
+        Ok(Self {
+            id: KeyId::from_uuid(id),
+            tenant: TenantId::from_uuid(tenant),
+            name,
+            environment,
+            scopes: scopes
+                .split(' ')
+                .map(str::parse)
+                .collect::<Result<_, _>>()
+                .map_err(|error: ParseIdError| corrupt(&error.to_string()))?,
+            created_at: Timestamp::from_micros(created_at),
+            expires_at: expires_at.map(Timestamp::from_micros),
+            revoked_at: revoked_at.map(Timestamp::from_micros),
+            mac: KeyMac(
+                mac.try_into()
+                    .map_err(|_| corrupt("its hash is not 32 bytes"))?,
+            ),
+        })
+    }
+}
+
+fn join(scopes: &BTreeSet<Scope>) -> String {
+    let mut names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+    names.sort_unstable();
+    names.join(" ")
+}

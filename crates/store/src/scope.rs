@@ -1,0 +1,61 @@
+//! What an API key may do.
+
+use std::fmt;
+use std::str::FromStr;
+
+use remit_core::ParseIdError;
+use serde::{Deserialize, Serialize};
+
+macro_rules! scopes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)*) => {
+        /// One thing an API key may do; a closed set.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Scope {
+            $($(#[doc = $doc])+ #[serde(rename = $text)] $name,)*
+        }
+
+        impl Scope {
+            /// Every scope.
+            pub const ALL: &'static [Scope] = &[$(Scope::$name),*];
+
+            /// Returns the name, as it stands in requests and columns.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Scope::$name => $text),* }
+            }
+        }
+    };
+}
+
+scopes! {
+    /// Ask for decisions.
+    Evaluate = "evaluate";
+    /// Search for subjects, resources and actions.
+    Search = "search";
+    /// Read the bundle, entities and decisions.
+    Read = "read";
+    /// Change the bundle and entities.
+    Write = "write";
+    /// Create, list and revoke API keys.
+    Keys = "keys";
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|scope| scope.as_str() == text)
+            .ok_or_else(|| ParseIdError {
+                text: text.chars().take(80).collect(),
+                expected: "scope: `evaluate`, `search`, `read`, `write` or `keys`",
+            })
+    }
+}

@@ -1,0 +1,240 @@
+//! Opening, migrating, probing and closing a database; the frame every call runs in.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use remit_core::{Clock, Revision, TenantId};
+use sqlx::{Executor, SqliteConnection};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::db::{Conn, Db, Either};
+use crate::error::{Error, Failure};
+use crate::{bundles, decisions, dialect, entities, keys, migrations, shipping, tenants};
+
+/// Where the database is and how it is used.
+#[derive(Clone)]
+pub struct Options {
+    /// `sqlite::memory:`, `sqlite:<path>` or `postgres://user:password@host:port/database`.
+    pub url: String,
+    /// The most connections at a time; a database in memory has one.
+    pub max_connections: u32,
+    /// How long one call may take, waiting for a connection included. A call that writes many rows has this for each
+    /// begun thousand.
+    pub deadline: Duration,
+}
+
+/// A database with everything Remit keeps; cheap to clone, and every clone is the same one.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    clock: Clock,
+    deadline: Duration,
+    /// One turn at a time for writers of SQLite, which has one write lock.
+    writers: Option<Arc<Semaphore>>,
+    /// Keeps a database in memory alive while the pool has no connection.
+    anchor: Mutex<Option<SqliteConnection>>,
+}
+
+mod sql {
+    statements! {
+        /// Proves that the database answers.
+        PING = "SELECT 1";
+        /// Locks a tenant's row and moves its revision on; first in every change, so revisions follow commits.
+        BUMP = "UPDATE tenants SET revision = revision + 1 WHERE id = $1 RETURNING revision";
+    }
+}
+
+// === impl Options ===
+
+impl Options {
+    /// Uses the database at `url` with ten connections and two seconds a call.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            max_connections: 10,
+            deadline: Duration::from_secs(2),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    /// Leaves the address out: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("max_connections", &self.max_connections)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Opens the database at `options.url`.
+    ///
+    /// SQLite is opened, and its file made, at once. Postgres is connected to at the first call, so that Remit can
+    /// start before its database does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] when the address is malformed or the SQLite file cannot be opened.
+    pub async fn open(options: &Options, clock: Clock) -> Result<Self, Error> {
+        let opened = dialect::open(options).await?;
+        let writers = match opened.db {
+            Either::Postgres(_) => None,
+            Either::Sqlite(_) => Some(Arc::new(Semaphore::new(1))),
+        };
+        Ok(Self(Arc::new(Inner {
+            db: opened.db,
+            clock,
+            deadline: options.deadline,
+            writers,
+            anchor: Mutex::new(opened.anchor),
+        })))
+    }
+
+    /// Returns which database this is: `sqlite` or `postgres`.
+    pub fn kind(&self) -> &'static str {
+        match self.0.db {
+            Either::Postgres(_) => "postgres",
+            Either::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Asks the database for an answer, for a readiness probe.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] or [`Error::Deadline`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        let _: i32 = read!(self, "reach the database", |raw| sqlx::query_scalar(
+            sql::PING
+        )
+        .fetch_one(raw))?;
+        Ok(())
+    }
+
+    /// Closes every connection, waiting for calls in flight for at most one deadline.
+    pub async fn close(&self) {
+        let closing = async {
+            match &self.0.db {
+                Either::Postgres(pool) => pool.close().await,
+                Either::Sqlite(pool) => pool.close().await,
+            }
+        };
+        // A database that does not answer the goodbye is left to notice by itself.
+        let _ = tokio::time::timeout(self.0.deadline, closing).await;
+        drop(self.0.anchor.lock().await.take());
+    }
+
+    /// Prepares every statement of this program, which finds a schema that does not fit it; returns how many there are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] with the name of the first statement that the database does not take.
+    pub async fn check_statements(&self) -> Result<usize, Error> {
+        let all = [
+            sql::ALL,
+            bundles::sql::ALL,
+            decisions::sql::ALL,
+            entities::sql::ALL,
+            keys::sql::ALL,
+            migrations::sql::ALL,
+            shipping::sql::ALL,
+            tenants::sql::ALL,
+        ];
+        let all: Vec<(&'static str, &'static str)> = all.into_iter().flatten().copied().collect();
+        self.within("prepare the statements", async {
+            let mut conn = self.connect().await?;
+            for (name, text) in &all {
+                let text = sqlx::SqlSafeStr::into_sql_str(*text);
+                let prepared = on!(conn, |raw| raw.prepare(text).await.map(drop));
+                if let Err(sqlx::Error::Database(error)) = prepared {
+                    return Err(Error::corrupt("schema", format!("`{name}`: {error}")).into());
+                }
+                prepared?;
+            }
+            conn.release();
+            Ok(all.len())
+        })
+        .await
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.0.deadline
+    }
+
+    /// Runs one call within the deadline.
+    pub(crate) async fn within<T>(
+        &self,
+        doing: &'static str,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Error> {
+        self.within_time(doing, self.0.deadline, call).await
+    }
+
+    /// Runs one call within a deadline of its own. Nothing but a clock on this side helps against a frozen server.
+    pub(crate) async fn within_time<T>(
+        &self,
+        doing: &'static str,
+        deadline: Duration,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(deadline, call).await {
+            Ok(done) => done.map_err(|failure| failure.while_doing(doing, deadline)),
+            Err(_) => Err(Error::Deadline { doing, deadline }),
+        }
+    }
+
+    /// Takes a connection, for reading.
+    pub(crate) async fn connect(&self) -> Result<Conn, Failure> {
+        dialect::acquire(&self.0.db).await
+    }
+
+    /// Takes a connection and begins a transaction that writes.
+    pub(crate) async fn begin(&self) -> Result<Conn, Failure> {
+        let turn = match &self.0.writers {
+            Some(writers) => Some(
+                Arc::clone(writers)
+                    .acquire_owned()
+                    .await
+                    .map_err(|_| sqlx::Error::PoolClosed)?,
+            ),
+            None => None,
+        };
+        let mut conn = self.connect().await?;
+        conn.turn = turn;
+        dialect::begin(&mut conn).await?;
+        Ok(conn)
+    }
+
+    /// Begins a change of one tenant: a transaction that has locked the tenant's row and moved its revision on.
+    pub(crate) async fn begin_change(&self, tenant: TenantId) -> Result<(Conn, Revision), Failure> {
+        let mut conn = self.begin().await?;
+        let revision: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUMP)
+            .bind(tenant.uuid())
+            .fetch_optional(raw)
+            .await)?;
+        match revision {
+            Some(revision) => Ok((conn, tenants::revision(revision)?)),
+            None => {
+                conn.rollback().await?;
+                Err(Error::NotFound { what: "tenant" }.into())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.kind()).finish()
+    }
+}
