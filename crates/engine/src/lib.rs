@@ -9,9 +9,23 @@
 //! Deliberately absent: async, clocks, files, the environment, randomness, tracing.
 
 mod compile;
+mod decide;
+mod decode;
 mod diagnostic;
+mod engine;
+mod entities;
+mod entity;
+mod index;
 mod policy;
+mod reach;
 mod schema;
+mod search;
+mod shape;
+mod snapshot;
 
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
+pub use engine::Engine;
+pub use entity::EntityError;
 pub use schema::FACTS_SCHEMA;
+pub use search::Found;
+pub use snapshot::Snapshot;

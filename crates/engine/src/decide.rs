@@ -1,0 +1,374 @@
+//! Deciding: candidates evaluated by Cedar, and one verdict made of their outcomes.
+//!
+//! Cedar skips a policy that errors. Here an erroring forbid denies (INV-2): a deny never turns into an allow because
+//! something was missing or overflowed.
+//!
+//! Cedar's evaluator checks the stack that is left and errors when it runs short, so that its result could depend on
+//! the thread it is called on. Policies are held to a nesting and a length, when they are compiled, for which 2 MiB are
+//! ample; callers give their threads 16 MiB. Should it happen all the same, it is an error like any other.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{
+    Context, Entity, EntityUIDEntry, Expr, Literal, Request, Value, ValueKind,
+};
+use cedar_policy_core::entities::Entities;
+use cedar_policy_core::evaluator::Evaluator;
+use cedar_policy_core::extensions::Extensions;
+use remit_core::{
+    Decision, Effect, Facts, Note, Obligation, PolicyError, Question, Reason, Shadow, Verdict,
+};
+use smol_str::SmolStr;
+
+use crate::Snapshot;
+use crate::index::Place;
+use crate::policy::CompiledPolicy;
+use crate::reach::{Reach, Roots};
+use crate::shape::{Party, Shaped, shape};
+
+/// The most policies that one decision may evaluate.
+const MOST_CANDIDATES: usize = 10_000;
+
+/// What came of evaluating one policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Its conditions hold.
+    Satisfied,
+    /// They do not.
+    Unsatisfied,
+    /// They could not be evaluated; Cedar's message.
+    Error(String),
+}
+
+/// A question with everything that its evaluation needs.
+#[derive(Debug)]
+pub(crate) struct Asked<'s> {
+    /// The question in Cedar's values.
+    pub(crate) shaped: Shaped<'s>,
+    /// The policies whose scope it satisfies: places in the program, in the order of their ids.
+    pub(crate) candidates: Vec<usize>,
+    /// Every entity that those policies can look at.
+    pub(crate) entities: Entities,
+}
+
+/// What the outcomes add up to.
+struct Verdicts {
+    reason: Reason,
+    determining: Vec<usize>,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Answers a question; whatever goes wrong is a deny with a reason.
+    ///
+    /// A function of its inputs (INV-4): the same question, facts and snapshot always give an equal decision. Call it on
+    /// a thread with 16 MiB of stack.
+    pub fn decide(&self, question: &Question, facts: &Facts) -> Decision {
+        let mut notes = Vec::new();
+        // Nothing is seen of what a panic leaves behind but the notes, which are whole at all times.
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            self.ask(question, facts, &mut notes)
+                .map(|asked| self.settle(&asked, facts))
+        }));
+        let decision = match decided {
+            Ok(Ok(decision)) => decision,
+            Ok(Err(reason)) => self.refuse(reason),
+            Err(_) => self.refuse(Reason::EngineFault),
+        };
+        Decision { notes, ..decision }
+    }
+
+    /// Shapes a question and finds the policies and entities that bear on it.
+    ///
+    /// # Errors
+    ///
+    /// The [`Reason`] to deny for.
+    pub(crate) fn ask<'s>(
+        &'s self,
+        question: &Question,
+        facts: &Facts,
+        notes: &mut Vec<Note>,
+    ) -> Result<Asked<'s>, Reason> {
+        let schema = &self.rules().program.schema;
+        self.gather(shape(schema, self.entities(), question, facts, notes)?)
+    }
+
+    /// Finds the policies and entities that bear on a shaped question.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::TooManyCandidates`], or [`Reason::EngineFault`] where the policies look at more entities than one
+    /// decision may.
+    pub(crate) fn gather<'s>(&'s self, shaped: Shaped<'s>) -> Result<Asked<'s>, Reason> {
+        let rules = self.rules();
+        let action = rules
+            .actions
+            .get(&shaped.action.uid)
+            .ok_or(Reason::EngineFault)?;
+        let (principal, resource) = (
+            self.entity(&shaped.principal),
+            self.entity(&shaped.resource),
+        );
+        let candidates = rules
+            .index
+            .candidates(
+                &rules.program.policies,
+                Place {
+                    uid: &shaped.principal.uid,
+                    ancestors: principal.into_iter().flat_map(|entity| entity.ancestors()),
+                },
+                Place {
+                    uid: &shaped.action.uid,
+                    ancestors: shaped.action.ancestors.iter(),
+                },
+                Place {
+                    uid: &shaped.resource.uid,
+                    ancestors: resource.into_iter().flat_map(|entity| entity.ancestors()),
+                },
+                MOST_CANDIDATES,
+            )
+            .ok_or(Reason::TooManyCandidates)?;
+        let mut reach = Reach::default();
+        for place in &candidates {
+            reach.widen(rules.reaches.get(*place).ok_or(Reason::EngineFault)?);
+        }
+        let asserted: Vec<Arc<Entity>> = [&shaped.principal, &shaped.resource]
+            .into_iter()
+            .filter_map(|party| party.asserted.clone())
+            .collect();
+        let roots = Roots {
+            principal: &shaped.principal.uid,
+            resource: &shaped.resource.uid,
+            action,
+            asserted: &asserted,
+            context: &shaped.context,
+        };
+        let entities = reach
+            .slice(self.entities(), &roots)
+            .ok_or(Reason::EngineFault)?;
+        Ok(Asked {
+            shaped,
+            candidates,
+            entities,
+        })
+    }
+
+    /// Evaluates what was asked and makes one decision of it.
+    pub(crate) fn settle(&self, asked: &Asked<'_>, facts: &Facts) -> Decision {
+        let outcomes = self.outcomes(asked);
+        let mut verdicts = self.weigh(&outcomes);
+        if verdicts.reason == Reason::PolicyForbid
+            && !facts.approved
+            && self.approval_would_permit(asked, &outcomes, &verdicts)
+        {
+            verdicts.reason = Reason::ApprovalRequired;
+        }
+        self.decision(verdicts, outcomes)
+    }
+
+    /// Whether what was asked is permitted, and nothing else.
+    pub(crate) fn permits(&self, asked: &Asked<'_>) -> bool {
+        self.weigh(&self.outcomes(asked)).reason == Reason::PolicyPermit
+    }
+
+    /// Evaluates every candidate.
+    fn outcomes(&self, asked: &Asked<'_>) -> Vec<(usize, Outcome)> {
+        let evaluator = asked.evaluator(Arc::clone(&asked.shaped.context));
+        asked
+            .candidates
+            .iter()
+            .map(|place| (*place, self.outcome(*place, &evaluator)))
+            .collect()
+    }
+
+    fn outcome(&self, place: usize, evaluator: &Evaluator<'_>) -> Outcome {
+        let Some(policy) = self.policy(place) else {
+            return Outcome::Error("the policy is not in the set".to_owned());
+        };
+        match &policy.body {
+            None => Outcome::Satisfied,
+            Some(body) => evaluate(body, evaluator),
+        }
+    }
+
+    /// Applies the error rule: an erroring forbid denies, an erroring permit is not given.
+    fn weigh(&self, outcomes: &[(usize, Outcome)]) -> Verdicts {
+        let (mut permits, mut forbids, mut failed) = (Vec::new(), Vec::new(), false);
+        for (place, outcome) in outcomes {
+            let Some(policy) = self.policy(*place).filter(|policy| !policy.shadow) else {
+                continue;
+            };
+            match (policy.effect, outcome) {
+                (_, Outcome::Unsatisfied) | (Effect::Permit, Outcome::Error(_)) => {}
+                (Effect::Permit, Outcome::Satisfied) => permits.push(*place),
+                (Effect::Forbid, Outcome::Satisfied) => forbids.push(*place),
+                (Effect::Forbid, Outcome::Error(_)) => {
+                    failed = true;
+                    forbids.push(*place);
+                }
+            }
+        }
+        let (reason, determining) = match (failed, forbids.is_empty(), permits.is_empty()) {
+            (true, _, _) => (Reason::PolicyError, forbids),
+            (false, false, _) => (Reason::PolicyForbid, forbids),
+            (false, true, false) => (Reason::PolicyPermit, permits),
+            (false, true, true) => (Reason::NoPermit, Vec::new()),
+        };
+        Verdicts {
+            reason,
+            determining,
+        }
+    }
+
+    /// Asks once more as if a person had approved this call; only policies that look at the approval can change.
+    fn approval_would_permit(
+        &self,
+        asked: &Asked<'_>,
+        outcomes: &[(usize, Outcome)],
+        verdicts: &Verdicts,
+    ) -> bool {
+        let looks = |place: usize| {
+            self.policy(place)
+                .is_some_and(|policy| policy.mentions_approval)
+        };
+        if !verdicts.determining.iter().all(|place| looks(*place)) {
+            return false;
+        }
+        let Some(context) = approved(&asked.shaped.context) else {
+            return false;
+        };
+        let evaluator = asked.evaluator(Arc::new(context));
+        let outcomes: Vec<(usize, Outcome)> = outcomes
+            .iter()
+            .map(|(place, outcome)| {
+                let outcome = if looks(*place) {
+                    self.outcome(*place, &evaluator)
+                } else {
+                    outcome.clone()
+                };
+                (*place, outcome)
+            })
+            .collect();
+        self.weigh(&outcomes).reason == Reason::PolicyPermit
+    }
+
+    /// Writes the decision; places are in the order of ids, so everything in it is sorted.
+    fn decision(&self, verdicts: Verdicts, outcomes: Vec<(usize, Outcome)>) -> Decision {
+        let mut decision = self.refuse(verdicts.reason);
+        for policy in verdicts
+            .determining
+            .iter()
+            .filter_map(|place| self.policy(*place))
+        {
+            decision.determining.push(policy.id.clone());
+            if !policy.obligations.is_empty() {
+                decision.obligations.push(Obligation {
+                    policy: policy.id.clone(),
+                    annotations: policy.obligations.clone(),
+                });
+            }
+        }
+        for (place, outcome) in outcomes {
+            let Some(policy) = self.policy(place) else {
+                continue;
+            };
+            let (policy, effect, shadow) = (policy.id.clone(), policy.effect, policy.shadow);
+            match (shadow, outcome) {
+                (false, Outcome::Error(message)) => decision.errors.push(PolicyError {
+                    policy,
+                    effect,
+                    message,
+                }),
+                (true, Outcome::Satisfied) => decision.shadow.push(Shadow {
+                    policy,
+                    effect,
+                    error: None,
+                }),
+                (true, Outcome::Error(message)) => decision.shadow.push(Shadow {
+                    policy,
+                    effect,
+                    error: Some(message),
+                }),
+                (_, Outcome::Unsatisfied) | (false, Outcome::Satisfied) => {}
+            }
+        }
+        decision
+    }
+
+    /// Makes a decision of a reason alone.
+    fn refuse(&self, reason: Reason) -> Decision {
+        let verdict = match reason {
+            Reason::PolicyPermit => Verdict::Permit,
+            _ => Verdict::Deny,
+        };
+        Decision {
+            verdict,
+            reason,
+            determining: Vec::new(),
+            errors: Vec::new(),
+            obligations: Vec::new(),
+            shadow: Vec::new(),
+            notes: Vec::new(),
+            revision: self.revision(),
+            bundle: self.content_hash(),
+        }
+    }
+
+    fn policy(&self, place: usize) -> Option<&CompiledPolicy> {
+        self.rules().program.policies.get(place).map(AsRef::as_ref)
+    }
+
+    /// Returns the entity of a party: as asserted, else as stored.
+    pub(crate) fn entity<'a>(&'a self, party: &'a Party) -> Option<&'a Arc<Entity>> {
+        let stored = || self.entities().get(&party.uid).map(|record| &record.entity);
+        party.asserted.as_ref().or_else(stored)
+    }
+}
+
+// === impl Asked ===
+
+impl Asked<'_> {
+    /// Returns Cedar's evaluator for this question in a context.
+    pub(crate) fn evaluator(&self, context: Arc<BTreeMap<SmolStr, Value>>) -> Evaluator<'_> {
+        let known =
+            |uid: &cedar_policy_core::ast::EntityUID| EntityUIDEntry::known(uid.clone(), None);
+        let request = Request::new_unchecked(
+            known(&self.shaped.principal.uid),
+            known(&self.shaped.action.uid),
+            known(&self.shaped.resource.uid),
+            Some(Context::Value(context)),
+        );
+        Evaluator::new(request, &self.entities, Extensions::all_available())
+    }
+}
+
+/// Evaluates one condition.
+pub(crate) fn evaluate(expr: &Expr, evaluator: &Evaluator<'_>) -> Outcome {
+    let slots = std::collections::HashMap::new();
+    match evaluator.interpret(expr, &slots) {
+        Ok(value) => match value.value {
+            ValueKind::Lit(Literal::Bool(true)) => Outcome::Satisfied,
+            ValueKind::Lit(Literal::Bool(false)) => Outcome::Unsatisfied,
+            _ => Outcome::Error("the condition is not a Bool".to_owned()),
+        },
+        Err(error) => Outcome::Error(error.to_string()),
+    }
+}
+
+/// Returns the context as it would be had a person approved; nothing where the action takes no facts.
+fn approved(context: &BTreeMap<SmolStr, Value>) -> Option<BTreeMap<SmolStr, Value>> {
+    let ValueKind::Record(facts) = &context.get("facts")?.value else {
+        return None;
+    };
+    let mut facts = BTreeMap::clone(facts);
+    *facts.get_mut("approved")? = Value::new(true, None);
+    let mut context = context.clone();
+    context.insert(
+        SmolStr::new_static("facts"),
+        Value::record_arc(Arc::new(facts), None),
+    );
+    Some(context)
+}

@@ -1,0 +1,324 @@
+//! Decoding: JSON in, Cedar values out, by the types of the schema.
+//!
+//! Cedar's own path from JSON tries every shape a value could have and costs about 100 µs a context; this one knows the
+//! single shape that the schema declares. What it accepts is well typed, so that no second check is needed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
+
+use cedar_policy_core::ast::{
+    Eid, EntityType, EntityUID, Literal, Name, PartialValue, Value, ValueKind,
+};
+use cedar_policy_core::extensions::Extensions;
+use remit_core::Note;
+use serde_json::{Map, Value as Json};
+use smol_str::SmolStr;
+
+use crate::schema::{CompiledSchema, Fields, Kind};
+
+/// The most notes that one question can earn; the question itself is recorded whole.
+const MOST_NOTES: usize = 256;
+
+/// Reads JSON by the types of a schema, remembering where it stands and what it remarked.
+#[derive(Debug)]
+pub(crate) struct Reader<'r> {
+    schema: &'r CompiledSchema,
+    path: String,
+    notes: &'r mut Vec<Note>,
+}
+
+/// Why a value could not be read; the reader's notes say where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It has another type or form than declared.
+    Mistyped,
+    /// A required member is not there.
+    Missing,
+}
+
+// === impl Reader ===
+
+impl<'r> Reader<'r> {
+    /// Starts at the member `root`, such as `context`.
+    pub(crate) fn new(schema: &'r CompiledSchema, root: &str, notes: &'r mut Vec<Note>) -> Self {
+        Self {
+            schema,
+            path: root.to_owned(),
+            notes,
+        }
+    }
+
+    /// Reads the member `name` of the present place.
+    pub(crate) fn within<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.path.len();
+        if !self.path.is_empty() {
+            self.path.push('.');
+        }
+        self.path.push_str(name);
+        let result = read(self);
+        self.path.truncate(length);
+        result
+    }
+
+    /// Reads one value.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`], with a note of the member at fault.
+    pub(crate) fn value(&mut self, kind: &Kind, json: &Json) -> Result<Value, Fault> {
+        let value = match (kind, json) {
+            (Kind::Bool, Json::Bool(flag)) => Some(Value::new(*flag, None)),
+            (Kind::Long, Json::Number(number)) => number.as_i64().map(|n| Value::new(n, None)),
+            (Kind::String, Json::String(text)) => Some(Value::new(SmolStr::new(text), None)),
+            (Kind::Set(element), Json::Array(items)) => {
+                let mut values = Vec::with_capacity(items.len());
+                for (place, item) in items.iter().enumerate() {
+                    values.push(self.item(place, element, item)?);
+                }
+                Some(Value::set(values, None))
+            }
+            (Kind::Record(fields), Json::Object(members)) => {
+                let values = self.record(fields, members)?;
+                Some(Value::record_arc(Arc::new(values), None))
+            }
+            (Kind::Entity(of), Json::Object(members)) => {
+                entity(self.schema, of, members).map(|uid| Value::new(uid, None))
+            }
+            (Kind::Extension(name), _) => {
+                extension_text(name, json).and_then(|text| extension(name, text))
+            }
+            _ => None,
+        };
+        value.ok_or_else(|| self.mistyped(kind))
+    }
+
+    /// Reads the members of an object; undeclared ones are left out and noted.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`], with a note of the member at fault.
+    pub(crate) fn record(
+        &mut self,
+        fields: &Fields,
+        members: &Map<String, Json>,
+    ) -> Result<BTreeMap<SmolStr, Value>, Fault> {
+        let mut values = BTreeMap::new();
+        for (name, json) in members {
+            match fields.get_key_value(name.as_str()) {
+                None => self.within(name, Self::undeclared),
+                Some((name, field)) => {
+                    let value = self.within(name, |at| at.value(&field.kind, json))?;
+                    values.insert(name.clone(), value);
+                }
+            }
+        }
+        self.complete(fields, &values)?;
+        Ok(values)
+    }
+
+    /// Checks that every required member has a value.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Missing`], with a note of each that has none.
+    pub(crate) fn complete(
+        &mut self,
+        fields: &Fields,
+        values: &BTreeMap<SmolStr, Value>,
+    ) -> Result<(), Fault> {
+        let mut complete = Ok(());
+        for (name, field) in fields {
+            if field.required && !values.contains_key(name) {
+                self.within(name, Self::missing);
+                complete = Err(Fault::Missing);
+            }
+        }
+        complete
+    }
+
+    /// Notes that the schema does not declare this member.
+    pub(crate) fn undeclared(&mut self) {
+        let member = self.path.clone();
+        self.remark(Note::Undeclared { member });
+    }
+
+    /// Notes that no caller may assert this member.
+    pub(crate) fn not_assertable(&mut self) {
+        let member = self.path.clone();
+        self.remark(Note::NotAssertable { member });
+    }
+
+    /// Notes that something else was expected here.
+    pub(crate) fn unexpected(&mut self, expected: String) -> Fault {
+        let member = self.path.clone();
+        self.notes.push(Note::Mistyped { member, expected });
+        Fault::Mistyped
+    }
+
+    fn missing(&mut self) {
+        let member = self.path.clone();
+        self.notes.push(Note::Missing { member });
+    }
+
+    fn mistyped(&mut self, kind: &Kind) -> Fault {
+        self.unexpected(expected(self.schema, kind))
+    }
+
+    /// Notes what does not end the reading, as long as there is room for it.
+    fn remark(&mut self, note: Note) {
+        if self.notes.len() < MOST_NOTES {
+            self.notes.push(note);
+        }
+    }
+
+    fn item(&mut self, place: usize, element: &Kind, json: &Json) -> Result<Value, Fault> {
+        let length = self.path.len();
+        // Writing to a string does not fail.
+        let _ = write!(self.path, "[{place}]");
+        let value = self.value(element, json);
+        self.path.truncate(length);
+        value
+    }
+}
+
+/// Makes a value of the extension type `name` from its text; nothing when the text is not one.
+pub(crate) fn extension(name: &Name, text: &str) -> Option<Value> {
+    static IP: LazyLock<Option<Name>> = LazyLock::new(|| Name::parse_unqualified_name("ip").ok());
+    let constructor = if is_ip(name) { IP.as_ref()? } else { name };
+    let function = Extensions::all_available().func(constructor).ok()?;
+    concrete(
+        function
+            .call(&[Value::new(SmolStr::new(text), None)])
+            .ok()?,
+    )
+}
+
+/// Makes a `datetime` of milliseconds since the epoch.
+pub(crate) fn datetime(millis: i64) -> Option<Value> {
+    static NAMES: LazyLock<Option<(Name, Value)>> = LazyLock::new(|| {
+        let datetime = Name::parse_unqualified_name("datetime").ok()?;
+        let epoch = extension(&datetime, "1970-01-01")?;
+        Some((Name::parse_unqualified_name("offset").ok()?, epoch))
+    });
+    static DURATION: LazyLock<Option<Name>> =
+        LazyLock::new(|| Name::parse_unqualified_name("duration").ok());
+    let (offset, epoch) = NAMES.as_ref()?;
+    let since = extension(DURATION.as_ref()?, &format!("{millis}ms"))?;
+    let offset = Extensions::all_available().func(offset).ok()?;
+    concrete(offset.call(&[epoch.clone(), since]).ok()?)
+}
+
+/// Collects the entities that an expression can get at through a value: itself, or those in its record members.
+///
+/// Not those in sets: no expression takes one element out of a set, so none can be dereferenced.
+pub(crate) fn references<'v>(value: &'v Value, found: &mut Vec<&'v Arc<EntityUID>>) {
+    match &value.value {
+        ValueKind::Lit(Literal::EntityUID(uid)) => found.push(uid),
+        ValueKind::Record(members) => {
+            for value in members.values() {
+                references(value, found);
+            }
+        }
+        ValueKind::Lit(_) | ValueKind::Set(_) | ValueKind::ExtensionValue(_) => {}
+    }
+}
+
+/// Reads `{"type": …, "id": …}`, bare or inside `__entity`.
+fn entity(
+    schema: &CompiledSchema,
+    of: &EntityType,
+    members: &Map<String, Json>,
+) -> Option<EntityUID> {
+    let members = match members.get("__entity") {
+        Some(escaped) if members.len() == 1 => escaped.as_object()?,
+        _ => members,
+    };
+    if members.len() != 2 {
+        return None;
+    }
+    let kind = members.get("type")?.as_str()?;
+    let id = members.get("id")?.as_str()?;
+    if let Some(entity) = schema.entities.get(kind) {
+        let known = entity.ids.as_ref().is_none_or(|ids| ids.contains(id));
+        return (entity.name == *of && known)
+            .then(|| EntityUID::from_components(entity.name.clone(), Eid::new(id), None));
+    }
+    // An action may be referred to as well, and only one that there is.
+    let action = schema
+        .actions
+        .get(id)?
+        .iter()
+        .find(|action| action.uid.entity_type() == of)?;
+    (of.to_string() == kind).then(|| EntityUID::clone(&action.uid))
+}
+
+/// Reads the text of an extension value: plain, or `{"fn", "arg"}`, bare or inside `__extn`.
+fn extension_text<'j>(name: &Name, json: &'j Json) -> Option<&'j str> {
+    let members = match json {
+        Json::String(text) => return Some(text),
+        Json::Object(members) => members,
+        _ => return None,
+    };
+    let members = match members.get("__extn") {
+        Some(escaped) if members.len() == 1 => escaped.as_object()?,
+        _ => members,
+    };
+    let function = members.get("fn")?.as_str()?;
+    let text = members.get("arg")?.as_str()?;
+    let named = if is_ip(name) {
+        function == "ip"
+    } else {
+        function == name.to_string()
+    };
+    (named && members.len() == 2).then_some(text)
+}
+
+/// Says in words what a type reads.
+fn expected(schema: &CompiledSchema, kind: &Kind) -> String {
+    match kind {
+        Kind::Bool => "Bool: true or false".to_owned(),
+        Kind::Long => "Long: a whole number of 64 bits".to_owned(),
+        Kind::String => "String".to_owned(),
+        Kind::Set(element) => format!("Set of {}", expected(schema, element)),
+        Kind::Record(_) => "Record: an object".to_owned(),
+        Kind::Entity(of) => {
+            let name = of.to_string();
+            let ids = schema
+                .entities
+                .get(name.as_str())
+                .and_then(|entity| entity.ids.as_ref());
+            match ids {
+                None => format!(r#"{name} entity: {{"type": "{name}", "id": …}}"#),
+                Some(ids) => format!("{name} entity: one of {}", list(ids)),
+            }
+        }
+        Kind::Extension(name) => match name.to_string().as_str() {
+            "decimal" => "decimal: a text such as `12.34`".to_owned(),
+            "ipaddr" => "ipaddr: a text such as `192.0.2.0/24`".to_owned(),
+            "datetime" => "datetime: a text such as `2026-11-22T09:30:00Z`".to_owned(),
+            "duration" => "duration: a text such as `1h30m`".to_owned(),
+            other => format!("{other}: the text its constructor takes"),
+        },
+    }
+}
+
+/// Writes ids as a list for a message.
+pub(crate) fn list<'i>(ids: impl IntoIterator<Item = &'i SmolStr>) -> String {
+    let quoted: Vec<String> = ids
+        .into_iter()
+        .map(|id| format!("`{}`", id.escape_debug()))
+        .collect();
+    quoted.join(", ")
+}
+
+fn is_ip(name: &Name) -> bool {
+    name.as_ref().basename().as_ref() == "ipaddr"
+}
+
+fn concrete(value: PartialValue) -> Option<Value> {
+    match value {
+        PartialValue::Value(value) => Some(value),
+        PartialValue::Residual(_) => None,
+    }
+}

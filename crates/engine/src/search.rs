@@ -1,0 +1,321 @@
+//! Searching: who may, on what, and what one may do, over everything stored.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{Eid, EntityType, EntityUID, Value};
+use remit_core::{Action, Effect, Facts, Reason, Resource, Subject};
+use rustc_hash::FxHashSet;
+use serde_json::{Map, Value as Json};
+use smol_str::SmolStr;
+
+use crate::Snapshot;
+use crate::policy::{ActionScope, EntityScope};
+use crate::schema::ActionSchema;
+use crate::shape::{Frame, Party, Shaped, Shaper, resolve};
+
+/// One page of what a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Ids of entities or names of actions, in byte order, each of them permitted.
+    pub ids: Vec<String>,
+    /// Whether there are more after these.
+    pub more: bool,
+}
+
+/// A search for a subject or a resource, shaped but for the entity searched.
+struct Search<'s> {
+    side: Side,
+    frame: Frame<'s>,
+    /// The other party.
+    known: Party,
+    context: Arc<BTreeMap<SmolStr, Value>>,
+}
+
+/// Which of the two parties is searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Subject,
+    Resource,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Finds the stored entities of a type that may do `action` to `resource` (AuthZEN 1.0 §8.4).
+    ///
+    /// Exact: every id found is permitted, and every stored entity that is permitted is found. Ids come in byte order
+    /// after `after`, at most `limit` of them.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a question, taken apart, and a page"
+    )]
+    pub fn search_subjects(
+        &self,
+        kind: &str,
+        action: &Action,
+        resource: &Resource,
+        context: &Map<String, Json>,
+        facts: &Facts,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Found {
+        let searched = || -> Result<Found, Reason> {
+            let schema = &self.rules().program.schema;
+            let frame = Frame::find(schema, kind, &action.name, &resource.kind)?;
+            let mut notes = Vec::new();
+            let mut shaper = Shaper {
+                schema,
+                store: self.entities(),
+                notes: &mut notes,
+            };
+            let known = shaper.party(
+                "resource",
+                frame.resource,
+                &resource.id,
+                &resource.properties,
+                None,
+            )?;
+            let context = shaper.context(frame.action, context, &action.properties, facts)?;
+            let search = Search {
+                side: Side::Subject,
+                frame,
+                known,
+                context: Arc::new(context),
+            };
+            Ok(self.search(&search, after, limit))
+        };
+        searched().unwrap_or_default()
+    }
+
+    /// Finds the stored entities of a type that `subject` may do `action` to (AuthZEN 1.0 §8.5).
+    ///
+    /// Exact and ordered as [`Snapshot::search_subjects`].
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a question, taken apart, and a page"
+    )]
+    pub fn search_resources(
+        &self,
+        subject: &Subject,
+        action: &Action,
+        kind: &str,
+        context: &Map<String, Json>,
+        facts: &Facts,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Found {
+        let searched = || -> Result<Found, Reason> {
+            let schema = &self.rules().program.schema;
+            let frame = Frame::find(schema, &subject.kind, &action.name, kind)?;
+            let mut notes = Vec::new();
+            let mut shaper = Shaper {
+                schema,
+                store: self.entities(),
+                notes: &mut notes,
+            };
+            let known = shaper.party(
+                "subject",
+                frame.principal,
+                &subject.id,
+                &subject.properties,
+                None,
+            )?;
+            let context = shaper.context(frame.action, context, &action.properties, facts)?;
+            let search = Search {
+                side: Side::Resource,
+                frame,
+                known,
+                context: Arc::new(context),
+            };
+            Ok(self.search(&search, after, limit))
+        };
+        searched().unwrap_or_default()
+    }
+
+    /// Finds what `subject` may do to `resource` (AuthZEN 1.0 §8.6).
+    ///
+    /// A name found is one that [`Snapshot::decide`] takes for the same action: the id, or the full form
+    /// `Ns::Action::"id"` where the id alone would mean another namespace's action.
+    pub fn search_actions(
+        &self,
+        subject: &Subject,
+        resource: &Resource,
+        context: &Map<String, Json>,
+        facts: &Facts,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Found {
+        let schema = &self.rules().program.schema;
+        let Ok((principal, kind)) = Frame::types(schema, &subject.kind, &resource.kind) else {
+            return Found::default();
+        };
+        let mut named: BTreeMap<String, &ActionSchema> = BTreeMap::new();
+        for action in schema.actions.values().flatten() {
+            let id: &str = action.uid.eid().as_ref();
+            let meant = resolve(schema, id, principal, kind);
+            let name = match meant {
+                Some(meant) if meant.uid == action.uid => id.to_owned(),
+                _ => action.uid.to_string(),
+            };
+            let frame = Frame {
+                principal,
+                action,
+                resource: kind,
+            };
+            if frame.applies() {
+                named.insert(name, action);
+            }
+        }
+        let mut notes = Vec::new();
+        let mut shaper = Shaper {
+            schema,
+            store: self.entities(),
+            notes: &mut notes,
+        };
+        let Ok(parties) = shaper.parties(principal, subject, kind, resource) else {
+            return Found::default();
+        };
+        let hits = named
+            .into_iter()
+            .filter(|(name, _)| after.is_none_or(|after| name.as_str() > after))
+            .filter(|(_, action)| {
+                let context = shaper.context(action, context, &Map::new(), facts);
+                context.is_ok_and(|context| {
+                    let (principal, resource) = parties.clone();
+                    self.may(Shaped {
+                        principal,
+                        action,
+                        resource,
+                        context: Arc::new(context),
+                    })
+                })
+            })
+            .map(|(name, _)| name);
+        page(hits, limit)
+    }
+
+    /// Tries the stored entities of a type, or only those that some permit names if every permit names some.
+    fn search(&self, search: &Search<'_>, after: Option<&str>, limit: usize) -> Found {
+        let ids = self.entities().ids(search.kind(), after);
+        let permitted = |id: &&SmolStr| self.may(search.with(id));
+        match self.named(search) {
+            None => page(ids.filter(permitted), limit),
+            Some(named) => page(
+                ids.filter(|id| named.contains(*id)).filter(permitted),
+                limit,
+            ),
+        }
+    }
+
+    /// Whether a shaped question is permitted; what cannot be decided is not.
+    fn may(&self, shaped: Shaped<'_>) -> bool {
+        let permitted = || self.gather(shaped).is_ok_and(|asked| self.permits(&asked));
+        catch_unwind(AssertUnwindSafe(permitted)).unwrap_or(false)
+    }
+
+    /// Returns the ids that the permits which can apply name or have below what they name; `None` if one names nothing.
+    fn named(&self, search: &Search<'_>) -> Option<FxHashSet<SmolStr>> {
+        let mut roots = Vec::new();
+        for policy in &self.rules().program.policies {
+            let scope = &policy.scope;
+            if policy.effect == Effect::Forbid
+                || policy.shadow
+                || !in_action(&scope.action, search.frame.action)
+            {
+                continue;
+            }
+            let (known, searched) = match search.side {
+                Side::Subject => (&scope.resource, &scope.principal),
+                Side::Resource => (&scope.principal, &scope.resource),
+            };
+            if !self.in_scope(known, &search.known) {
+                continue;
+            }
+            match searched {
+                EntityScope::Any => return None,
+                EntityScope::Is(kind) if kind == search.kind() => return None,
+                EntityScope::Is(_) => {}
+                EntityScope::Eq(uid) | EntityScope::In(uid) | EntityScope::IsIn(_, uid) => {
+                    roots.push(EntityUID::clone(uid));
+                }
+            }
+        }
+        let families = self.entities().families(&roots);
+        let of_kind = families
+            .iter()
+            .filter(|uid| uid.entity_type() == search.kind());
+        Some(of_kind.map(|uid| SmolStr::new(uid.eid())).collect())
+    }
+
+    /// Whether a party satisfies what a scope demands of it.
+    fn in_scope(&self, scope: &EntityScope, party: &Party) -> bool {
+        let within = |above: &EntityUID| {
+            party.uid == *above
+                || self
+                    .entity(party)
+                    .is_some_and(|entity| entity.is_descendant_of(above))
+        };
+        match scope {
+            EntityScope::Any => true,
+            EntityScope::Is(kind) => party.uid.entity_type() == kind,
+            EntityScope::Eq(uid) => party.uid == **uid,
+            EntityScope::In(uid) => within(uid),
+            EntityScope::IsIn(kind, uid) => party.uid.entity_type() == kind && within(uid),
+        }
+    }
+}
+
+// === impl Search ===
+
+impl<'s> Search<'s> {
+    fn kind(&self) -> &'s EntityType {
+        match self.side {
+            Side::Subject => &self.frame.principal.name,
+            Side::Resource => &self.frame.resource.name,
+        }
+    }
+
+    /// Asks about one of the entities searched.
+    fn with(&self, id: &SmolStr) -> Shaped<'s> {
+        let searched = Party {
+            uid: EntityUID::from_components(self.kind().clone(), Eid::new(id.clone()), None),
+            asserted: None,
+        };
+        let (principal, resource) = match self.side {
+            Side::Subject => (searched, self.known.clone()),
+            Side::Resource => (self.known.clone(), searched),
+        };
+        Shaped {
+            principal,
+            action: self.frame.action,
+            resource,
+            context: Arc::clone(&self.context),
+        }
+    }
+}
+
+/// Whether an action satisfies what a scope demands of it.
+fn in_action(scope: &ActionScope, action: &ActionSchema) -> bool {
+    match scope {
+        ActionScope::Any => true,
+        ActionScope::Eq(uid) => *uid == action.uid,
+        ActionScope::In(uids) => uids
+            .iter()
+            .any(|uid| *uid == action.uid || action.ancestors.contains(uid)),
+    }
+}
+
+/// Takes the first `limit` of what was found, and looks whether there is one more.
+fn page<T: ToString>(mut hits: impl Iterator<Item = T>, limit: usize) -> Found {
+    let ids = hits
+        .by_ref()
+        .take(limit)
+        .map(|hit| hit.to_string())
+        .collect();
+    Found {
+        ids,
+        more: hits.next().is_some(),
+    }
+}

@@ -1,0 +1,409 @@
+//! Shaping: a question in AuthZEN's words in, a request in Cedar's values out.
+//!
+//! The schema decides what counts. What it does not declare is dropped and noted; what it declares and the caller gets
+//! wrong denies; what no caller may assert stands as it is stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{Eid, Entity, EntityUID, PartialValue, Value};
+use remit_core::{Facts, Note, Question, Reason, Resource, Subject};
+use serde_json::{Map, Value as Json};
+use smol_str::SmolStr;
+
+use crate::decode::{Fault, Reader, datetime, list};
+use crate::entities::EntityStore;
+use crate::entity::wire;
+use crate::schema::{ActionSchema, CompiledSchema, EntitySchema, Field, Fields, Kind};
+
+/// The context member that holds what Remit knows.
+const FACTS: &str = "facts";
+/// The context member that holds the arguments of the action.
+const ACTION: &str = "action";
+
+/// A question in Cedar's values.
+#[derive(Debug, Clone)]
+pub(crate) struct Shaped<'s> {
+    /// Who.
+    pub(crate) principal: Party,
+    /// What, as the schema declares it.
+    pub(crate) action: &'s ActionSchema,
+    /// To what.
+    pub(crate) resource: Party,
+    /// The context, facts included where the action wants them.
+    pub(crate) context: Arc<BTreeMap<SmolStr, Value>>,
+}
+
+/// The principal or the resource of a question.
+#[derive(Debug, Clone)]
+pub(crate) struct Party {
+    /// Its name.
+    pub(crate) uid: EntityUID,
+    /// The entity with what the caller asserts of it; `None` where the stored one, if any, stands.
+    pub(crate) asserted: Option<Arc<Entity>>,
+}
+
+/// The schema's part of a question: the three types, without anything the caller says of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'s> {
+    /// The principal's type.
+    pub(crate) principal: &'s EntitySchema,
+    /// The action.
+    pub(crate) action: &'s ActionSchema,
+    /// The resource's type.
+    pub(crate) resource: &'s EntitySchema,
+}
+
+// === impl Frame ===
+
+impl<'s> Frame<'s> {
+    /// Looks the types and the action up.
+    ///
+    /// # Errors
+    ///
+    /// The [`Reason`] to deny for: an unknown type or action, or an action that does not apply to the types.
+    pub(crate) fn find(
+        schema: &'s CompiledSchema,
+        subject: &str,
+        action: &str,
+        resource: &str,
+    ) -> Result<Self, Reason> {
+        let (principal, resource) = Self::types(schema, subject, resource)?;
+        let action = resolve(schema, action, principal, resource).ok_or(Reason::UnknownAction)?;
+        let frame = Self {
+            principal,
+            action,
+            resource,
+        };
+        if frame.applies() {
+            Ok(frame)
+        } else {
+            Err(Reason::ActionNotApplicable)
+        }
+    }
+
+    /// Looks two types up.
+    ///
+    /// # Errors
+    ///
+    /// The [`Reason`] to deny for.
+    pub(crate) fn types(
+        schema: &'s CompiledSchema,
+        subject: &str,
+        resource: &str,
+    ) -> Result<(&'s EntitySchema, &'s EntitySchema), Reason> {
+        let principal = schema
+            .entities
+            .get(subject)
+            .ok_or(Reason::UnknownSubjectType)?;
+        let resource = schema
+            .entities
+            .get(resource)
+            .ok_or(Reason::UnknownResourceType)?;
+        Ok((principal, resource))
+    }
+
+    /// Whether the action applies to the types.
+    pub(crate) fn applies(&self) -> bool {
+        self.action.principals.contains(&self.principal.name)
+            && self.action.resources.contains(&self.resource.name)
+    }
+}
+
+/// Finds the action called `name`: its id, or its full form `Ns::Action::"id"`.
+///
+/// Where several namespaces declare the id, the resource's namespace goes before the subject's; where neither declares
+/// it, the name is not known.
+pub(crate) fn resolve<'s>(
+    schema: &'s CompiledSchema,
+    name: &str,
+    principal: &EntitySchema,
+    resource: &EntitySchema,
+) -> Option<&'s ActionSchema> {
+    if let Some(actions) = schema.actions.get(name) {
+        if let [only] = actions.as_slice() {
+            return Some(only);
+        }
+        let declared_by = |of: &EntitySchema| {
+            let namespace = of.name.name().as_ref().namespace();
+            actions
+                .iter()
+                .find(|action| action.uid.entity_type().name().as_ref().namespace() == namespace)
+        };
+        return declared_by(resource)
+            .or_else(|| declared_by(principal))
+            .map(AsRef::as_ref);
+    }
+    let uid: EntityUID = full_name(name)?;
+    let actions = schema.actions.get(AsRef::<str>::as_ref(uid.eid()))?;
+    actions
+        .iter()
+        .find(|action| *action.uid == uid)
+        .map(AsRef::as_ref)
+}
+
+/// Reads `Ns::Action::"id"`; only a name in that form is given to Cedar's parser.
+fn full_name(name: &str) -> Option<EntityUID> {
+    let (kind, _) = name.split_once("::\"").filter(|_| name.ends_with('"'))?;
+    let last = kind.rsplit("::").next()?;
+    (last == "Action").then(|| name.parse().ok()).flatten()
+}
+
+/// Shapes a question by the schema.
+///
+/// # Errors
+///
+/// The [`Reason`] to deny for; `notes` then end with what is at fault.
+pub(crate) fn shape<'s>(
+    schema: &'s CompiledSchema,
+    store: &EntityStore,
+    question: &Question,
+    facts: &Facts,
+    notes: &mut Vec<Note>,
+) -> Result<Shaped<'s>, Reason> {
+    let (subject, resource) = (&question.subject, &question.resource);
+    let frame = Frame::find(schema, &subject.kind, &question.action.name, &resource.kind)?;
+    let mut shaper = Shaper {
+        schema,
+        store,
+        notes,
+    };
+    let (principal, resource) =
+        shaper.parties(frame.principal, subject, frame.resource, resource)?;
+    let context = shaper.context(
+        frame.action,
+        &question.context,
+        &question.action.properties,
+        facts,
+    )?;
+    Ok(Shaped {
+        principal,
+        action: frame.action,
+        resource,
+        context: Arc::new(context),
+    })
+}
+
+/// What shaping reads from and writes to.
+pub(crate) struct Shaper<'a> {
+    /// The schema that decides.
+    pub(crate) schema: &'a CompiledSchema,
+    /// The entities that are stored.
+    pub(crate) store: &'a EntityStore,
+    /// What is remarked.
+    pub(crate) notes: &'a mut Vec<Note>,
+}
+
+// === impl Shaper ===
+
+impl Shaper<'_> {
+    /// Shapes the subject and the resource.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::MistypedProperty`].
+    pub(crate) fn parties(
+        &mut self,
+        subject_kind: &EntitySchema,
+        subject: &Subject,
+        resource_kind: &EntitySchema,
+        resource: &Resource,
+    ) -> Result<(Party, Party), Reason> {
+        let mut principal = self.party(
+            "subject",
+            subject_kind,
+            &subject.id,
+            &subject.properties,
+            None,
+        )?;
+        let twin = principal.asserted.clone();
+        let resource = self.party(
+            "resource",
+            resource_kind,
+            &resource.id,
+            &resource.properties,
+            twin,
+        )?;
+        if principal.uid == resource.uid {
+            // One entity asked about in both places is one entity.
+            principal.asserted.clone_from(&resource.asserted);
+        }
+        Ok((principal, resource))
+    }
+
+    /// Shapes the subject or the resource; `twin` is what was already asserted of the other one.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::MistypedProperty`].
+    pub(crate) fn party(
+        &mut self,
+        member: &str,
+        kind: &EntitySchema,
+        id: &str,
+        properties: &Map<String, Json>,
+        twin: Option<Arc<Entity>>,
+    ) -> Result<Party, Reason> {
+        let uid = EntityUID::from_components(kind.name.clone(), Eid::new(id), None);
+        if let Some(ids) = kind.ids.as_ref().filter(|ids| !ids.contains(id)) {
+            let mut reader = Reader::new(self.schema, member, self.notes);
+            let expected = format!("one of {}", list(ids));
+            reader.within("id", |at| at.unexpected(expected));
+            return Err(Reason::MistypedProperty);
+        }
+        let stored = self.store.get(&uid).map(|record| &record.entity);
+        if stored.is_none() && kind.ids.is_none() {
+            let entity = wire(&uid).to_string();
+            self.notes.push(Note::NotStored { entity });
+        }
+        let asserted = self.assertions(member, &kind.attributes, properties)?;
+        let twin = twin.filter(|twin| *twin.uid() == uid);
+        if asserted.is_empty() {
+            return Ok(Party {
+                uid,
+                asserted: twin,
+            });
+        }
+        let base = twin.as_ref().or(stored).map_or_else(
+            || Entity::with_uid(uid.clone()),
+            |entity| Entity::clone(entity),
+        );
+        let (_, mut attrs, above, parents, tags) = base.into_inner();
+        attrs.extend(asserted);
+        let entity = Entity::new_with_attr_partial_value(uid.clone(), attrs, above, parents, tags);
+        Ok(Party {
+            uid,
+            asserted: Some(Arc::new(entity)),
+        })
+    }
+
+    /// Reads the properties that a caller may assert.
+    fn assertions(
+        &mut self,
+        member: &str,
+        attributes: &Fields,
+        properties: &Map<String, Json>,
+    ) -> Result<Vec<(SmolStr, PartialValue)>, Reason> {
+        if properties.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut reader = Reader::new(self.schema, member, self.notes);
+        let mut asserted = Vec::with_capacity(properties.len());
+        reader
+            .within("properties", |at| {
+                for (name, json) in properties {
+                    match attributes.get_key_value(name.as_str()) {
+                        None => at.within(name, Reader::undeclared),
+                        Some((_, field)) if !field.assertable => {
+                            at.within(name, Reader::not_assertable);
+                        }
+                        Some((name, field)) => {
+                            let value = at.within(name, |at| at.value(&field.kind, json))?;
+                            asserted.push((name.clone(), PartialValue::Value(value)));
+                        }
+                    }
+                }
+                Ok(asserted)
+            })
+            .map_err(|_: Fault| Reason::MistypedProperty)
+    }
+
+    /// Shapes the context of an action: what the caller says, the action's arguments, and Remit's facts.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::MistypedProperty`] or [`Reason::MissingContext`].
+    pub(crate) fn context(
+        &mut self,
+        action: &ActionSchema,
+        context: &Map<String, Json>,
+        properties: &Map<String, Json>,
+        facts: &Facts,
+    ) -> Result<BTreeMap<SmolStr, Value>, Reason> {
+        let fields = &action.context;
+        let arguments = self.arguments(fields.get_key_value(ACTION), properties)?;
+        let mut values: BTreeMap<SmolStr, Value> = arguments.into_iter().collect();
+        if let Some((name, field)) = fields.get_key_value(FACTS) {
+            values.extend(fact_values(&field.kind, facts).map(|value| (name.clone(), value)));
+        }
+        let mut reader = Reader::new(self.schema, "context", self.notes);
+        for (name, json) in context {
+            match fields.get_key_value(name.as_str()) {
+                None => reader.within(name, Reader::undeclared),
+                Some((name, _)) if name == FACTS || name == ACTION => {
+                    reader.within(name, Reader::not_assertable);
+                }
+                Some((name, field)) => {
+                    let value = reader.within(name, |at| at.value(&field.kind, json));
+                    values.insert(name.clone(), value.map_err(Fault::reason)?);
+                }
+            }
+        }
+        reader.complete(fields, &values).map_err(Fault::reason)?;
+        Ok(values)
+    }
+
+    /// Reads the action's properties into the context member that its type declares for them.
+    fn arguments(
+        &mut self,
+        declared: Option<(&SmolStr, &Field)>,
+        properties: &Map<String, Json>,
+    ) -> Result<Option<(SmolStr, Value)>, Reason> {
+        let mut reader = Reader::new(self.schema, "action.properties", self.notes);
+        match declared {
+            Some((name, field)) => {
+                if properties.is_empty() && !field.required {
+                    return Ok(None);
+                }
+                let Kind::Record(members) = &field.kind else {
+                    return Ok(None);
+                };
+                let values = reader.record(members, properties).map_err(Fault::reason)?;
+                Ok(Some((
+                    name.clone(),
+                    Value::record_arc(Arc::new(values), None),
+                )))
+            }
+            None => {
+                for name in properties.keys() {
+                    reader.within(name, Reader::undeclared);
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// Why a context with this fault denies.
+    fn reason(self) -> Reason {
+        match self {
+            Self::Mistyped => Reason::MistypedProperty,
+            Self::Missing => Reason::MissingContext,
+        }
+    }
+}
+
+/// Makes the value of `context.facts` with the members that its type declares; nothing if one is not a fact.
+pub(crate) fn fact_values(kind: &Kind, facts: &Facts) -> Option<Value> {
+    let Kind::Record(fields) = kind else {
+        return None;
+    };
+    let mut values = BTreeMap::new();
+    for (name, field) in fields.as_ref() {
+        let value = match (name.as_str(), &field.kind) {
+            ("now", Kind::Extension(_)) => datetime(facts.now.millis())?,
+            ("minute_of_day", Kind::Long) => Value::new(i64::from(facts.now.minute_of_day()), None),
+            ("weekday", Kind::Long) => Value::new(i64::from(facts.now.weekday()), None),
+            ("caller", Kind::String) => Value::new(SmolStr::new(facts.caller.to_string()), None),
+            ("environment", Kind::String) => Value::new(SmolStr::new(&facts.environment), None),
+            ("approved", Kind::Bool) => Value::new(facts.approved, None),
+            _ if field.required => return None,
+            _ => continue,
+        };
+        values.insert(name.clone(), value);
+    }
+    Some(Value::record_arc(Arc::new(values), None))
+}

@@ -1,0 +1,201 @@
+//! A snapshot: a compiled bundle with the entities of one revision, ready to decide.
+
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{Entity as CedarEntity, EntityUID as CedarUid};
+use remit_core::{Bundle, ContentHash, Entity, EntityUid, Revision};
+use rustc_hash::FxHashMap;
+
+use crate::compile::{Program, compile};
+use crate::diagnostic::{CompileError, Diagnostic};
+use crate::entities::EntityStore;
+use crate::entity::EntityError;
+use crate::index::Index;
+use crate::reach::Reach;
+
+/// The most problems with entities that one compilation reports.
+const MOST_PROBLEMS: usize = 100;
+
+/// Everything that decides at one revision, compiled; immutable and replaced whole (INV-5).
+///
+/// Cloning is cheap, and so is a change of entities: what did not change is shared.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    rules: Arc<Rules>,
+    entities: EntityStore,
+    revision: Revision,
+}
+
+/// What a bundle says, apart from its entities.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// The compiled bundle.
+    pub(crate) program: Program,
+    /// Where each policy can match.
+    pub(crate) index: Index,
+    /// How far each policy can look, in the order of the program.
+    pub(crate) reaches: Vec<Reach>,
+    /// The actions as entities, with their groups above them.
+    pub(crate) actions: FxHashMap<CedarUid, Arc<CedarEntity>>,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Compiles a bundle: revision 0, and no entities but its own.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] with every error in the bundle, its entities included.
+    pub fn compile(bundle: &Bundle) -> Result<Self, CompileError> {
+        let program = compile(bundle, None)?;
+        let entities =
+            EntityStore::of_bundle(&program.schema, &program.entities).map_err(refused)?;
+        Ok(Self {
+            rules: Arc::new(Rules::of(program)),
+            entities,
+            revision: Revision::default(),
+        })
+    }
+
+    /// Compiles another bundle in place of this one's, with the live entities of this snapshot and its revision.
+    ///
+    /// Policies that did not change are not parsed or validated again; live entities are read again only if the schema
+    /// changed.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] with every error in the bundle, and every live entity that it no longer allows.
+    pub fn recompile(&self, bundle: &Bundle) -> Result<Self, CompileError> {
+        let before = &self.rules.program;
+        let program = compile(bundle, Some(before))?;
+        let entities = if program.schema.hash == before.schema.hash {
+            self.entities
+                .with_bundle(&program.schema, &before.entities, &program.entities)
+        } else {
+            EntityStore::of_bundle(&program.schema, &program.entities)
+                .and_then(|store| store.with_live_of(&program.schema, &self.entities))
+        };
+        Ok(Self {
+            rules: Arc::new(Rules::of(program)),
+            entities: entities.map_err(refused)?,
+            revision: self.revision,
+        })
+    }
+
+    /// Returns the snapshot with live entities removed and put in, in this order; costs what changes.
+    ///
+    /// A change of parents is carried to everything below. Removing what is not stored changes nothing; what names a
+    /// removed entity as parent goes on naming it.
+    ///
+    /// # Errors
+    ///
+    /// [`EntityError`] for the first entity that the schema does not allow, that belongs to the bundle, or that would
+    /// stand above itself.
+    pub fn with_entities(
+        &self,
+        upserts: &[Entity],
+        removals: &[EntityUid],
+    ) -> Result<Self, EntityError> {
+        Ok(Self {
+            rules: Arc::clone(&self.rules),
+            entities: self
+                .entities
+                .with(&self.rules.program.schema, upserts, removals)?,
+            revision: self.revision,
+        })
+    }
+
+    /// Sets the revision, which stands in every decision.
+    pub fn at(self, revision: Revision) -> Self {
+        Self { revision, ..self }
+    }
+
+    /// Returns the revision of the tenant's state that this is.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Returns the hash of the bundle.
+    pub fn content_hash(&self) -> ContentHash {
+        self.rules.program.content_hash
+    }
+
+    /// Returns what somebody should look at in the bundle.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.rules.program.warnings
+    }
+
+    /// Returns how many policies there are; a template counts by its links.
+    pub fn policy_count(&self) -> usize {
+        self.rules.program.policies.len()
+    }
+
+    /// Returns how many entities there are, the bundle's own among them.
+    pub fn entity_count(&self) -> usize {
+        self.entities.len()
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(crate) fn entities(&self) -> &EntityStore {
+        &self.entities
+    }
+}
+
+// === impl Rules ===
+
+impl Rules {
+    fn of(program: Program) -> Self {
+        let index = Index::build(&program.policies);
+        let reaches = program
+            .policies
+            .iter()
+            .map(|policy| {
+                policy
+                    .body
+                    .as_ref()
+                    .map(|body| Reach::of(body))
+                    .unwrap_or_default()
+            })
+            .collect();
+        let actions = program.schema.actions.values().flatten();
+        let actions = actions
+            .map(|action| {
+                let uid = CedarUid::clone(&action.uid);
+                let above = action.ancestors.iter().cloned().collect();
+                let entity = CedarEntity::new_with_attr_partial_value(
+                    uid.clone(),
+                    [],
+                    above,
+                    std::collections::HashSet::new(),
+                    [],
+                );
+                (uid, Arc::new(entity))
+            })
+            .collect();
+        Self {
+            program,
+            index,
+            reaches,
+            actions,
+        }
+    }
+}
+
+/// Reports entities as errors of a bundle.
+fn refused(errors: Vec<EntityError>) -> CompileError {
+    let left = errors.len().saturating_sub(MOST_PROBLEMS);
+    let mut diagnostics: Vec<Diagnostic> = errors
+        .into_iter()
+        .take(MOST_PROBLEMS)
+        .map(|error| Diagnostic::error("entity", error.to_string()))
+        .collect();
+    if left > 0 {
+        let text = format!("and {left} more entities do not fit");
+        diagnostics.push(Diagnostic::error("entity", text));
+    }
+    CompileError { diagnostics }
+}
