@@ -32,6 +32,11 @@ macro_rules! uuid_ids {
                 Self(uuid)
             }
 
+            /// Returns the id of nothing, all zeros: for a place that must be filled where no real one exists.
+            pub const fn nil() -> Self {
+                Self(Uuid::nil())
+            }
+
             /// Returns the UUID inside.
             pub const fn uuid(self) -> Uuid {
                 self.0
