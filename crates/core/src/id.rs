@@ -27,6 +27,9 @@ macro_rules! uuid_ids {
         pub struct $name(Uuid);
 
         impl $name {
+            /// The id that nothing has: all zeroes.
+            pub const NIL: Self = Self(Uuid::nil());
+
             /// Wraps a UUID that came from [`Clock::id`](crate::Clock::id) or from storage.
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)

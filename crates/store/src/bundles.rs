@@ -16,6 +16,14 @@ pub enum Expected {
     Absent,
     /// The one of this revision.
     At(Revision),
+    /// This one or none, and nothing of the tenant has changed since `head`: the new bundle was compiled against the
+    /// entities of that revision, and is put over no others.
+    Unchanged {
+        /// The revision of the bundle.
+        bundle: Option<Revision>,
+        /// The revision of the tenant.
+        head: Revision,
+    },
 }
 
 /// A bundle as it is kept.
@@ -57,7 +65,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when another bundle than the expected one is in force; then nothing is written.
+    /// [`Error::Conflict`] when another bundle than the expected one is in force, [`Error::Moved`] when something else
+    /// has changed that was not to; then nothing is written.
     /// [`Error::NotFound`] when there is no such tenant.
     pub async fn put_bundle(
         &self,
@@ -72,7 +81,7 @@ impl Store {
             .ok_or_else(|| Error::invalid("bundle", "cannot be written as JSON"))?;
         let hash = bundle.content_hash().to_string();
         self.within("put the bundle", async {
-            let (mut conn, next) = self.begin_change(tenant).await?;
+            let (mut conn, next) = self.begin_change_since(tenant, expected.head()).await?;
             let current: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUNDLE_REVISION)
                 .bind(tenant.uuid())
                 .fetch_one(raw)
@@ -135,6 +144,14 @@ impl Expected {
             Self::Any => true,
             Self::Absent => current.is_none(),
             Self::At(revision) => current == Some(revision),
+            Self::Unchanged { bundle, .. } => current == bundle,
+        }
+    }
+
+    fn head(self) -> Option<Revision> {
+        match self {
+            Self::Unchanged { head, .. } => Some(head),
+            Self::Any | Self::Absent | Self::At(_) => None,
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct DecisionFilter {
     pub from: Option<Timestamp>,
     /// Made before this time.
     pub until: Option<Timestamp>,
+    /// With an id greater than this one's: made later, as far as one clock tells.
+    pub newer_than: Option<DecisionId>,
     /// With this verdict.
     pub verdict: Option<Verdict>,
     /// For this reason.
@@ -194,9 +196,13 @@ impl DecisionFilter {
 
     /// The id before which no decision of the wanted time is: ids begin with their milliseconds (RFC 9562 §5.7).
     fn first_id(&self) -> Uuid {
-        self.from.map_or(Uuid::nil(), |from| {
+        let from = self.from.map_or(Uuid::nil(), |from| {
             id_at(from.millis().saturating_sub(step()))
-        })
+        });
+        let next = self.newer_than.map_or(Uuid::nil(), |id| {
+            Uuid::from_u128(id.uuid().as_u128().saturating_add(1))
+        });
+        from.max(next)
     }
 
     /// The id after which no decision of the wanted time is.

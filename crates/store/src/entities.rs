@@ -1,6 +1,6 @@
 //! Entities: every version of each, so that what a tenant looked like at a revision can be told exactly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use remit_core::{Entity, EntityUid, Revision, TenantId, canonical_json};
 use serde::Serialize;
@@ -45,6 +45,15 @@ pub struct EntityChanges {
 pub struct EntityCursor {
     revision: Revision,
     uid: EntityUid,
+}
+
+/// What a change of entities came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntitiesChanged {
+    /// The revision that it made.
+    pub revision: Revision,
+    /// How many entities were there and are gone.
+    pub removed: u64,
 }
 
 type Row = (String, String, i64, Option<String>);
@@ -106,78 +115,76 @@ pub(crate) mod sql {
 // === impl Store ===
 
 impl Store {
-    /// Stores entities, new ones and new versions of old ones, all at the one revision that is returned.
+    /// Changes entities, all at the one revision that is returned: writes `upserts`, then removes `removals`.
     ///
-    /// Of two with the same name the last counts. An entity that is stored already exactly so keeps its revision.
+    /// Of two with the same name the last counts, and one that is also written is not removed. An entity that is stored
+    /// already exactly so keeps its revision; removing one that is not stored is no error. With `checked`, nothing may
+    /// have changed since that revision: what was checked against the state of then is written over no other.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a type or id that is empty, too long (256 and 1,024 bytes) or has a NUL character; then
-    /// nothing is written. [`Error::NotFound`] when there is no such tenant.
-    pub async fn upsert_entities(
+    /// [`Error::Invalid`] for a type or id that is empty, too long (256 and 1,024 bytes) or has a NUL character, and
+    /// [`Error::Moved`]; then nothing is written. [`Error::NotFound`] when there is no such tenant.
+    pub async fn change_entities(
         &self,
         tenant: TenantId,
-        entities: &[Entity],
-    ) -> Result<Revision, Error> {
+        checked: Option<Revision>,
+        upserts: &[Entity],
+        removals: &[EntityUid],
+    ) -> Result<EntitiesChanged, Error> {
         let mut bodies = BTreeMap::new();
-        for entity in entities {
+        for entity in upserts {
             check_uid(&entity.uid)?;
             bodies.insert(&entity.uid, body_of(entity)?);
         }
-        let changes: Vec<Change<'_>> = bodies
+        removals.iter().try_for_each(check_uid)?;
+        let upserts: Vec<Change<'_>> = bodies
             .iter()
-            .map(|(uid, body)| Change {
-                kind: &uid.kind,
-                id: &uid.id,
-                body: Some(body),
-            })
+            .map(|(uid, body)| Change::of(uid, Some(body)))
             .collect();
-        let deadline = deadline_of(changes.len(), self.deadline());
-        self.within_time("store entities", deadline, async {
-            let (mut conn, revision) = self.begin_change(tenant).await?;
-            for chunk in changes.chunks(CHUNK) {
+        let removals: BTreeSet<&EntityUid> =
+            removals.iter().filter(|uid| !bodies.contains_key(uid)).collect();
+        let removals: Vec<Change<'_>> =
+            removals.iter().map(|uid| Change::of(uid, None)).collect();
+        let deadline = deadline_of(upserts.len() + removals.len(), self.deadline());
+        self.within_time("change entities", deadline, async {
+            let (mut conn, revision) = self.begin_change_since(tenant, checked).await?;
+            for chunk in upserts.chunks(CHUNK) {
                 let rows = Rows::of(chunk)?;
                 supersede(&mut conn, sql::SUPERSEDE_CHANGED, tenant, &rows, revision).await?;
                 insert(&mut conn, sql::INSERT_VERSIONS, tenant, &rows).await?;
             }
-            conn.commit().await?;
-            Ok(revision)
-        })
-        .await
-    }
-
-    /// Removes entities, all at the one revision that is returned, and says how many there were.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::upsert_entities`]; an entity that is not stored is no error.
-    pub async fn delete_entities(
-        &self,
-        tenant: TenantId,
-        uids: &[EntityUid],
-    ) -> Result<(Revision, u64), Error> {
-        uids.iter().try_for_each(check_uid)?;
-        let mut changes: Vec<&EntityUid> = uids.iter().collect();
-        changes.sort_unstable();
-        changes.dedup();
-        let deadline = deadline_of(changes.len(), self.deadline());
-        self.within_time("remove entities", deadline, async {
-            let (mut conn, revision) = self.begin_change(tenant).await?;
             let mut removed = 0;
-            for chunk in changes.chunks(CHUNK) {
-                let rows = Rows::of(chunk.iter().map(|uid| Change {
-                    kind: &uid.kind,
-                    id: &uid.id,
-                    body: None,
-                }))?;
+            for chunk in removals.chunks(CHUNK) {
+                let rows = Rows::of(chunk)?;
                 removed +=
                     supersede(&mut conn, sql::SUPERSEDE_REMOVED, tenant, &rows, revision).await?;
                 insert(&mut conn, sql::INSERT_REMOVALS, tenant, &rows).await?;
             }
             conn.commit().await?;
-            Ok((revision, removed))
+            Ok(EntitiesChanged { revision, removed })
         })
         .await
+    }
+
+    /// Stores entities, whatever else has changed; see [`Store::change_entities`].
+    pub async fn upsert_entities(
+        &self,
+        tenant: TenantId,
+        entities: &[Entity],
+    ) -> Result<Revision, Error> {
+        let changed = self.change_entities(tenant, None, entities, &[]).await?;
+        Ok(changed.revision)
+    }
+
+    /// Removes entities, whatever else has changed, and says how many there were; see [`Store::change_entities`].
+    pub async fn delete_entities(
+        &self,
+        tenant: TenantId,
+        uids: &[EntityUid],
+    ) -> Result<(Revision, u64), Error> {
+        let changed = self.change_entities(tenant, None, &[], uids).await?;
+        Ok((changed.revision, changed.removed))
     }
 
     /// Returns one entity.
@@ -339,6 +346,18 @@ fn body_of(entity: &Entity) -> Result<String, Error> {
 
 fn page(limit: usize) -> i64 {
     i64::try_from(limit.clamp(1, MAX_ENTITIES)).unwrap_or(1)
+}
+
+// === impl Change ===
+
+impl<'a> Change<'a> {
+    fn of(uid: &'a EntityUid, body: Option<&'a String>) -> Self {
+        Self {
+            kind: &uid.kind,
+            id: &uid.id,
+            body: body.map(String::as_str),
+        }
+    }
 }
 
 // === impl StoredEntity ===

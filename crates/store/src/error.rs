@@ -38,6 +38,12 @@ pub enum Error {
         /// The revision of the bundle in force; `None` when there is no bundle.
         current: Option<Revision>,
     },
+    /// Something of the tenant has changed since the revision that the change was checked against.
+    #[error("the tenant has moved on to revision {head}")]
+    Moved {
+        /// The newest revision.
+        head: Revision,
+    },
     /// There is no such thing in this tenant.
     #[error("there is no such {what}")]
     NotFound {

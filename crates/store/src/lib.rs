@@ -31,7 +31,7 @@ mod tenants;
 pub use api_key::{ApiKey, ParseKeyError, Pepper};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
-pub use entities::{EntityChanges, EntityCursor, MAX_ENTITIES, StoredEntity};
+pub use entities::{EntitiesChanged, EntityChanges, EntityCursor, MAX_ENTITIES, StoredEntity};
 pub use error::Error;
 pub use keys::{NewKey, StoredKey, Unusable};
 pub use scope::Scope;

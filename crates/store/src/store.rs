@@ -218,13 +218,30 @@ impl Store {
 
     /// Begins a change of one tenant: a transaction that has locked the tenant's row and moved its revision on.
     pub(crate) async fn begin_change(&self, tenant: TenantId) -> Result<(Conn, Revision), Failure> {
+        self.begin_change_since(tenant, None).await
+    }
+
+    /// Begins a change that holds only if nothing of the tenant has changed since `checked`.
+    pub(crate) async fn begin_change_since(
+        &self,
+        tenant: TenantId,
+        checked: Option<Revision>,
+    ) -> Result<(Conn, Revision), Failure> {
         let mut conn = self.begin().await?;
         let revision: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUMP)
             .bind(tenant.uuid())
             .fetch_optional(raw)
             .await)?;
         match revision {
-            Some(revision) => Ok((conn, tenants::revision(revision)?)),
+            Some(revision) => {
+                let next = tenants::revision(revision)?;
+                let head = Revision::new(next.number().saturating_sub(1));
+                if checked.is_some_and(|checked| checked != head) {
+                    conn.rollback().await?;
+                    return Err(Error::Moved { head }.into());
+                }
+                Ok((conn, next))
+            }
             None => {
                 conn.rollback().await?;
                 Err(Error::NotFound { what: "tenant" }.into())
