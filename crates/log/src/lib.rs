@@ -10,12 +10,22 @@
 //! Deliberately absent: Cedar, SQL, and the per-tenant Merkle log, whose leaves will be commitments to the bodies that
 //! are shipped from here, taken in the order in which the store receives them.
 
+mod disk;
+mod entries;
 mod error;
+mod folder;
+mod frame;
 mod fsck;
 mod log;
+mod queue;
 mod receipt;
+mod recover;
+mod scan;
+mod spool;
 mod status;
+mod writer;
 
+pub use entries::{Entry, entries};
 pub use error::Error;
 pub use fsck::{Problem, ReplicaReport, Report, fsck};
 pub use log::{DecisionLog, Options};

@@ -1,0 +1,85 @@
+//! The folder of a log: which files are segments, and who may write there.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use remit_core::ReplicaId;
+
+use crate::Error;
+
+/// The file whose lock says that a process has the folder open; it stays when the process has gone.
+const LOCK: &str = "lock";
+const SUFFIX: &str = ".seg";
+
+/// The name of one segment file: `<replica>-<number, six digits or more>.seg`.
+///
+/// Sorted, the oldest comes first: replica ids begin with their time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) replica: ReplicaId,
+    pub(crate) number: u32,
+    pub(crate) path: PathBuf,
+}
+
+// === impl Name ===
+
+impl Name {
+    pub(crate) fn new(dir: &Path, replica: ReplicaId, number: u32) -> Self {
+        let path = dir.join(format!("{replica}-{number:06}{SUFFIX}"));
+        Self {
+            replica,
+            number,
+            path,
+        }
+    }
+
+    fn parse(dir: &Path, name: &str) -> Option<Self> {
+        let (replica, number) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+        let parsed = Self::new(dir, replica.parse().ok()?, number.parse().ok()?);
+        // One spelling only: whatever else looks like a segment is none.
+        (parsed.path.file_name()?.to_str()? == name).then_some(parsed)
+    }
+}
+
+/// Lists the segments in `dir`, oldest first.
+///
+/// # Errors
+///
+/// [`Error::Io`] when the folder cannot be read.
+pub(crate) fn list(dir: &Path) -> Result<Vec<Name>, Error> {
+    let read = || -> io::Result<Vec<Name>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            names.extend(
+                entry?
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| Name::parse(dir, name)),
+            );
+        }
+        names.sort();
+        Ok(names)
+    };
+    read().map_err(Error::io("read the folder", dir))
+}
+
+/// Takes the lock of the folder, for as long as the file returned stays open.
+///
+/// # Errors
+///
+/// [`Error::Locked`] when another process (or another log of this one) has it, [`Error::Io`] for anything else.
+pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join(LOCK);
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(Error::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.into() }),
+        Err(TryLockError::Error(source)) => Err(Error::io("lock", path)(source)),
+    }
+}
