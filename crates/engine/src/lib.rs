@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: async, clocks, files, the environment, randomness, tracing.
 
+mod cases;
 mod compile;
 mod decide;
 mod decode;
@@ -23,6 +24,7 @@ mod search;
 mod shape;
 mod snapshot;
 
+pub use cases::{CaseOutcome, Mismatch};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
 pub use engine::Engine;
 pub use entity::EntityError;
