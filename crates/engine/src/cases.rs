@@ -19,7 +19,7 @@ pub struct CaseOutcome {
 /// One member of an expectation that was not met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// The member: `decision`, `reason`, `because` or `errors`; `question` for one that cannot be asked at all.
+    /// The member: `decision`, `reason`, `because`, `errors` or `shadow`; `question` for one that cannot be asked at all.
     pub member: String,
     /// What the case says.
     pub expected: String,
@@ -85,7 +85,12 @@ fn mismatches(case: &Case, decision: &Decision) -> Vec<Mismatch> {
     }
     let because: Vec<&PolicyId> = decision.determining.iter().collect();
     let errors: Vec<&PolicyId> = decision.errors.iter().map(|error| &error.policy).collect();
-    for (member, expected, actual) in [("because", &expect.because, because), ("errors", &expect.errors, errors)] {
+    let shadow: Vec<&PolicyId> = decision.shadow.iter().map(|shadow| &shadow.policy).collect();
+    for (member, expected, actual) in [
+        ("because", &expect.because, because),
+        ("errors", &expect.errors, errors),
+        ("shadow", &expect.shadow, shadow),
+    ] {
         let Some(expected) = expected else { continue };
         let (expected, actual) = (listed(expected.iter().collect()), listed(actual));
         if expected != actual {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{Entity as CedarEntity, EntityUID as CedarUid};
-use remit_core::{Bundle, ContentHash, Entity, EntityUid, Revision};
+use remit_core::{Bundle, ContentHash, Entity, EntityUid, PolicyId, Revision};
 use rustc_hash::FxHashMap;
 
 use crate::compile::{Program, compile};
@@ -129,6 +129,11 @@ impl Snapshot {
     /// Returns how many policies there are; a template counts by its links.
     pub fn policy_count(&self) -> usize {
         self.rules.program.policies.len()
+    }
+
+    /// Returns the ids of the policies, in byte order; a template counts by its links.
+    pub fn policy_ids(&self) -> impl ExactSizeIterator<Item = &PolicyId> {
+        self.rules.program.policies.iter().map(|policy| &policy.id)
     }
 
     /// Returns how many entities there are, the bundle's own among them.
