@@ -1,1 +1,37 @@
-//! The api crate of Remit.
+//! HTTP in, HTTP out: the only crate that knows a wire format (INV-8).
+//!
+//! Three things to call: [`App::decide`] (the only road to a decision, INV-1), [`router`] (every public endpoint) and
+//! [`sync::run`] (the only installer of snapshots, INV-6). [`serve`] accepts connections for a router; [`operations`]
+//! is the router of health and metrics.
+//!
+//! Invariants: an [`Answer`] exists only with the receipt of its record (INV-3); who asks comes from the credential and
+//! from nothing else; every body is read with a limit of size, depth and time; every error is a row of one table
+//! (`problem.rs`).
+//!
+//! Deliberately absent: SQL, Cedar, configuration files, environment variables. Handlers translate; they do not decide.
+
+mod app;
+mod auth;
+mod evaluate;
+mod evaluations;
+mod json;
+mod layers;
+mod listener;
+mod metadata;
+mod metrics;
+mod operations;
+mod problem;
+mod router;
+mod search;
+pub mod sync;
+mod token;
+mod trace;
+mod wire;
+
+pub use app::{Answer, App, AppParts, Options};
+pub use auth::{Caller, DevKey};
+pub use listener::{Limits, serve};
+pub use operations::operations;
+pub use problem::{Kind, Problem, page as errors_page};
+pub use router::router;
+pub use trace::{Adopt, TraceContext};

@@ -31,3 +31,8 @@ pub use entity::EntityError;
 pub use schema::FACTS_SCHEMA;
 pub use search::Found;
 pub use snapshot::Snapshot;
+
+/// Returns the version of Cedar that decides.
+pub fn cedar_version() -> String {
+    cedar_policy::get_sdk_version().to_string()
+}

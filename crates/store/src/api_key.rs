@@ -217,6 +217,14 @@ impl Pepper {
     }
 
     /// Hashes a key: HMAC-SHA-256 over everything before its checksum.
+    /// Derives a key for another purpose than API keys; the same on every replica that has the same pepper.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        // A presented key begins with `remit_`, so no purpose can be taken for one.
+        let hash = self.0.clone().chain_update("derive/").chain_update(purpose);
+        hash.finalize().into_bytes().into()
+    }
+
     pub(crate) fn mac(&self, key: &ApiKey) -> KeyMac {
         let hash = self.0.clone().chain_update(key.signed());
         KeyMac(hash.finalize().into_bytes().into())

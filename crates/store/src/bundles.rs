@@ -47,6 +47,8 @@ pub(crate) mod sql {
     statements! {
         /// Finds the revision of the newest bundle.
         BUNDLE_REVISION = "SELECT max(revision) FROM bundles WHERE tenant = $1";
+        /// Finds the revision of the last bundle at or before a revision.
+        BUNDLE_REVISION_AT = "SELECT max(revision) FROM bundles WHERE tenant = $1 AND revision <= $2";
         /// Finds the last bundle at or before a revision.
         BUNDLE_AT = "SELECT revision, hash, body, at, author FROM bundles \
             WHERE tenant = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";
@@ -114,6 +116,25 @@ impl Store {
     /// [`Error::Corrupt`] when the row cannot be read.
     pub async fn bundle(&self, tenant: TenantId) -> Result<Option<StoredBundle>, Error> {
         self.bundle_in_force(tenant, Revision::new(u64::MAX)).await
+    }
+
+    /// Returns which revision put the bundle that was in force at a revision, without reading the bundle.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when the row cannot be read.
+    pub async fn bundle_revision(
+        &self,
+        tenant: TenantId,
+        at: Revision,
+    ) -> Result<Option<Revision>, Error> {
+        let found: Option<i64> = read!(self, "find the bundle", |raw| sqlx::query_scalar(
+            sql::BUNDLE_REVISION_AT
+        )
+        .bind(tenant.uuid())
+        .bind(number(at))
+        .fetch_one(raw))?;
+        found.map(revision).transpose()
     }
 
     /// Returns the bundle that was in force at a revision: the last one put at or before it.

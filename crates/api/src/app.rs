@@ -1,0 +1,478 @@
+//! `App`: what every handler shares, and the only road to a decision (INV-1).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use remit_core::{
+    Clock, Decision, DecisionId, DecisionRecord, Facts, Question, Revision, TenantId, Verdict,
+};
+use remit_engine::{Engine, Snapshot};
+use remit_log::{DecisionLog, Receipt};
+use remit_store::{Pepper, Store};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use crate::auth::{Caller, DevKey, Keys};
+use crate::metrics::{Metrics, Noted, Stage};
+use crate::problem::{Kind, Problem};
+use crate::sync::Progress;
+use crate::token::Seal;
+use crate::trace::Adopt;
+
+/// How long a change waits to come into force on the replica that made it.
+const COMMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// What an [`App`] is made of.
+pub struct AppParts {
+    /// The compiled policies of every tenant.
+    pub engine: Engine,
+    /// The database.
+    pub store: Store,
+    /// The decision log of this replica.
+    pub log: DecisionLog,
+    /// Time and ids.
+    pub clock: Clock,
+    /// What keys are hashed with.
+    pub pepper: Pepper,
+    /// A fixed text that stands for a stored key, in development only.
+    pub dev_key: Option<DevKey>,
+    /// The settings.
+    pub options: Options,
+}
+
+/// The settings of the API.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The base URL that clients use, without a trailing slash, such as `https://pdp.example.com`.
+    pub public_url: String,
+    /// How old the last confirmation that the policies are the newest may be; past it nothing is decided.
+    pub max_staleness: Duration,
+    /// How often the database is asked for news.
+    pub poll: Duration,
+    /// How long a request may wait for a revision that this replica has not reached.
+    pub revision_wait: Duration,
+    /// How long one request may take, its body included.
+    pub deadline: Duration,
+    /// How many requests may be in flight; more are refused.
+    pub concurrency: usize,
+    /// The commit this was built from, for `remit_build_info`.
+    pub commit: String,
+    /// Joins the span of a request to its trace, where traces are exported.
+    pub adopt: Option<Adopt>,
+}
+
+/// The state behind every endpoint.
+pub struct App {
+    pub(crate) engine: Engine,
+    pub(crate) store: Store,
+    pub(crate) log: DecisionLog,
+    pub(crate) clock: Clock,
+    pub(crate) options: Options,
+    pub(crate) keys: Keys,
+    pub(crate) progress: Progress,
+    pub(crate) metrics: Metrics,
+    pub(crate) seal: Seal,
+    /// The requests that still fit in.
+    pub(crate) room: Semaphore,
+}
+
+/// A decision that has been recorded.
+///
+/// There is no other constructor than [`App::decide`]: what was answered but not recorded cannot be written (INV-3).
+#[derive(Debug)]
+pub struct Answer {
+    decision: Decision,
+    receipt: Receipt,
+}
+
+/// When a batch stops (AuthZEN 1.0 §7.1.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Semantic {
+    /// Never: every item is decided.
+    #[default]
+    ExecuteAll,
+    /// At the first item that is denied or invalid.
+    DenyOnFirstDeny,
+    /// At the first item that is permitted.
+    PermitOnFirstPermit,
+}
+
+// === impl Options ===
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            public_url: "http://127.0.0.1:7364".to_owned(),
+            max_staleness: Duration::from_secs(5),
+            poll: Duration::from_secs(1),
+            revision_wait: Duration::from_millis(500),
+            deadline: Duration::from_secs(15),
+            concurrency: 1_024,
+            commit: "unknown".to_owned(),
+            adopt: None,
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Returns what was decided.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// Returns the id of the decision and its record.
+    pub fn id(&self) -> DecisionId {
+        self.receipt.id()
+    }
+
+    /// Whether it may.
+    pub fn permits(&self) -> bool {
+        self.decision.verdict == Verdict::Permit
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Puts the parts together; nothing decides until [`sync::run`](crate::sync::run) has installed a snapshot.
+    pub fn new(parts: AppParts) -> Arc<Self> {
+        let metrics = Metrics::new(&parts.options.commit);
+        Arc::new(Self {
+            seal: Seal::new(parts.pepper.derive("page tokens")),
+            keys: Keys::new(parts.pepper, parts.dev_key),
+            progress: Progress::default(),
+            room: Semaphore::new(parts.options.concurrency),
+            engine: parts.engine,
+            store: parts.store,
+            log: parts.log,
+            clock: parts.clock,
+            options: parts.options,
+            metrics,
+        })
+    }
+
+    /// Answers `question`, and records the answer before it is given.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-request` for a question that cannot be asked; `not-ready`, `stale-policy` or `revision-not-reached` when
+    /// this replica may not decide; `log-unavailable` when the record was refused. None of them is a decision.
+    pub async fn decide(
+        self: &Arc<Self>,
+        caller: &Caller,
+        question: Question,
+    ) -> Result<Answer, Problem> {
+        question.check()?;
+        let mut answers = self
+            .decide_all(caller, vec![Ok(question)], Semantic::ExecuteAll)
+            .await?;
+        answers.pop().unwrap_or_else(|| Err(Kind::INTERNAL.into()))
+    }
+
+    /// Answers a batch from one snapshot, and records all answers with one append.
+    ///
+    /// An item that is a problem already stays one and counts as a deny; the result stops at and includes the item that
+    /// `semantic` stops at.
+    pub(crate) async fn decide_all(
+        self: &Arc<Self>,
+        caller: &Caller,
+        items: Vec<Result<Question, Problem>>,
+        semantic: Semantic,
+    ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
+        let snapshot = self.snapshot(caller).await?;
+        let app = Arc::clone(self);
+        let caller = caller.clone();
+        let span = tracing::Span::current();
+        // In a task of its own: a client that goes away takes the handler with it, but not half of a recorded decision.
+        let work = async move { app.settle(&snapshot, &caller, items, semantic).await };
+        tokio::spawn(work.instrument(span))
+            .await
+            .map_err(|error| Problem::caused(Kind::INTERNAL, error))?
+    }
+
+    /// Decides every item up to where `semantic` stops, then records all of them at once.
+    async fn settle(
+        &self,
+        snapshot: &Snapshot,
+        caller: &Caller,
+        items: Vec<Result<Question, Problem>>,
+        semantic: Semantic,
+    ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
+        let mut outcomes = Vec::with_capacity(items.len());
+        let mut records = Vec::with_capacity(items.len());
+        let mut started = Vec::with_capacity(items.len());
+        for item in items {
+            let began = Instant::now();
+            let outcome = item.and_then(|question| {
+                question.check()?;
+                Ok(question)
+            });
+            let verdict = match outcome {
+                Ok(question) => {
+                    let record = self.evaluate(snapshot, caller, question);
+                    let decision = record.decision.clone();
+                    let verdict = decision.verdict;
+                    records.push(record);
+                    started.push(began);
+                    outcomes.push(Ok(decision));
+                    verdict
+                }
+                Err(problem) => {
+                    outcomes.push(Err(problem));
+                    Verdict::Deny
+                }
+            };
+            if semantic.stops_at(verdict) {
+                break;
+            }
+        }
+        let receipts = self.record(records, &started).await?;
+        let mut receipts = receipts.into_iter();
+        outcomes
+            .into_iter()
+            .map(|outcome| match outcome {
+                Ok(decision) => receipts
+                    .next()
+                    .map(|receipt| Ok(Answer { decision, receipt }))
+                    .ok_or_else(|| {
+                        Problem::caused(
+                            Kind::INTERNAL,
+                            "the log gave fewer receipts than it took records",
+                        )
+                    }),
+                Err(problem) => Ok(Err(problem)),
+            })
+            .collect()
+    }
+
+    /// Makes one decision and its record.
+    fn evaluate(&self, snapshot: &Snapshot, caller: &Caller, question: Question) -> DecisionRecord {
+        let span = tracing::info_span!(
+            "decide",
+            authz.decision_id = tracing::field::Empty,
+            authz.decision = tracing::field::Empty,
+            authz.reason = tracing::field::Empty,
+            authz.revision = tracing::field::Empty,
+        );
+        let _entered = span.enter();
+        let facts = self.facts(caller);
+        let began = Instant::now();
+        let decision = snapshot.decide(&question, &facts);
+        let took = began.elapsed();
+        self.metrics.stage(Stage::Evaluate, took);
+        let id = DecisionId::from_uuid(self.clock.id());
+        span.record("authz.decision_id", tracing::field::display(id));
+        span.record(
+            "authz.decision",
+            if decision.verdict == Verdict::Permit {
+                "permit"
+            } else {
+                "deny"
+            },
+        );
+        span.record("authz.reason", decision.reason.code());
+        span.record("authz.revision", decision.revision.number());
+        DecisionRecord {
+            id,
+            tenant: caller.tenant,
+            at: facts.now,
+            caller: caller.recorded(),
+            question,
+            facts,
+            decision,
+            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Hands records to the log and waits for their receipts.
+    async fn record(
+        &self,
+        records: Vec<DecisionRecord>,
+        started: &[Instant],
+    ) -> Result<Vec<Receipt>, Problem> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = records.len();
+        let told: Vec<Noted> = records.iter().map(Noted::of).collect();
+        let began = Instant::now();
+        let outcome = self.log.append(records).await;
+        self.metrics.stage(Stage::Audit, began.elapsed());
+        self.metrics.recorded(count, outcome.is_ok());
+        let receipts = outcome.map_err(|error| match error {
+            remit_log::Error::TooLarge { .. } | remit_log::Error::TooMany { .. } => Problem::new(
+                Kind::TOO_LARGE,
+                "the questions are larger than the decision log records at once",
+            ),
+            error => Problem::caused(Kind::LOG_UNAVAILABLE, error),
+        })?;
+        for (noted, began) in told.iter().zip(started) {
+            self.metrics.decided(noted, began.elapsed());
+        }
+        Ok(receipts)
+    }
+
+    /// Returns what Remit knows of its own knowledge at this moment.
+    pub(crate) fn facts(&self, caller: &Caller) -> Facts {
+        Facts {
+            now: self.clock.now(),
+            caller: caller.key,
+            environment: caller.environment.clone(),
+            approved: false,
+        }
+    }
+
+    /// Returns the snapshot that may decide for `caller` now.
+    ///
+    /// # Errors
+    ///
+    /// `not-ready`, `stale-policy`, `revision-not-reached`.
+    pub(crate) async fn snapshot(&self, caller: &Caller) -> Result<Arc<Snapshot>, Problem> {
+        self.snapshot_at(caller, None).await
+    }
+
+    /// Returns the snapshot that may decide for `caller` now, at `at_least` or later.
+    pub(crate) async fn snapshot_at(
+        &self,
+        caller: &Caller,
+        at_least: Option<Revision>,
+    ) -> Result<Arc<Snapshot>, Problem> {
+        let began = Instant::now();
+        if let Some(wanted) = caller.at_least.max(at_least) {
+            self.wait_for(caller.tenant, wanted, self.options.revision_wait)
+                .await?;
+        }
+        let snapshot = self.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
+        let age = self
+            .progress
+            .standing(caller.tenant)
+            .and_then(|standing| standing.age(self.clock.boot()))
+            .ok_or(Kind::NOT_READY)?;
+        if age > self.options.max_staleness {
+            let detail = format!("unconfirmed for {} ms", age.as_millis());
+            return Err(Problem::new(Kind::STALE_POLICY, detail));
+        }
+        self.metrics.stage(Stage::Load, began.elapsed());
+        Ok(snapshot)
+    }
+
+    /// Waits, after a commit, until the change is in force on this replica.
+    ///
+    /// # Errors
+    ///
+    /// `revision-not-reached` after ten seconds; the change is committed all the same.
+    pub(crate) async fn reached(
+        &self,
+        tenant: TenantId,
+        revision: Revision,
+    ) -> Result<(), Problem> {
+        self.wait_for(tenant, revision, COMMIT_WAIT).await
+    }
+
+    async fn wait_for(
+        &self,
+        tenant: TenantId,
+        revision: Revision,
+        wait: Duration,
+    ) -> Result<(), Problem> {
+        let standing = self.progress.standing(tenant);
+        if standing.and_then(|standing| standing.applied()) >= Some(revision) {
+            return Ok(());
+        }
+        self.progress.nudge();
+        if self.progress.wait(tenant, revision, wait).await {
+            return Ok(());
+        }
+        let detail = format!(
+            "revision {revision} was not reached within {} ms",
+            wait.as_millis()
+        );
+        Err(Problem::new(Kind::REVISION_NOT_REACHED, detail))
+    }
+
+    /// Runs work that may take long on a thread where nobody waits for it.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| Problem::caused(Kind::INTERNAL, error))
+    }
+
+    /// Returns how many tenants have policies that are older than allowed.
+    pub(crate) fn stale_tenants(&self) -> usize {
+        let now = self.clock.boot();
+        let stale = |age: Duration| age > self.options.max_staleness;
+        let standings = self.progress.all();
+        standings
+            .iter()
+            .filter(|(_, standing)| standing.age(now).is_some_and(stale))
+            .count()
+    }
+
+    /// Returns every reason why this replica cannot decide; none when it can.
+    ///
+    /// A single tenant that cannot be loaded is no reason: the others are served.
+    pub(crate) fn unready(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let now = self.clock.boot();
+        match self.progress.age(now) {
+            None => causes.push("the database has not been read yet".to_owned()),
+            Some(age) if age > self.options.max_staleness => {
+                causes.push(format!(
+                    "the database has not answered for {} ms",
+                    age.as_millis()
+                ));
+            }
+            Some(_) => {}
+        }
+        if !causes.is_empty() {
+            causes.extend(self.progress.failure());
+        }
+        let standings = self.progress.all();
+        let stopped =
+            |age: Option<Duration>| age.is_none_or(|age| age > self.options.max_staleness);
+        if !standings.is_empty()
+            && standings
+                .iter()
+                .all(|(_, standing)| stopped(standing.age(now)))
+        {
+            causes.push("no tenant has policies that are confirmed to be the newest".to_owned());
+        }
+        let log = self.log.status();
+        if log.poisoned {
+            causes.push("the decision log cannot write".to_owned());
+        }
+        causes.extend(
+            log.disk_error
+                .map(|error| format!("the decision log: {error}")),
+        );
+        causes
+    }
+
+    /// Returns every snapshot in force.
+    pub(crate) fn snapshots(&self) -> Vec<Arc<Snapshot>> {
+        self.progress
+            .all()
+            .iter()
+            .filter_map(|(tenant, _)| self.engine.snapshot(*tenant))
+            .collect()
+    }
+}
+
+// === impl Semantic ===
+
+impl Semantic {
+    fn stops_at(self, verdict: Verdict) -> bool {
+        match self {
+            Self::ExecuteAll => false,
+            Self::DenyOnFirstDeny => verdict == Verdict::Deny,
+            Self::PermitOnFirstPermit => verdict == Verdict::Permit,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `POST /access/v1/evaluation`: one question, one recorded answer (AuthZEN 1.0 §6).
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use remit_core::{Action, Obligation, PolicyId, Question, Reason, Resource, Subject};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::app::{Answer, App};
+use crate::auth::Caller;
+use crate::layers::Told;
+use crate::problem::Problem;
+use crate::wire::{Body, Json, Wire, absent_if_null};
+
+/// The body of an evaluation: a question; unknown members are ignored (AuthZEN 1.0 §5).
+#[derive(Debug, Deserialize)]
+pub(crate) struct EvaluationBody {
+    pub(crate) subject: EntityBody,
+    pub(crate) action: ActionBody,
+    pub(crate) resource: EntityBody,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    pub(crate) context: Map<String, Value>,
+}
+
+/// A subject or a resource in a body.
+#[derive(Debug, Deserialize)]
+pub(crate) struct EntityBody {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    pub(crate) properties: Map<String, Value>,
+}
+
+/// An action in a body.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ActionBody {
+    pub(crate) name: String,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    pub(crate) properties: Map<String, Value>,
+}
+
+/// One answer on the wire (AuthZEN 1.0 §5.5).
+#[derive(Debug, Serialize)]
+pub(crate) struct DecisionBody {
+    /// Whether it may.
+    pub(crate) decision: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) context: Option<DecisionContext>,
+}
+
+/// What explains one answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct DecisionContext {
+    /// The id of the decision; absent in a batch, whose bodies are the same for the same questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) evaluation_id: Option<String>,
+    /// Why.
+    pub(crate) reason: ReasonBody,
+    /// The ids of the policies that settled it.
+    pub(crate) policies: Vec<PolicyId>,
+    /// What the enforcement point must do with the answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) obligations: Vec<Obligation>,
+    /// The revision that answered.
+    pub(crate) revision: u64,
+}
+
+/// A reason code with one sentence for a person.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReasonBody {
+    pub(crate) code: Reason,
+    pub(crate) message: &'static str,
+}
+
+/// Answers one question.
+pub(crate) async fn evaluate(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(body): Body<EvaluationBody>,
+) -> Result<Response, Problem> {
+    let answer = app.decide(&caller, body.into()).await?;
+    Ok(respond(&answer))
+}
+
+/// Writes one answer with its headers.
+pub(crate) fn respond(answer: &Answer) -> Response {
+    let mut response = Json(DecisionBody::single(answer)).into_response();
+    Told::one(answer).attach(&mut response);
+    response
+}
+
+impl Wire for EvaluationBody {}
+
+// === impl EvaluationBody ===
+
+impl From<EvaluationBody> for Question {
+    fn from(body: EvaluationBody) -> Self {
+        Self {
+            subject: body.subject.into(),
+            action: body.action.into(),
+            resource: body.resource.into(),
+            context: body.context,
+        }
+    }
+}
+
+impl From<EntityBody> for Subject {
+    fn from(
+        EntityBody {
+            kind,
+            id,
+            properties,
+        }: EntityBody,
+    ) -> Self {
+        Self {
+            kind,
+            id,
+            properties,
+        }
+    }
+}
+
+impl From<EntityBody> for Resource {
+    fn from(
+        EntityBody {
+            kind,
+            id,
+            properties,
+        }: EntityBody,
+    ) -> Self {
+        Self {
+            kind,
+            id,
+            properties,
+        }
+    }
+}
+
+impl From<ActionBody> for Action {
+    fn from(ActionBody { name, properties }: ActionBody) -> Self {
+        Self { name, properties }
+    }
+}
+
+// === impl DecisionBody ===
+
+impl DecisionBody {
+    /// Writes the answer to a single question: always explained.
+    pub(crate) fn single(answer: &Answer) -> Self {
+        let mut context = DecisionContext::of(answer);
+        context.evaluation_id = Some(answer.id().to_string());
+        Self {
+            decision: answer.permits(),
+            context: Some(context),
+        }
+    }
+
+    /// Writes the answer to one item of a batch: explained only where the caller has to act on it.
+    pub(crate) fn item(answer: &Answer) -> Self {
+        let decision = answer.decision();
+        let matters =
+            !decision.obligations.is_empty() || decision.reason == Reason::ApprovalRequired;
+        Self {
+            decision: answer.permits(),
+            context: matters.then(|| DecisionContext::of(answer)),
+        }
+    }
+}
+
+impl DecisionContext {
+    fn of(answer: &Answer) -> Self {
+        let decision = answer.decision();
+        Self {
+            evaluation_id: None,
+            reason: ReasonBody {
+                code: decision.reason,
+                message: decision.reason.sentence(),
+            },
+            policies: decision.determining.clone(),
+            obligations: decision.obligations.clone(),
+            revision: decision.revision.number(),
+        }
+    }
+}

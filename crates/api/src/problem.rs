@@ -1,0 +1,276 @@
+//! Everything that can go wrong on the wire: one table, three renderings.
+//!
+//! A handler returns a [`Problem`]; [`layers`](crate::layers) renders it, because only there the route, the `Accept`
+//! header and the request id are known together. On `/access/v1/…` the body is a JSON string (AuthZEN 1.0 §10.1.3),
+//! inside a batch it is one item, everywhere else it is `application/problem+json` (RFC 9457).
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+type Source = Box<dyn Error + Send + Sync>;
+
+/// One row of the table: a kind of problem, the same in every rendering.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The stable code, such as `not-ready`.
+    pub code: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// One sentence for a person; the whole body of a 5xx, apart from the request id.
+    pub title: &'static str,
+    /// When it happens and what to do, for the generated page.
+    pub help: &'static str,
+}
+
+macro_rules! problems {
+    ($($(#[doc = $doc:literal])+ $name:ident $status:literal $code:literal $title:literal;)*) => {
+        impl Kind {
+            $($(#[doc = $doc])+
+            pub const $name: &'static Kind = &Kind {
+                code: $code, status: $status, title: $title, help: concat!($($doc),+),
+            };)*
+
+            /// Every row, in the order of the page.
+            pub const ALL: &'static [&'static Kind] = &[$(Kind::$name),*];
+        }
+    };
+}
+
+problems! {
+    /// The body is not well-formed JSON, or breaks a limit of its form: nesting over 32, over 10,000 values, a member name twice in one object, a lone surrogate, anything after the value.
+    MALFORMED_BODY 400 "malformed-body" "the body is not well-formed JSON";
+    /// The body is JSON but not what this operation takes; `detail` names the member and what was expected.
+    INVALID_REQUEST 400 "invalid-request" "the request is not valid";
+    /// The request has no usable API key. Send `Authorization: Bearer <key>`; `remit key create` makes one.
+    UNAUTHENTICATED 401 "unauthenticated" "a valid API key is required";
+    /// The API key is valid, but none of its scopes allows this operation; `detail` names the one that would.
+    MISSING_SCOPE 403 "missing-scope" "the API key does not have the scope for this";
+    /// There is nothing of that name here, or it is not yours. Paths are matched exactly: no dot segments, no doubled or trailing slashes.
+    NOT_FOUND 404 "not-found" "there is nothing here";
+    /// The path exists, but not with this method; `Allow` lists those it takes.
+    METHOD_NOT_ALLOWED 405 "method-not-allowed" "this path does not take that method";
+    /// The body did not arrive in time.
+    BODY_TOO_SLOW 408 "body-too-slow" "the body did not arrive in time";
+    /// Something with this name exists already.
+    CONFLICT 409 "conflict" "that exists already";
+    /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
+    STALE_REVISION 412 "stale-revision" "somebody changed this first";
+    /// The body is larger than this operation takes.
+    TOO_LARGE 413 "too-large" "the body is too large";
+    /// The bundle does not compile; `diagnostics` says where and why, and nothing was changed.
+    POLICY_INVALID 422 "policy-invalid" "the bundle does not compile";
+    /// An entity does not fit the schema; nothing was changed.
+    ENTITY_INVALID 422 "entity-invalid" "an entity does not fit the schema";
+    /// This change needs `If-Match` with the `ETag` that was read, or `If-None-Match: *` for the first one.
+    PRECONDITION_REQUIRED 428 "precondition-required" "say which revision this replaces";
+    /// A fault in Remit. The request id finds it in the log.
+    INTERNAL 500 "internal" "something went wrong in Remit";
+    /// No bundle is loaded for this tenant: push one with `remit bundle push`, or wait for the replica to load it.
+    NOT_READY 503 "not-ready" "no policies are loaded yet";
+    /// This replica has not been able to confirm for too long that its policies are the newest, so it does not decide.
+    STALE_POLICY 503 "stale-policy" "the policies here may be out of date, so nothing is decided";
+    /// The request asks for a revision that this replica has not reached; try again after `Retry-After`.
+    REVISION_NOT_REACHED 503 "revision-not-reached" "this replica has not reached that revision yet";
+    /// The decision log refused the record (full, busy or failing), and an answer without a record is not given.
+    LOG_UNAVAILABLE 503 "log-unavailable" "the decision could not be recorded, so it is not given";
+    /// The database does not answer.
+    STORE_UNAVAILABLE 503 "store-unavailable" "the database is not available";
+    /// More requests are in flight than this replica takes; try again after `Retry-After`.
+    OVERLOADED 503 "overloaded" "too many requests at once";
+    /// The request took longer than its deadline. What was decided meanwhile is in the decision log.
+    DEADLINE 503 "deadline" "the request took too long";
+}
+
+/// One thing that went wrong, with what the client may know and what only the log may.
+pub struct Problem(Box<Inner>);
+
+struct Inner {
+    kind: &'static Kind,
+    detail: Option<String>,
+    members: Map<String, Value>,
+    retry_after: Option<u32>,
+    challenge: Option<&'static str>,
+    source: Option<Source>,
+}
+
+/// A problem on its way out, as a response extension.
+#[derive(Debug, Clone)]
+pub(crate) struct Failed(pub(crate) Arc<Problem>);
+
+// === impl Problem ===
+
+impl From<&'static Kind> for Problem {
+    fn from(kind: &'static Kind) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            detail: None,
+            members: Map::new(),
+            // A client that is told nothing retries at once; every 503 here clears within seconds or not at all.
+            retry_after: (kind.status == 503).then_some(1),
+            challenge: None,
+            source: None,
+        }))
+    }
+}
+
+impl Problem {
+    /// Makes a problem with a detail for the client; on a 5xx the detail goes to the log only.
+    pub fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
+        let mut problem = Self::from(kind);
+        problem.0.detail = Some(detail.into());
+        problem
+    }
+
+    /// Makes a problem out of a failure; the failure itself goes to the log, never to the client.
+    pub fn caused(kind: &'static Kind, source: impl Into<Source>) -> Self {
+        let mut problem = Self::from(kind);
+        problem.0.source = Some(source.into());
+        problem
+    }
+
+    /// Adds a member to the `application/problem+json` body, such as `diagnostics`.
+    pub fn with(mut self, member: &str, value: Value) -> Self {
+        self.0.members.insert(member.to_owned(), value);
+        self
+    }
+
+    /// Sets the `WWW-Authenticate` challenge (RFC 6750 §3).
+    pub(crate) fn challenge(mut self, challenge: &'static str) -> Self {
+        self.0.challenge = Some(challenge);
+        self
+    }
+
+    /// Returns the row of the table.
+    pub fn kind(&self) -> &'static Kind {
+        self.0.kind
+    }
+
+    /// Returns the HTTP status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Returns what the client may read: the detail, or the title alone where there is none or the fault is ours.
+    pub fn message(&self) -> &str {
+        match &self.0.detail {
+            Some(detail) if self.0.kind.status < 500 => detail,
+            _ => self.0.kind.title,
+        }
+    }
+
+    /// Writes the detail and the whole chain of causes, for the log line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.0.kind.code.to_owned();
+        if let Some(detail) = &self.0.detail {
+            text.push_str(": ");
+            text.push_str(detail);
+        }
+        let mut cause: Option<&dyn Error> = self.0.source.as_ref().map(|source| &**source as _);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
+    /// Renders it for our own routes (RFC 9457 §3).
+    pub(crate) fn problem_json(&self, request_id: &str) -> Value {
+        let kind = self.0.kind;
+        let mut body = self.0.members.clone();
+        body.insert(
+            "type".to_owned(),
+            json!(format!("urn:remit:problem:{}", kind.code)),
+        );
+        body.insert("code".to_owned(), json!(kind.code));
+        body.insert("title".to_owned(), json!(kind.title));
+        body.insert("status".to_owned(), json!(kind.status));
+        if let Some(detail) = self.0.detail.as_ref().filter(|_| kind.status < 500) {
+            body.insert("detail".to_owned(), json!(detail));
+        }
+        body.insert("request_id".to_owned(), json!(request_id));
+        Value::Object(body)
+    }
+
+    /// Renders it for AuthZEN routes: one string (AuthZEN 1.0 §10.1.3).
+    pub(crate) fn authzen_string(&self, request_id: &str) -> Value {
+        if self.0.kind.status < 500 {
+            json!(self.message())
+        } else {
+            json!(format!("{} (request {request_id})", self.0.kind.title))
+        }
+    }
+
+    /// Renders it as one item of a batch (AuthZEN 1.0 §7.2.1): denied, with the error in its context.
+    pub(crate) fn authzen_item(&self) -> Value {
+        json!({
+            "decision": false,
+            "context": { "error": { "status": self.0.kind.status, "message": self.message() } },
+        })
+    }
+}
+
+impl fmt::Debug for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Problem({})", self.chain())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl From<remit_core::Invalid> for Problem {
+    fn from(invalid: remit_core::Invalid) -> Self {
+        Self::new(Kind::INVALID_REQUEST, invalid.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Makes a response without a body; the layers write it when they know who reads it.
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.0.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(challenge) = self.0.challenge {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(challenge),
+            );
+        }
+        response.extensions_mut().insert(Failed(Arc::new(self)));
+        response
+    }
+}
+
+/// Writes the page of all problems, `docs/errors.md`.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Errors\n\n\
+         <!-- Generated from `crates/api/src/problem.rs`; a test says when it is out of date. -->\n\n\
+         On `/access/v1/…` an error is a JSON string, as AuthZEN 1.0 has it; send `Accept: application/problem+json` for\n\
+         the full form. Everywhere else it is `application/problem+json` (RFC 9457): `type`, `code`, `title`, `status`,\n\
+         `request_id`, `detail` on a 4xx, and further members where the table says so. A 5xx never says more than its title\n\
+         and the request id; the cause is in the log line of that id.\n\n\
+         | status | code | title | when, and what to do |\n|---|---|---|---|\n",
+    );
+    for kind in Kind::ALL {
+        page.push_str(&format!(
+            "| {} | `{}` | {} | {} |\n",
+            kind.status,
+            kind.code,
+            kind.title,
+            kind.help.trim_ascii()
+        ));
+    }
+    page
+}

@@ -1,0 +1,395 @@
+//! The only installer of snapshots (INV-6): what is committed in the database comes into force here, on every replica,
+//! the writer included, by the same road.
+//!
+//! A poll asks for the head of every tenant. A tenant that is at its head is confirmed; one that is not is loaded in a
+//! task of its own, so that a large or broken tenant does not hold up the others. A load that fails leaves the last good
+//! snapshot in place, but unconfirmed, and [`App`] does not decide by what has been unconfirmed for too long: old policy
+//! is also old permission.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use remit_core::{Entity, EntityUid, Revision, TenantId, Timestamp};
+use remit_engine::Snapshot;
+use remit_store::{Head, MAX_ENTITIES};
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
+
+use crate::app::App;
+
+/// However often somebody asks for news, the database is not asked more often than this.
+const SHORTEST: Duration = Duration::from_millis(20);
+
+/// How far this replica has come with every tenant.
+pub(crate) struct Progress {
+    tenants: ArcSwap<HashMap<TenantId, Arc<Standing>>>,
+    /// When the heads were last read, in the wall clock's time, for the metrics.
+    polled: Mutex<Option<Timestamp>>,
+    /// When the poll began that last succeeded, in microseconds of boot time, plus one; zero before the first.
+    polled_boot: AtomicU64,
+    failure: Mutex<Option<String>>,
+    news: Notify,
+    changed: watch::Sender<()>,
+}
+
+/// How far this replica has come with one tenant.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// The revision in force here.
+    applied: AtomicU64,
+    /// When the poll began that last found it to be the newest, in microseconds of boot time, plus one; zero for never.
+    confirmed: AtomicU64,
+    loading: AtomicBool,
+    /// The revision of the bundle that the snapshot in force was compiled from; zero for none.
+    bundle: AtomicU64,
+    failure: Mutex<Option<String>>,
+}
+
+/// How far this replica has come with one tenant, for the readiness page.
+#[derive(Debug, Serialize)]
+pub(crate) struct Reached {
+    tenant: TenantId,
+    revision: Revision,
+    /// Whether a bundle is in force.
+    bundle: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Keeps every tenant of this replica at its newest revision, until `shutdown` ends.
+///
+/// It survives everything: a database that is away, a bundle that does not compile, a panic in a load.
+pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
+    tokio::pin!(shutdown);
+    let mut keys_as_of = None;
+    loop {
+        match poll(&app, &mut keys_as_of).await {
+            Ok(()) => app.progress.note(None),
+            Err(error) => app.progress.note(Some(chain(&*error))),
+        }
+        tokio::select! {
+            () = &mut shutdown => return,
+            () = tokio::time::sleep(app.options.poll) => {}
+            () = app.progress.news.notified() => tokio::time::sleep(SHORTEST).await,
+        }
+    }
+}
+
+/// Reads the heads once, reloads the keys where anything changed, confirms what is current and loads what is not.
+async fn poll(app: &Arc<App>, keys_as_of: &mut Option<Vec<Head>>) -> Result<(), Failure> {
+    // Before the question: an answer says how things stood when it was asked, at best.
+    let began = app.clock.boot();
+    let mut heads = app.store.heads().await?;
+    heads.sort_by_key(|head| head.tenant);
+    if keys_as_of.as_ref() != Some(&heads) {
+        app.keys.replace(app.store.all_keys().await?);
+        *keys_as_of = Some(heads.clone());
+    }
+    app.progress.keep(&heads);
+    for head in heads {
+        let Some(standing) = app.progress.standing(head.tenant) else {
+            continue;
+        };
+        if standing.applied() == Some(head.revision) {
+            standing.confirm(head.revision, began);
+        } else if !standing.loading.swap(true, Ordering::AcqRel) {
+            tokio::spawn(bring(Arc::clone(app), standing, head, began));
+        }
+    }
+    app.progress.polled(began, app.clock.now());
+    Ok(())
+}
+
+/// Brings one tenant to its head.
+async fn bring(app: Arc<App>, standing: Arc<Standing>, head: Head, began: Duration) {
+    let _loading = Loading(&standing);
+    // A panic in the load is the load's failure, not the end of this task's promise to say how it went.
+    let outcome = tokio::spawn(load(Arc::clone(&app), Arc::clone(&standing), head)).await;
+    let failure = match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(chain(&*error)),
+        Err(panic) => Some(chain(&panic)),
+    };
+    app.metrics.loaded(failure.is_none());
+    if let Some(cause) = &failure {
+        tracing::error!(tenant = %head.tenant, revision = head.revision.number(), cause, "a tenant could not be loaded; the last good policies stay, and go stale");
+    } else {
+        standing.confirm(head.revision, began);
+        tracing::info!(tenant = %head.tenant, revision = head.revision.number(), "a tenant is up to date");
+    }
+    standing.note(failure);
+    app.progress.changed.send_replace(());
+}
+
+/// Loads what changed since the snapshot in force, and installs the result at the head's revision.
+async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), Failure> {
+    let Head { tenant, revision } = head;
+    let newest = app.store.bundle_revision(tenant, revision).await?;
+    let Some(newest) = newest else {
+        // Nothing decides here yet; what was stored waits in the database for the first bundle.
+        return Ok(());
+    };
+    let current = app.engine.snapshot(tenant);
+    let same_bundle = standing.bundle.load(Ordering::Acquire) == newest.number();
+    let snapshot = match current {
+        Some(current) if same_bundle => with_changes(&app, head, current).await?,
+        current => {
+            let stored = app.store.bundle_in_force(tenant, revision).await?;
+            let bundle = Arc::new(stored.ok_or("the bundle in force is missing")?.bundle);
+            match renew(&app, head, current, Arc::clone(&bundle)).await {
+                Some(snapshot) => snapshot,
+                None => {
+                    // From nothing: also where what was in force cannot be led over to the new bundle.
+                    let compiled = blocking(move || Snapshot::compile(&bundle)).await??;
+                    with_changes(&app, head, Arc::new(compiled.at(Revision::default()))).await?
+                }
+            }
+        }
+    };
+    app.engine.install(tenant, snapshot);
+    standing.bundle.store(newest.number(), Ordering::Release);
+    Ok(())
+}
+
+/// Compiles a new bundle on top of the snapshot in force, so that what did not change is not compiled again.
+async fn renew(
+    app: &App,
+    head: Head,
+    current: Option<Arc<Snapshot>>,
+    bundle: Arc<remit_core::Bundle>,
+) -> Option<Snapshot> {
+    let current = current?;
+    let revision = current.revision();
+    let compiled = blocking(move || current.recompile(&bundle))
+        .await
+        .ok()?
+        .ok()?;
+    with_changes(app, head, Arc::new(compiled.at(revision)))
+        .await
+        .ok()
+}
+
+/// Applies every entity change after the snapshot's revision and up to the head's.
+async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<Snapshot, Failure> {
+    let mut upserts: Vec<Entity> = Vec::new();
+    let mut removals: Vec<EntityUid> = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = app
+            .store
+            .entity_changes(
+                head.tenant,
+                snapshot.revision(),
+                head.revision,
+                cursor.as_ref(),
+                MAX_ENTITIES,
+            )
+            .await?;
+        upserts.extend(page.upserts);
+        removals.extend(page.removals);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let next = blocking(move || snapshot.with_entities(&upserts, &removals)).await??;
+    Ok(next.at(head.revision))
+}
+
+/// Runs work that takes long on a thread where nobody waits for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    Ok(tokio::task::spawn_blocking(work).await?)
+}
+
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Ends the loading of a tenant, whichever way it ends.
+struct Loading<'a>(&'a Standing);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.0.loading.store(false, Ordering::Release);
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Returns the revision in force, or `None` before the first load.
+    pub(crate) fn applied(&self) -> Option<Revision> {
+        (self.confirmed.load(Ordering::Acquire) != 0)
+            .then(|| Revision::new(self.applied.load(Ordering::Acquire)))
+    }
+
+    /// Returns how long ago it was last certain that the snapshot in force is the newest.
+    pub(crate) fn age(&self, now: Duration) -> Option<Duration> {
+        let since = self.confirmed.load(Ordering::Acquire).checked_sub(1)?;
+        Some(now.saturating_sub(Duration::from_micros(since)))
+    }
+
+    fn confirm(&self, revision: Revision, began: Duration) {
+        self.applied.store(revision.number(), Ordering::Release);
+        // A load may end after a later poll has confirmed already; time does not go back.
+        self.confirmed.fetch_max(mark(began), Ordering::AcqRel);
+    }
+
+    fn note(&self, failure: Option<String>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    /// Returns why the last load failed, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Writes a boot time so that zero is free to mean "never".
+fn mark(boot: Duration) -> u64 {
+    u64::try_from(boot.as_micros())
+        .unwrap_or(u64::MAX - 1)
+        .saturating_add(1)
+}
+
+// === impl Progress ===
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            tenants: ArcSwap::default(),
+            polled: Mutex::default(),
+            polled_boot: AtomicU64::default(),
+            failure: Mutex::default(),
+            news: Notify::new(),
+            changed: watch::Sender::new(()),
+        }
+    }
+}
+
+impl Progress {
+    /// Returns how far this replica is with a tenant; `None` for one that no poll has seen.
+    pub(crate) fn standing(&self, tenant: TenantId) -> Option<Arc<Standing>> {
+        self.tenants.load().get(&tenant).cloned()
+    }
+
+    /// Says that something was committed, so that it need not wait for the next poll.
+    pub(crate) fn nudge(&self) {
+        self.news.notify_one();
+    }
+
+    /// Waits until this replica is at `revision` of `tenant` or later; false when `wait` is over first.
+    pub(crate) async fn wait(&self, tenant: TenantId, revision: Revision, wait: Duration) -> bool {
+        let mut changed = self.changed.subscribe();
+        let reached = || {
+            self.standing(tenant)
+                .and_then(|standing| standing.applied())
+                .is_some_and(|applied| applied >= revision)
+        };
+        tokio::time::timeout(wait, async {
+            while !reached() {
+                if changed.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        })
+        .await
+        .unwrap_or_else(|_| reached())
+    }
+
+    /// Returns every tenant and how far this replica is with it, in the order of their ids.
+    pub(crate) fn revisions(&self) -> Vec<Reached> {
+        let mut revisions: Vec<Reached> = self
+            .tenants
+            .load()
+            .iter()
+            .map(|(tenant, standing)| Reached {
+                tenant: *tenant,
+                revision: standing.applied().unwrap_or_default(),
+                bundle: standing.bundle.load(Ordering::Acquire) != 0,
+                failure: standing.failure(),
+            })
+            .collect();
+        revisions.sort_by_key(|reached| reached.tenant);
+        revisions
+    }
+
+    /// Returns every tenant with its standing.
+    pub(crate) fn all(&self) -> Vec<(TenantId, Arc<Standing>)> {
+        self.tenants
+            .load()
+            .iter()
+            .map(|(tenant, standing)| (*tenant, Arc::clone(standing)))
+            .collect()
+    }
+
+    /// Returns how long ago the database last answered; `None` before the first time.
+    pub(crate) fn age(&self, now: Duration) -> Option<Duration> {
+        let since = self.polled_boot.load(Ordering::Acquire).checked_sub(1)?;
+        Some(now.saturating_sub(Duration::from_micros(since)))
+    }
+
+    /// Returns when the database last answered.
+    pub(crate) fn confirmed_at(&self) -> Option<Timestamp> {
+        *self.polled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns why the last poll failed, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note(&self, failure: Option<String>) {
+        let mut noted = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&failure, &*noted) {
+            // Once when it begins and once when it ends, not once a second.
+            (Some(cause), None) => tracing::error!(
+                cause,
+                "the database cannot be asked for news; policies go stale"
+            ),
+            (None, Some(_)) => tracing::info!("the database answers again"),
+            _ => {}
+        }
+        *noted = failure;
+    }
+
+    fn polled(&self, began: Duration, at: Timestamp) {
+        *self.polled.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        self.polled_boot.fetch_max(mark(began), Ordering::AcqRel);
+    }
+
+    /// Adds the tenants that are new.
+    fn keep(&self, heads: &[Head]) {
+        let known = self.tenants.load();
+        if heads.iter().all(|head| known.contains_key(&head.tenant)) {
+            return;
+        }
+        let mut tenants = HashMap::clone(&known);
+        for head in heads {
+            tenants.entry(head.tenant).or_default();
+        }
+        self.tenants.store(Arc::new(tenants));
+    }
+}
