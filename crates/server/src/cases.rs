@@ -49,7 +49,9 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Vec<Located>, Error> {
     }
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(&cases).map_err(|why| Error::path("list", &cases, why))? {
-        let path = entry.map_err(|why| Error::path("list", &cases, why))?.path();
+        let path = entry
+            .map_err(|why| Error::path("list", &cases, why))?
+            .path();
         if path.extension().is_some_and(|ending| ending == "yaml") {
             files.push(path);
         }
@@ -70,7 +72,10 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Vec<Located>, Error> {
 ///
 /// As [`located`].
 pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Case>, Error> {
-    Ok(located(file, text)?.into_iter().map(|located| located.case).collect())
+    Ok(located(file, text)?
+        .into_iter()
+        .map(|located| located.case)
+        .collect())
 }
 
 /// Reads the cases of one file with their places.
@@ -86,20 +91,32 @@ pub(crate) fn located(file: &str, text: &str) -> Result<Vec<Located>, Error> {
         Err(why) => return Err(Error::Invalid(explain(file, text, &lines, &why))),
     };
     if cases.len() > FILE_CASES {
-        return Err(Error::Invalid(format!("`{file}` has more than {FILE_CASES} cases")));
+        return Err(Error::Invalid(format!(
+            "`{file}` has more than {FILE_CASES} cases"
+        )));
     }
     let numbered = lines.len() == cases.len();
     let mut places: BTreeMap<String, String> = BTreeMap::new();
     let mut found = Vec::with_capacity(cases.len());
     for (index, case) in cases.into_iter().enumerate() {
-        let line = if numbered { lines.get(index).copied() } else { None };
-        let located = Located { case, file: file.to_owned(), line };
+        let line = if numbered {
+            lines.get(index).copied()
+        } else {
+            None
+        };
+        let located = Located {
+            case,
+            file: file.to_owned(),
+            line,
+        };
         let (place, name) = (located.place(), &located.case.name);
         if let Err(why) = located.case.question.check() {
             return Err(Error::Invalid(format!("{place}: case `{name}`: {why}")));
         }
         if let Some(first) = places.insert(name.clone(), place.clone()) {
-            return Err(Error::Invalid(format!("{place}: there is a case `{name}` already, at {first}")));
+            return Err(Error::Invalid(format!(
+                "{place}: there is a case `{name}` already, at {first}"
+            )));
         }
         found.push(located);
     }
@@ -112,7 +129,8 @@ pub(crate) fn located(file: &str, text: &str) -> Result<Vec<Located>, Error> {
 ///
 /// [`Error::Invalid`] when a case cannot be written as YAML.
 pub(crate) fn write(cases: &[Case]) -> Result<String, Error> {
-    serde_norway::to_string(cases).map_err(|why| Error::Invalid(format!("the cases cannot be written as YAML: {why}")))
+    serde_norway::to_string(cases)
+        .map_err(|why| Error::Invalid(format!("the cases cannot be written as YAML: {why}")))
 }
 
 /// Finds the lines on which the items of the outermost list start.
@@ -146,7 +164,11 @@ fn explain(file: &str, text: &str, lines: &[usize], error: &serde_norway::Error)
 /// Finds the name of the case that a line belongs to.
 fn name_at(text: &str, lines: &[usize], line: usize) -> Option<String> {
     let start = lines.iter().copied().rfind(|start| *start <= line)?;
-    let end = lines.iter().copied().find(|next| *next > line).unwrap_or(usize::MAX);
+    let end = lines
+        .iter()
+        .copied()
+        .find(|next| *next > line)
+        .unwrap_or(usize::MAX);
     text.lines()
         .enumerate()
         .map(|(index, text)| (index + 1, text))

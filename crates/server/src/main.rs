@@ -1,2 +1,22 @@
-//! The remit binary.
-fn main() {}
+//! The `remit` binary: the decision service and every command around it.
+//!
+//! `cli.rs` holds the tree of commands, `cmd/<name>.rs` what each one does, `serve.rs` the wiring of the service.
+//! Deliberately absent: logic of its own. What decides, records or speaks HTTP lives in the crates below.
+
+mod bundle_dir;
+mod cases;
+mod cli;
+mod client;
+mod cmd;
+mod config;
+mod dev;
+mod diagnostics;
+mod error;
+mod exit;
+mod output;
+mod starter;
+mod telemetry;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,115 @@
+//! The tree of commands, and the road from `main` to one of them.
+
+use std::num::NonZero;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::cmd;
+use crate::error::Error;
+use crate::exit::{self, Exit};
+use crate::output::{self, Output};
+
+/// The stack of every thread that may evaluate a policy: policies are untrusted, and Cedar recurses.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// Runtime authorisation for AI agents: may this agent do this, to that, now?
+#[derive(Debug, Parser)]
+#[command(name = "remit", version, after_help = exit::TABLE, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    output: output::Args,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Ask one question; the exit code is the verdict.
+    Decide(cmd::decide::Args),
+    /// Put a folder of policies in force, or fetch what is in force.
+    #[command(subcommand)]
+    Bundle(cmd::bundle::Command),
+    /// Manage stored entities.
+    #[command(subcommand)]
+    Entities(cmd::entities::Command),
+    /// Manage API keys.
+    #[command(subcommand)]
+    Key(cmd::key::Command),
+    /// Read the record of decisions.
+    #[command(subcommand)]
+    Decisions(cmd::decisions::Command),
+    /// Check the decision log on this host.
+    #[command(subcommand)]
+    Log(cmd::log::Command),
+    /// Bring the database's schema up to date.
+    Migrate(cmd::migrate::Args),
+    /// Show or check the configuration.
+    #[command(subcommand)]
+    Config(cmd::config::Command),
+    /// Print a completion script for a shell.
+    Completions(cmd::completions::Args),
+    /// Print the version and what it is built from.
+    Version,
+}
+
+/// Parses the command line, runs the command, prints what went wrong and returns the exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error).into(),
+    };
+    let out = Output::new(&cli.output);
+    let exit = run(cli.command, out.clone()).unwrap_or_else(|error| {
+        out.error(&error);
+        error.exit()
+    });
+    exit.into()
+}
+
+/// Prints what clap has to say: help goes to stdout and is a success, a mistake goes to stderr.
+///
+/// clap would exit with 2, which is a deny here.
+fn usage(error: &clap::Error) -> Exit {
+    let asked = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    // A closed stdout is not a failure of the command.
+    let _ = error.print();
+    if asked { Exit::Ok } else { Exit::Usage }
+}
+
+/// Runs one command on a runtime whose threads have room for policies.
+fn run(command: Command, out: Output) -> Result<Exit, Error> {
+    // The one process-wide choice of a TLS implementation; a second install is refused and harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, NonZero::get))
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()
+        .map_err(|source| Error::io("start the runtime", source))?;
+    // Spawned, so that the command itself runs on a thread with the large stack and a panic is an exit code.
+    let result = runtime
+        .block_on(async { tokio::spawn(async move { dispatch(command, &out).await }).await });
+    // Blocking threads that still wait on a terminal or a disk do not hold up the exit.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|join| Err(Error::Crashed(join)))
+}
+
+async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
+    match command {
+        Command::Decide(args) => cmd::decide::run(args, out).await,
+        Command::Bundle(command) => cmd::bundle::run(command, out).await,
+        Command::Entities(command) => cmd::entities::run(command, out).await,
+        Command::Key(command) => cmd::key::run(command, out).await,
+        Command::Decisions(command) => cmd::decisions::run(command, out).await,
+        Command::Log(command) => cmd::log::run(command, out),
+        Command::Migrate(args) => cmd::migrate::run(args, out).await,
+        Command::Config(command) => cmd::config::run(command, out),
+        Command::Completions(args) => cmd::completions::run(&args, out),
+        Command::Version => cmd::version::run(out),
+    }
+}

@@ -1,0 +1,302 @@
+//! The HTTP client of the commands: one road to a server, and one way to say what it answered.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use remit_engine::Diagnostic;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::read_small;
+use crate::error::Error;
+use crate::exit::Exit;
+
+/// The largest answer that is read, in bytes.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// The flags of every command that talks to a server.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct Server {
+    /// Where Remit answers.
+    #[arg(
+        long,
+        env = "REMIT_URL",
+        default_value = "http://127.0.0.1:7364",
+        value_name = "URL"
+    )]
+    pub(crate) url: String,
+    /// A file that holds the API key; without it the key is taken from REMIT_KEY.
+    #[arg(long, env = "REMIT_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// How long to wait for an answer, in seconds.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
+}
+
+/// One server and the key to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    key: Option<HeaderValue>,
+}
+
+/// An answer with a status of success.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    url: String,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+/// A refusal (RFC 9457), or what could be made of one that is not in that form.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ProblemBody {
+    /// The kind, as a URI or path.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The kind in words.
+    pub(crate) title: String,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// What happened this time.
+    pub(crate) detail: String,
+    /// Under which id the server's log has it.
+    pub(crate) request_id: Option<String>,
+    /// Which line of NDJSON is at fault, from 1.
+    pub(crate) line: Option<u64>,
+    /// What is wrong with a bundle.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Makes a client; no request is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for a URL or key that is malformed, [`Error::Io`] for a key file that cannot be read.
+    pub(crate) fn client(&self) -> Result<Client, Error> {
+        let base: Url = self.url.parse().map_err(|why| {
+            Error::Usage(format!(
+                "`{}` is not a URL such as http://127.0.0.1:7364: {why}",
+                self.url
+            ))
+        })?;
+        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+            return Err(Error::Usage(format!(
+                "`{}` does not begin with http:// or https://",
+                self.url
+            )));
+        }
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(self.timeout))
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("remit/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(&base) {
+            // A proxy of the environment is not meant for this machine's own ports.
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|source| Error::Unreachable {
+            url: self.url.clone(),
+            source,
+        })?;
+        Ok(Client {
+            http,
+            base,
+            key: self.key()?,
+        })
+    }
+
+    fn key(&self) -> Result<Option<HeaderValue>, Error> {
+        let text = match &self.key_file {
+            Some(path) => {
+                Some(read_small(path).map_err(|why| Error::path("read the key in", path, why))?)
+            }
+            None => std::env::var("REMIT_KEY").ok(),
+        };
+        let Some(text) = text
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty())
+        else {
+            return Ok(None);
+        };
+        let mut value = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| {
+            Error::Usage(
+                "the API key holds characters that no key has; keys look like remit_dev_…"
+                    .to_owned(),
+            )
+        })?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Begins a request with the key; the segments of the path are escaped here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoKey`] without a key.
+    pub(crate) fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, Error> {
+        let key = self.key.clone().ok_or(Error::NoKey)?;
+        Ok(self.open(method, path).header(AUTHORIZATION, key))
+    }
+
+    /// Begins a request without a key, for what is public.
+    pub(crate) fn open(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        self.http.request(method, url)
+    }
+
+    /// Gets one JSON value.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`].
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, Error> {
+        self.send(self.request(Method::GET, path)?.query(query))
+            .await?
+            .json()
+    }
+
+    /// Sends a request and reads the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] without an answer, [`Error::Refused`] for a status that is not a success.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Reply, Error> {
+        let url = self.base.to_string();
+        let unreachable = |source| Error::Unreachable {
+            url: url.clone(),
+            source,
+        };
+        let mut answer = request.send().await.map_err(unreachable)?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > ANSWER_BYTES {
+                let problem = format!("it is larger than {ANSWER_BYTES} bytes");
+                return Err(Error::Answer { url, problem });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            return Ok(Reply { url, headers, body });
+        }
+        Err(Error::Refused(Box::new(ProblemBody::read(
+            status, &headers, &body,
+        ))))
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// Reads the body as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Answer`] when it is not what was expected.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|why| Error::Answer {
+            url: self.url.clone(),
+            problem: why.to_string(),
+        })
+    }
+
+    /// Returns a header as text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+// === impl ProblemBody ===
+
+impl ProblemBody {
+    fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let mut problem: Self = serde_json::from_slice(body).unwrap_or_default();
+        problem.status = status.as_u16();
+        if problem.title.is_empty() {
+            problem.title = status
+                .canonical_reason()
+                .unwrap_or("an unknown status")
+                .to_owned();
+            if problem.detail.is_empty() {
+                // The AuthZEN routes answer a plain sentence; anything longer is a page of some proxy.
+                let text = String::from_utf8_lossy(body);
+                let text = text.trim().trim_matches('"');
+                problem.detail = text.chars().filter(|c| !c.is_control()).take(300).collect();
+            }
+        }
+        if problem.request_id.is_none() {
+            problem.request_id = headers
+                .get("x-request-id")
+                .and_then(|id| id.to_str().ok())
+                .map(str::to_owned);
+        }
+        problem
+    }
+
+    /// Returns the exit code for this refusal.
+    pub(crate) fn exit(&self) -> Exit {
+        match self.status {
+            401 | 403 => Exit::NotPermitted,
+            412 => Exit::GateFailed,
+            429 | 502..=504 => Exit::Unavailable,
+            400..=499 => Exit::Invalid,
+            _ => Exit::Unexpected,
+        }
+    }
+
+    /// Returns what the reader can do about it.
+    pub(crate) fn help(&self) -> Option<String> {
+        match self.status {
+            401 => Some("check REMIT_KEY: the key is unknown, revoked or expired here".to_owned()),
+            403 => Some(
+                "use a key with the scope that this needs; `remit key create` makes one".to_owned(),
+            ),
+            412 => Some("somebody else changed it; pull, merge, and push again".to_owned()),
+            503 => Some("`remit doctor` says what is missing".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ProblemBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Remit answers {} {}", self.status, self.title)?;
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        match &self.request_id {
+            Some(id) => write!(f, " (request {id})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What each command does; one file a command, named as it is typed.
+
+pub(crate) mod bundle;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod decide;
+pub(crate) mod decisions;
+pub(crate) mod direct;
+pub(crate) mod entities;
+pub(crate) mod key;
+pub(crate) mod log;
+pub(crate) mod migrate;
+pub(crate) mod question;
+pub(crate) mod version;

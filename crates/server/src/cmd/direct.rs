@@ -1,0 +1,64 @@
+//! The road to the database past any server, for the commands that prepare one.
+
+use std::path::PathBuf;
+
+use remit_core::Clock;
+use remit_store::{Options, Store};
+
+use crate::config::{Config, Layers};
+use crate::error::Error;
+
+/// Which database, by the same configuration as `remit serve`.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Database")]
+pub(crate) struct Args {
+    /// The configuration file of the server.
+    #[arg(long, env = "REMIT_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The database: sqlite:PATH or postgres://…; over the configuration. For a URL with a password use
+    /// REMIT__DATABASE__URL_FILE instead: other users of this machine can read a command line.
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: Option<String>,
+    /// The server's data folder, where the database is SQLite; over the configuration.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Reads the configuration with these flags over it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`].
+    pub(crate) fn config(&self) -> Result<Config, Error> {
+        Layers::new(self.config.as_deref(), &[])?
+            .flag("--database", "database.url", self.database.as_ref())
+            .flag(
+                "--data",
+                "data.dir",
+                self.data.as_ref().map(|dir| dir.display()),
+            )
+            .read()
+    }
+}
+
+/// Opens the configured database.
+///
+/// # Errors
+///
+/// [`Error::Store`] when the address is malformed or an SQLite file cannot be opened.
+pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Store, Error> {
+    let options = Options {
+        url: config.database_url()?,
+        max_connections: config.database.max_connections,
+        deadline: config.database_deadline(),
+    };
+    Store::open(&options, clock)
+        .await
+        .map_err(|source| Error::Store {
+            what: "open the database",
+            source,
+        })
+}

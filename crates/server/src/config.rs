@@ -1,0 +1,542 @@
+//! Configuration: the commented default file, a file, the environment, flags; each layer over the one before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::providers::{Env, Format as _, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// Every setting with its default and what it means; the truth that `docs/config.md` is made from.
+pub(crate) const DEFAULT: &str = include_str!("config.default.toml");
+
+/// What starts a variable of the environment that is a setting.
+const PREFIX: &str = "REMIT__";
+
+/// The largest configuration file or secret file that is read, in bytes.
+const FILE_BYTES: u64 = 1024 * 1024;
+
+/// Everything that can be set, as it is in force.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) listen: Listen,
+    pub(crate) data: Data,
+    pub(crate) database: Database,
+    pub(crate) log: Log,
+    pub(crate) limits: Limits,
+    pub(crate) auth: Auth,
+    pub(crate) policy: Policy,
+    pub(crate) telemetry: Telemetry,
+}
+
+/// Where the process listens.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listen {
+    pub(crate) http: SocketAddr,
+    pub(crate) operations: SocketAddr,
+    pub(crate) public_url: Option<String>,
+}
+
+/// Where it keeps things.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Data {
+    pub(crate) dir: PathBuf,
+}
+
+/// The database.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Database {
+    pub(crate) url: Option<Secret>,
+    pub(crate) url_file: Option<PathBuf>,
+    pub(crate) max_connections: u32,
+    pub(crate) deadline_ms: u64,
+}
+
+/// The decision log.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) segment_bytes: u64,
+    pub(crate) queue: usize,
+    pub(crate) max_unshipped_bytes: u64,
+}
+
+/// What one client may take of the process.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    pub(crate) body_bytes: usize,
+    pub(crate) connections: usize,
+    pub(crate) header_deadline_ms: u64,
+    pub(crate) body_deadline_ms: u64,
+    pub(crate) idle_deadline_ms: u64,
+    pub(crate) request_deadline_ms: u64,
+    pub(crate) drain_ms: u64,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Auth {
+    pub(crate) pepper_file: Option<PathBuf>,
+    pub(crate) pepper: Option<Secret>,
+    pub(crate) tenant: String,
+}
+
+/// Which policy may still decide.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Policy {
+    pub(crate) max_staleness_ms: u64,
+}
+
+/// What the process says of itself.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Telemetry {
+    pub(crate) format: LogFormat,
+    pub(crate) level: String,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+/// One setting as it is in force, and where it was said.
+#[derive(Debug, Serialize)]
+pub(crate) struct Setting {
+    /// Section and key: `listen.http`.
+    pub(crate) key: String,
+    /// The value; `***` for a secret, absent where the setting has none.
+    pub(crate) value: serde_json::Value,
+    /// `default`, `--dev`, a file, a variable of the environment, or a flag.
+    pub(crate) source: String,
+}
+
+/// The layers of one configuration, before they are read.
+#[derive(Debug)]
+pub(crate) struct Layers(Figment);
+
+/// Settings that did not come from a file or the environment.
+struct Said {
+    by: &'static str,
+    settings: Vec<(String, Value)>,
+}
+
+// === impl Layers ===
+
+impl Layers {
+    /// Stacks the default, `file` where there is one, and the environment.
+    ///
+    /// `preset` goes right over the default, so that file and environment can still change it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when `file` cannot be read.
+    pub(crate) fn new(file: Option<&Path>, preset: &[(&str, &str)]) -> Result<Self, Error> {
+        let mut figment = Figment::from(Toml::string(DEFAULT)).merge(Said {
+            by: "--dev",
+            settings: preset
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+                .collect(),
+        });
+        if let Some(path) = file {
+            let text = read_small(path).map_err(|why| {
+                Error::Config(format!(
+                    "  --config: cannot read `{}`: {why}",
+                    path.display()
+                ))
+            })?;
+            // Read here and not by figment, which takes a missing file for an empty one.
+            let data: Dict = toml::from_str(&text).map_err(|why| {
+                Error::Config(format!(
+                    "  in `{}`: {}",
+                    path.display(),
+                    indent(&why.to_string())
+                ))
+            })?;
+            figment = figment.merge(FromFile {
+                path: path.to_owned(),
+                data,
+            });
+        }
+        Ok(Self(figment.merge(Env::prefixed(PREFIX).split("__"))))
+    }
+
+    /// Lays one flag of the command line over everything.
+    #[must_use]
+    pub(crate) fn flag<V: fmt::Display>(
+        self,
+        flag: &'static str,
+        key: &str,
+        value: Option<V>,
+    ) -> Self {
+        match value {
+            Some(value) => {
+                let settings = vec![(key.to_owned(), value.to_string().into())];
+                Self(self.0.merge(Said { by: flag, settings }))
+            }
+            None => self,
+        }
+    }
+
+    /// Reads and checks what is in force.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] naming every key at fault, where it was said and what was expected.
+    pub(crate) fn read(&self) -> Result<Config, Error> {
+        let config: Config = self.0.extract().map_err(|errors| {
+            let lines: Vec<_> = errors
+                .into_iter()
+                .map(|error| self.describe(&error))
+                .collect();
+            Error::Config(lines.join("\n"))
+        })?;
+        let mut faults = config.faults();
+        if faults.is_empty() {
+            return Ok(config);
+        }
+        for (key, problem) in &mut faults {
+            *problem = format!("  {key}: {problem}, from {}", self.source(key));
+        }
+        let lines: Vec<_> = faults.into_iter().map(|(_, line)| line).collect();
+        Err(Error::Config(lines.join("\n")))
+    }
+
+    /// Lists every setting with where it was said, by key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when the layers are no table.
+    pub(crate) fn settings(&self) -> Result<Vec<Setting>, Error> {
+        let dict: Dict = self
+            .0
+            .extract()
+            .map_err(|error| Error::Config(format!("  {error}")))?;
+        let mut found = BTreeMap::new();
+        for (section, value) in dict {
+            for (key, value) in value.into_dict().unwrap_or_default() {
+                found.insert(format!("{section}.{key}"), value);
+            }
+        }
+        let shown = |(key, value): (String, Value)| {
+            let value = serde_json::to_value(&value).unwrap_or_default();
+            let value = match (key.as_str(), value) {
+                ("auth.pepper", _) => "***".into(),
+                ("database.url", serde_json::Value::String(url)) => without_password(&url).into(),
+                (_, value) => value,
+            };
+            Setting {
+                source: self.source(&key),
+                key,
+                value,
+            }
+        };
+        Ok(found.into_iter().map(shown).collect())
+    }
+
+    fn describe(&self, error: &figment::Error) -> String {
+        use figment::error::Kind;
+        let mut path = error.path.clone();
+        if let Kind::UnknownField(name, _) = &error.kind
+            && path.last() != Some(name)
+        {
+            path.push(name.clone());
+        }
+        let key = path.join(".");
+        let problem = match &error.kind {
+            Kind::UnknownField(_, known) if known.is_empty() => "is not a setting".to_owned(),
+            Kind::UnknownField(name, known) => {
+                format!("is not a setting{}", suggestion(name, known))
+            }
+            kind if is_secret(&key) => {
+                // The value is not repeated.
+                let _ = kind;
+                "has the wrong type; a text was expected".to_owned()
+            }
+            kind => kind.to_string(),
+        };
+        let source = error
+            .metadata
+            .as_ref()
+            .map_or_else(|| self.source(&key), |from| describe_source(from, &key));
+        format!("  {key}: {problem}, from {source}")
+    }
+
+    fn source(&self, key: &str) -> String {
+        self.0
+            .find_metadata(key)
+            .map_or_else(|| "default".to_owned(), |from| describe_source(from, key))
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Returns the folder of the spool.
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.log
+            .dir
+            .clone()
+            .unwrap_or_else(|| self.data.dir.join("spool"))
+    }
+
+    /// Returns the database's URL.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when its file cannot be read.
+    pub(crate) fn database_url(&self) -> Result<String, Error> {
+        let database = &self.database;
+        let said = secret(
+            "database.url",
+            database.url.as_ref(),
+            database.url_file.as_deref(),
+        )?;
+        Ok(said.unwrap_or_else(|| format!("sqlite:{}", self.data.dir.join("remit.db").display())))
+    }
+
+    /// Returns the pepper, where one is configured.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when its file cannot be read or holds fewer than 32 bytes.
+    pub(crate) fn pepper(&self) -> Result<Option<String>, Error> {
+        let auth = &self.auth;
+        let pepper = secret(
+            "auth.pepper",
+            auth.pepper.as_ref(),
+            auth.pepper_file.as_deref(),
+        )?;
+        match pepper {
+            Some(text) if text.len() < 32 => Err(Error::Config(format!(
+                "  auth.pepper: has {} bytes and needs 32 or more; `openssl rand -hex 32` makes a good one",
+                text.len()
+            ))),
+            pepper => Ok(pepper),
+        }
+    }
+
+    /// Returns how long one call to the database may take.
+    pub(crate) fn database_deadline(&self) -> Duration {
+        Duration::from_millis(self.database.deadline_ms)
+    }
+
+    /// Lists settings that are well-formed and cannot work.
+    fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        let mut positive = |key, value: u64| {
+            if value == 0 {
+                faults.push((key, "must be more than 0".to_owned()));
+            }
+        };
+        positive(
+            "database.max_connections",
+            self.database.max_connections.into(),
+        );
+        positive("database.deadline_ms", self.database.deadline_ms);
+        positive("log.segment_bytes", self.log.segment_bytes);
+        positive("log.queue", self.log.queue as u64);
+        positive("log.max_unshipped_bytes", self.log.max_unshipped_bytes);
+        positive("limits.body_bytes", self.limits.body_bytes as u64);
+        positive("limits.connections", self.limits.connections as u64);
+        positive("limits.header_deadline_ms", self.limits.header_deadline_ms);
+        positive("limits.body_deadline_ms", self.limits.body_deadline_ms);
+        positive("limits.idle_deadline_ms", self.limits.idle_deadline_ms);
+        positive(
+            "limits.request_deadline_ms",
+            self.limits.request_deadline_ms,
+        );
+        positive("policy.max_staleness_ms", self.policy.max_staleness_ms);
+        if self.database.url.is_some() && self.database.url_file.is_some() {
+            faults.push((
+                "database.url_file",
+                "is set as well as database.url; one of them must go".to_owned(),
+            ));
+        }
+        if self.auth.pepper.is_some() && self.auth.pepper_file.is_some() {
+            faults.push((
+                "auth.pepper_file",
+                "is set as well as auth.pepper; one of them must go".to_owned(),
+            ));
+        }
+        if self.auth.tenant.is_empty() || self.auth.tenant.len() > 64 {
+            faults.push(("auth.tenant", "must have 1 to 64 bytes".to_owned()));
+        }
+        if let Some(url) = &self.listen.public_url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            faults.push((
+                "listen.public_url",
+                format!("`{url}` must begin with https:// or http://"),
+            ));
+        }
+        if let Some(url) = &self.database.url
+            && !["sqlite:", "postgres://", "postgresql://"]
+                .iter()
+                .any(|start| url.0.starts_with(start))
+        {
+            faults.push((
+                "database.url",
+                "must begin with sqlite: or postgres://".to_owned(),
+            ));
+        }
+        if let Err(why) = crate::telemetry::filter(&self.telemetry.level) {
+            faults.push((
+                "telemetry.level",
+                format!("`{}` is no filter: {why}", self.telemetry.level),
+            ));
+        }
+        faults
+    }
+}
+
+// === impl Secret ===
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+// === impl Provider ===
+
+impl Provider for Said {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.by)
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        let mut dict = Dict::new();
+        for (key, value) in &self.settings {
+            let (section, key) = key.split_once('.').unwrap_or(("", key));
+            let entry = dict
+                .entry(section.to_owned())
+                .or_insert_with(|| Value::from(Dict::new()));
+            if let Value::Dict(_, section) = entry {
+                section.insert(key.to_owned(), value.clone());
+            }
+        }
+        Ok(Map::from([(Profile::Default, dict)]))
+    }
+}
+
+/// A configuration file that has been read.
+struct FromFile {
+    path: PathBuf,
+    data: Dict,
+}
+
+impl Provider for FromFile {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("file", Source::File(self.path.clone()))
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Ok(Map::from([(Profile::Default, self.data.clone())]))
+    }
+}
+
+/// Reads a secret from its value or its `_file` twin, without the line end an editor leaves.
+fn secret(key: &str, value: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>, Error> {
+    let Some(path) = file else {
+        return Ok(value.map(|secret| secret.0.clone()));
+    };
+    let text = read_small(path).map_err(|why| {
+        Error::Config(format!(
+            "  {key}_file: cannot read `{}`: {why}",
+            path.display()
+        ))
+    })?;
+    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// Reads a text file that has no business being large.
+pub(crate) fn read_small(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let taken = std::fs::File::open(path)?
+        .take(FILE_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if taken as u64 > FILE_BYTES {
+        return Err(std::io::Error::other(format!(
+            "the file is larger than {FILE_BYTES} bytes"
+        )));
+    }
+    Ok(text)
+}
+
+fn is_secret(key: &str) -> bool {
+    matches!(key, "auth.pepper" | "database.url")
+}
+
+/// Writes a database URL with `***` where its password is.
+pub(crate) fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    match rest.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user
+                .split_once(':')
+                .map_or(user.to_owned(), |(name, _)| format!("{name}:***"));
+            format!("{scheme}://{user}@{host}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+fn describe_source(from: &Metadata, key: &str) -> String {
+    match (&from.source, from.name.as_ref()) {
+        (Some(Source::File(path)), _) => format!("`{}`", path.display()),
+        (_, name) if name.contains("environment") => {
+            format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+        }
+        (_, name) if name.starts_with("--") => name.to_owned(),
+        _ => "default".to_owned(),
+    }
+}
+
+/// Names the known setting that was probably meant, else all of them.
+fn suggestion(name: &str, known: &[&str]) -> String {
+    let near = known.iter().find(|other| {
+        let same = name
+            .bytes()
+            .zip(other.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
+        same * 2 >= other.len().max(name.len())
+    });
+    match near {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => format!("; there are {}", known.join(", ")),
+    }
+}
+
+fn indent(text: &str) -> String {
+    text.trim_end().replace('\n', "\n    ")
+}
