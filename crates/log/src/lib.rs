@@ -21,6 +21,7 @@ mod queue;
 mod receipt;
 mod recover;
 mod scan;
+mod ship;
 mod spool;
 mod status;
 mod writer;
@@ -31,3 +32,13 @@ pub use fsck::{Problem, ReplicaReport, Report, fsck};
 pub use log::{DecisionLog, Options};
 pub use receipt::{FrameHash, Receipt};
 pub use status::Status;
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test ends where something is not as expected"
+)]
+mod tests;

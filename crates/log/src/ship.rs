@@ -1,0 +1,311 @@
+//! Carries durable records to the store, each exactly once, and removes what is there.
+//!
+//! The store moves the replica's position in the transaction that writes the records, so whatever happens between the
+//! two of us, asking it for the position tells where to go on. It is asked at the start of every replica and after
+//! every failure: a failed call may have been committed.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use remit_core::{DecisionRecord, ReplicaId};
+use remit_store::{ShippedRecord, SpoolPosition, Store};
+use tokio::time::sleep;
+
+use crate::DecisionLog;
+use crate::frame::{Frame, HEAD_BYTES, MAX_BODY_BYTES};
+use crate::spool::{Segment, Spool};
+
+/// The most records in one transaction.
+const BATCH_RECORDS: usize = 500;
+/// How much of a segment is read at once: any one record, or a few thousand of the usual size.
+const BATCH_BYTES: u64 = (HEAD_BYTES + MAX_BODY_BYTES) as u64;
+/// How long records gather before they are shipped: fewer transactions for a little delay.
+const LINGER: Duration = Duration::from_millis(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// One run of [`DecisionLog::ship`].
+struct Shipper {
+    spool: Arc<Spool>,
+    store: Store,
+    /// The last record that the store has of a replica, as it said itself.
+    known: Option<(ReplicaId, u64)>,
+}
+
+enum Step {
+    /// Something was shipped, and there may be more.
+    Shipped,
+    /// Everything durable is in the store.
+    Idle,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the store does not take decision records")]
+    Store(#[from] remit_store::Error),
+    #[error("cannot read `{}`", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("`{}` is damaged at byte {offset}: {what}", path.display())]
+    Damaged {
+        path: PathBuf,
+        offset: u64,
+        what: String,
+    },
+}
+
+/// Some records of one segment, in order.
+struct Batch {
+    rows: Vec<ShippedRecord>,
+    /// The sequence of the last frame read, shipped before or not.
+    last: u64,
+    /// Where it ends.
+    end: u64,
+}
+
+// === impl DecisionLog ===
+
+impl DecisionLog {
+    /// Ships records to the store until `shutdown` completes or the log is closed; run it in a task of its own.
+    ///
+    /// It ships what earlier runs left first. It never gives up: while the store fails, it tries again after a pause
+    /// that doubles up to five seconds. When it is told to end it ships what is there once more, within the grace,
+    /// unless the store fails. A second call waits for the first to end.
+    pub async fn ship(&self, store: Store, shutdown: impl Future<Output = ()>) {
+        let spool = Arc::clone(self.spool());
+        let _one_at_a_time = spool.shipping.lock().await;
+        let mut stop = spool.stop.subscribe();
+        if *stop.borrow() {
+            return;
+        }
+        let mut shipper = Shipper {
+            spool: Arc::clone(&spool),
+            store,
+            known: None,
+        };
+        let ended = async {
+            tokio::select! {
+                () = shutdown => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        };
+        let mut ended = pin!(ended);
+        if shipper.run(ended.as_mut()).await {
+            // Told to end while the store took records: what came meanwhile is shipped too.
+            let last = async { while matches!(shipper.step().await, Ok(Step::Shipped)) {} };
+            let _ = tokio::time::timeout(spool.options.grace, last).await;
+        }
+    }
+}
+
+// === impl Shipper ===
+
+impl Shipper {
+    /// Ships until `ended` completes; returns whether the store took records then.
+    async fn run(&mut self, mut ended: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let worked = self.step().await;
+            self.report(&worked);
+            let wait = async {
+                match &worked {
+                    Ok(Step::Shipped) => tokio::task::yield_now().await,
+                    Ok(Step::Idle) => {
+                        self.spool.appended.notified().await;
+                        sleep(LINGER).await;
+                    }
+                    Err(_) => sleep(pause).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = ended.as_mut() => return worked.is_ok(),
+                () = wait => {}
+            }
+            pause = match worked {
+                Ok(_) => FIRST_PAUSE,
+                Err(_) => (pause * 2).min(LONGEST_PAUSE),
+            };
+        }
+    }
+
+    /// Says once when shipping fails, and once when it works again.
+    fn report(&mut self, worked: &Result<Step, Failure>) {
+        match worked {
+            Ok(_) => {
+                if self.spool.set_ship_error(None) {
+                    tracing::info!("decision records are shipped again");
+                }
+            }
+            Err(error) => {
+                self.known = None;
+                let counters = &self.spool.counters;
+                counters.ship_errors.fetch_add(1, Ordering::Relaxed);
+                let text = whole(error);
+                if self.spool.set_ship_error(Some(text.clone())) {
+                    tracing::warn!(error = %text, "decision records cannot be shipped; they stay in the spool");
+                }
+            }
+        }
+    }
+
+    /// Ships one batch, or removes one segment that is shipped.
+    async fn step(&mut self) -> Result<Step, Failure> {
+        let Some(segment) = self.spool.oldest() else {
+            return Ok(Step::Idle);
+        };
+        if segment.passed_sequence == segment.last {
+            if !segment.closed {
+                return Ok(Step::Idle);
+            }
+            self.remove(&segment).await;
+            return Ok(Step::Shipped);
+        }
+        let known = self.known(segment.name.replica).await?;
+        if segment.last <= known {
+            self.spool.pass(segment.last, segment.end);
+            return Ok(Step::Shipped);
+        }
+        let batch = read(segment.clone(), known).await?;
+        if !batch.rows.is_empty() {
+            let position = SpoolPosition {
+                replica: segment.name.replica,
+                segment: segment.name.number.into(),
+                offset: batch.end,
+                sequence: batch.last,
+            };
+            self.store.ship(&position, &batch.rows).await?;
+            self.known = Some((segment.name.replica, batch.last));
+            let counters = &self.spool.counters;
+            counters
+                .shipped
+                .fetch_add(batch.rows.len() as u64, Ordering::Relaxed);
+        }
+        self.spool.pass(batch.last, batch.end);
+        Ok(Step::Shipped)
+    }
+
+    /// Returns the sequence of the last record of a replica that the store has; 0 when it has none.
+    async fn known(&mut self, replica: ReplicaId) -> Result<u64, Failure> {
+        if let Some((of, sequence)) = self.known
+            && of == replica
+        {
+            return Ok(sequence);
+        }
+        let position = self.store.shipped(replica).await?;
+        let sequence = position.map_or(0, |position| position.sequence);
+        self.known = Some((replica, sequence));
+        Ok(sequence)
+    }
+
+    /// Removes a segment that is wholly in the store.
+    async fn remove(&self, segment: &Segment) {
+        let spool = Arc::clone(&self.spool);
+        let path = segment.name.path.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            spool
+                .disk
+                .remove(&path)
+                .and_then(|()| spool.disk.sync_dir(&spool.options.dir))
+        });
+        if let Ok(Err(error)) = removed.await {
+            // The next start finds it, learns from the store that it is shipped, and tries again.
+            let file = segment.name.path.display();
+            tracing::warn!(%error, %file, "cannot remove a shipped decision log segment");
+        }
+        self.spool.forget_oldest();
+    }
+}
+
+/// Reads the next records of a segment, away from the threads that answer.
+async fn read(segment: Segment, known: u64) -> Result<Batch, Failure> {
+    let path = segment.name.path.clone();
+    match tokio::task::spawn_blocking(move || Batch::read(&segment, known)).await {
+        Ok(batch) => batch,
+        Err(ended) => Err(Failure::Read {
+            path,
+            source: io::Error::other(ended),
+        }),
+    }
+}
+
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// Reads what follows what is passed, never beyond what is durable, and leaves out what the store knows.
+    fn read(segment: &Segment, known: u64) -> Result<Self, Failure> {
+        let length = (segment.end - segment.passed).min(BATCH_BYTES);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        File::open(&segment.name.path)
+            .and_then(|file| file.read_exact_at(&mut bytes, segment.passed))
+            .map_err(|source| Failure::Read {
+                path: segment.name.path.clone(),
+                source,
+            })?;
+        let mut batch = Self {
+            rows: Vec::new(),
+            last: segment.passed_sequence,
+            end: segment.passed,
+        };
+        let mut rest = bytes.as_slice();
+        while batch.rows.len() < BATCH_RECORDS && !rest.is_empty() {
+            let damaged = |what: String| Failure::Damaged {
+                path: segment.name.path.clone(),
+                offset: batch.end,
+                what,
+            };
+            let frame = match Frame::read(rest) {
+                Ok(frame) => frame,
+                // The end of what was read at once is not the end of the segment.
+                Err(_)
+                    if batch.last > segment.passed_sequence
+                        && segment.end > batch.end + rest.len() as u64 =>
+                {
+                    break;
+                }
+                Err(fault) => return Err(damaged(fault.what().to_owned())),
+            };
+            let sequence = frame.place.sequence;
+            if sequence != batch.last + 1 {
+                return Err(damaged(format!("found record {sequence} out of order")));
+            }
+            if sequence > known {
+                let row = row(segment.name.replica, &frame).map_err(damaged)?;
+                batch.rows.push(row);
+            }
+            batch.last = sequence;
+            batch.end += frame.size() as u64;
+            rest = rest.get(frame.size()..).unwrap_or_default();
+        }
+        Ok(batch)
+    }
+}
+
+fn row(replica: ReplicaId, frame: &Frame<'_>) -> Result<ShippedRecord, String> {
+    let body = str::from_utf8(frame.body).map_err(|error| error.to_string())?;
+    let record: DecisionRecord = serde_json::from_str(body).map_err(|error| error.to_string())?;
+    Ok(ShippedRecord {
+        tenant: record.tenant,
+        replica,
+        sequence: frame.place.sequence,
+        record,
+        body: body.to_owned(),
+    })
+}
