@@ -15,6 +15,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod bundles;
+pub mod server;
 
 /// Returns the root of the repository.
 pub fn root() -> PathBuf {
