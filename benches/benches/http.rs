@@ -27,7 +27,10 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let remit = Server::remit(folder.path());
     let limit = Server::parse_only(folder.path());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
 
     let request = |server: &Server, body: &str| {
         format!(
@@ -39,9 +42,12 @@ fn main() {
         .into_bytes()
     };
     let permit = r#"{"subject":{"type":"user","id":"alice"},"action":{"name":"read"},"resource":{"type":"record","id":"record-1"},"context":{"time":"2026-11-22T10:00:00Z","ip":"192.0.2.7"}}"#;
-    let targets = [(&limit, request(&limit, permit)), (&remit, request(&remit, permit))];
+    let targets = [
+        (&limit, request(&limit, permit)),
+        (&remit, request(&remit, permit)),
+    ];
 
-    let mut figures = vec![Vec::new(); targets.len()];
+    let mut figures = [Vec::new(), Vec::new()];
     for (server, bytes) in &targets {
         runtime.block_on(load(server.address, bytes, Duration::from_millis(500)));
     }
@@ -63,11 +69,25 @@ fn main() {
         }
     }
 
-    println!("{CONNECTIONS} connections, {ROUNDS} rounds of {} s each, in turn; medians", ROUND.as_secs());
-    println!("{:<44} {:>16} {:>9} {:>8} {:>8} {:>7}", "server", "CPU us/answer", "per s", "p50 ms", "p99 ms", "MiB");
+    println!(
+        "{CONNECTIONS} connections, {ROUNDS} rounds of {} s each, in turn; medians",
+        ROUND.as_secs()
+    );
+    println!(
+        "{:<44} {:>16} {:>9} {:>8} {:>8} {:>7}",
+        "server", "CPU us/answer", "per s", "p50 ms", "p99 ms", "MiB"
+    );
     for (name, (server, _), figures) in [
-        ("axum, body parsed into a struct, constant", &targets[0], &figures[0]),
-        ("remit, decided and durably recorded", &targets[1], &figures[1]),
+        (
+            "axum, body parsed into a struct, constant",
+            &targets[0],
+            &figures[0],
+        ),
+        (
+            "remit, decided and durably recorded",
+            &targets[1],
+            &figures[1],
+        ),
     ] {
         let cpu = column(figures, |figure| figure.cpu_us);
         println!(
@@ -81,8 +101,14 @@ fn main() {
             server.resident_mib(),
         );
     }
-    let ratio = |of: fn(&Figure) -> f64| median(&column(&figures[1], of)) / median(&column(&figures[0], of));
-    println!("ratio: {:.2} x the CPU, {:.2} x the throughput", ratio(|f| f.cpu_us), ratio(|f| f.per_second));
+    let ratio = |of: fn(&Figure) -> f64| {
+        median(&column(&figures[1], of)) / median(&column(&figures[0], of))
+    };
+    println!(
+        "ratio: {:.2} x the CPU, {:.2} x the throughput",
+        ratio(|f| f.cpu_us),
+        ratio(|f| f.per_second)
+    );
 }
 
 struct Figure {
@@ -104,7 +130,9 @@ fn median(sorted: &[f64]) -> f64 {
 
 fn at(sorted: &[Duration], share: f64) -> f64 {
     let index = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+    sorted
+        .get(index)
+        .map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
 }
 
 // === the load ===
@@ -119,12 +147,20 @@ async fn load(address: SocketAddr, request: &[u8], time: Duration) -> Vec<Durati
     let tasks: Vec<_> = tasks.collect();
     let mut latencies = Vec::new();
     for task in tasks {
-        latencies.extend(task.await.expect("a connection ends").expect("a connection works"));
+        latencies.extend(
+            task.await
+                .expect("a connection ends")
+                .expect("a connection works"),
+        );
     }
     latencies
 }
 
-async fn connection(address: SocketAddr, request: Vec<u8>, until: Instant) -> io::Result<Vec<Duration>> {
+async fn connection(
+    address: SocketAddr,
+    request: Vec<u8>,
+    until: Instant,
+) -> io::Result<Vec<Duration>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut latencies = Vec::new();
@@ -138,9 +174,19 @@ async fn connection(address: SocketAddr, request: Vec<u8>, until: Instant) -> io
                 return Err(io::Error::other("the server closed the connection"));
             }
             if let Some(body) = body(&buffer) {
-                assert!(buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer));
-                let permitted = body.windows(15).any(|window| window == b"\"decision\":true");
-                assert!(permitted, "a wrong answer: {}", String::from_utf8_lossy(body));
+                assert!(
+                    buffer.starts_with(b"HTTP/1.1 200"),
+                    "{}",
+                    String::from_utf8_lossy(&buffer)
+                );
+                let permitted = body
+                    .windows(15)
+                    .any(|window| window == b"\"decision\":true");
+                assert!(
+                    permitted,
+                    "a wrong answer: {}",
+                    String::from_utf8_lossy(body)
+                );
                 break;
             }
         }
@@ -152,8 +198,17 @@ async fn connection(address: SocketAddr, request: Vec<u8>, until: Instant) -> io
 /// Returns the body of a response once it is whole.
 fn body(buffer: &[u8]) -> Option<&[u8]> {
     let end = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let head = std::str::from_utf8(&buffer[..end]).ok()?.to_ascii_lowercase();
-    let length: usize = head.split("content-length:").nth(1)?.lines().next()?.trim().parse().ok()?;
+    let head = std::str::from_utf8(&buffer[..end])
+        .ok()?
+        .to_ascii_lowercase();
+    let length: usize = head
+        .split("content-length:")
+        .nth(1)?
+        .lines()
+        .next()?
+        .trim()
+        .parse()
+        .ok()?;
     buffer.get(end..end + length)
 }
 
@@ -167,7 +222,9 @@ struct Server {
 impl Server {
     fn remit(folder: &Path) -> Self {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the root");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("the root");
         let built = Command::new(cargo)
             .args(["build", "--release", "--locked", "--bin", "remit"])
             .current_dir(root)
@@ -176,7 +233,15 @@ impl Server {
         assert!(built.success(), "the remit binary does not build");
         let ready = folder.join("ready.json");
         let child = Command::new(beside_this("remit"))
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--operations", "127.0.0.1:0", "--bundle"])
+            .args([
+                "serve",
+                "--dev",
+                "--listen",
+                "127.0.0.1:0",
+                "--operations",
+                "127.0.0.1:0",
+                "--bundle",
+            ])
             .arg(root.join("policies/authzen-certification"))
             .arg("--data")
             .arg(folder.join("data"))
@@ -192,8 +257,14 @@ impl Server {
             url: String,
         }
         let ready: Ready = serde_json::from_str(&wait_for(&ready)).expect("the ready file is JSON");
-        let address = ready.url.trim_start_matches("http://").trim_end_matches('/');
-        Self { child, address: address.parse().expect("an address") }
+        let address = ready
+            .url
+            .trim_start_matches("http://")
+            .trim_end_matches('/');
+        Self {
+            child,
+            address: address.parse().expect("an address"),
+        }
     }
 
     fn parse_only(folder: &Path) -> Self {
@@ -213,16 +284,30 @@ impl Server {
         for task in std::fs::read_dir(tasks).expect("the server runs") {
             let path = task.expect("a thread").path().join("schedstat");
             // A thread may end between the listing and the reading.
-            let Ok(text) = std::fs::read_to_string(path) else { continue };
-            total += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+            let Ok(text) = std::fs::read_to_string(path) else {
+                continue;
+            };
+            total += text
+                .split(' ')
+                .next()
+                .and_then(|first| first.parse::<u64>().ok())
+                .unwrap_or(0);
         }
         Duration::from_nanos(total)
     }
 
     fn resident_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .unwrap_or_default();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap_or_default();
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse::<f64>().ok())
+            .unwrap_or(f64::NAN)
+            / 1024.0
     }
 }
 
@@ -235,7 +320,10 @@ impl Drop for Server {
 
 fn beside_this(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("this program");
-    this.parent().and_then(Path::parent).expect("target/release").join(name)
+    this.parent()
+        .and_then(Path::parent)
+        .expect("target/release")
+        .join(name)
 }
 
 fn wait_for(file: &Path) -> String {
@@ -243,7 +331,11 @@ fn wait_for(file: &Path) -> String {
     loop {
         match std::fs::read_to_string(file) {
             Ok(text) if !text.is_empty() => return text,
-            _ => assert!(Instant::now() < until, "{} was not written in 30 s", file.display()),
+            _ => assert!(
+                Instant::now() < until,
+                "{} was not written in 30 s",
+                file.display()
+            ),
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -276,18 +368,33 @@ fn parse_only() {
     }
     async fn answer(body: axum::body::Bytes) -> ([(&'static str, &'static str); 1], &'static str) {
         match serde_json::from_slice::<Body>(&body) {
-            Ok(_) => ([("content-type", "application/json")], r#"{"decision":true}"#),
-            Err(_) => ([("content-type", "application/json")], r#"{"decision":false}"#),
+            Ok(_) => (
+                [("content-type", "application/json")],
+                r#"{"decision":true}"#,
+            ),
+            Err(_) => (
+                [("content-type", "application/json")],
+                r#"{"decision":false}"#,
+            ),
         }
     }
-    let ready = std::env::args().skip_while(|argument| argument != "--parse-only").nth(1).expect("a file");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let ready = std::env::args()
+        .skip_while(|argument| argument != "--parse-only")
+        .nth(1)
+        .expect("a file");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let mut file = std::fs::File::create(ready).expect("the ready file");
         file.write_all(address.as_bytes()).expect("the ready file");
-        let router = axum::Router::new().route("/access/v1/evaluation", axum::routing::post(answer));
+        let router =
+            axum::Router::new().route("/access/v1/evaluation", axum::routing::post(answer));
         axum::serve(listener, router).await.expect("serving");
     });
 }

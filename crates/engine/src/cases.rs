@@ -41,14 +41,23 @@ impl Snapshot {
     /// The facts come from the case alone; its caller is the nil key.
     pub fn run_case(&self, case: &Case) -> CaseOutcome {
         let facts = Facts {
-            now: case.at.unwrap_or_else(|| Timestamp::from_micros(MONDAY_MORNING)),
+            now: case
+                .at
+                .unwrap_or_else(|| Timestamp::from_micros(MONDAY_MORNING)),
             caller: KeyId::NIL,
-            environment: case.environment.clone().unwrap_or_else(|| ENVIRONMENT.to_owned()),
+            environment: case
+                .environment
+                .clone()
+                .unwrap_or_else(|| ENVIRONMENT.to_owned()),
             approved: case.approved,
         };
         let decision = self.decide(&case.question, &facts);
         let mismatches = mismatches(case, &decision);
-        CaseOutcome { name: case.name.clone(), decision, mismatches }
+        CaseOutcome {
+            name: case.name.clone(),
+            decision,
+            mismatches,
+        }
     }
 }
 
@@ -64,11 +73,19 @@ impl CaseOutcome {
 fn mismatches(case: &Case, decision: &Decision) -> Vec<Mismatch> {
     let mut found = Vec::new();
     let mut differ = |member: &str, expected: String, actual: String| {
-        found.push(Mismatch { member: member.to_owned(), expected, actual });
+        found.push(Mismatch {
+            member: member.to_owned(),
+            expected,
+            actual,
+        });
     };
     // A question that no caller could send proves nothing.
     if let Err(invalid) = case.question.check() {
-        differ("question", "a question that can be asked".to_owned(), invalid.to_string());
+        differ(
+            "question",
+            "a question that can be asked".to_owned(),
+            invalid.to_string(),
+        );
     }
     let expect = &case.expect;
     if expect.decision != decision.verdict {
@@ -85,7 +102,11 @@ fn mismatches(case: &Case, decision: &Decision) -> Vec<Mismatch> {
     }
     let because: Vec<&PolicyId> = decision.determining.iter().collect();
     let errors: Vec<&PolicyId> = decision.errors.iter().map(|error| &error.policy).collect();
-    let shadow: Vec<&PolicyId> = decision.shadow.iter().map(|shadow| &shadow.policy).collect();
+    let shadow: Vec<&PolicyId> = decision
+        .shadow
+        .iter()
+        .map(|shadow| &shadow.policy)
+        .collect();
     for (member, expected, actual) in [
         ("because", &expect.because, because),
         ("errors", &expect.errors, errors),
@@ -104,5 +125,9 @@ fn mismatches(case: &Case, decision: &Decision) -> Vec<Mismatch> {
 fn listed(mut ids: Vec<&PolicyId>) -> String {
     ids.sort();
     let ids: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
-    if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
+    if ids.is_empty() {
+        "none".to_owned()
+    } else {
+        ids.join(", ")
+    }
 }

@@ -142,10 +142,11 @@ impl Store {
             .iter()
             .map(|(uid, body)| Change::of(uid, Some(body)))
             .collect();
-        let removals: BTreeSet<&EntityUid> =
-            removals.iter().filter(|uid| !bodies.contains_key(uid)).collect();
-        let removals: Vec<Change<'_>> =
-            removals.iter().map(|uid| Change::of(uid, None)).collect();
+        let removals: BTreeSet<&EntityUid> = removals
+            .iter()
+            .filter(|uid| !bodies.contains_key(uid))
+            .collect();
+        let removals: Vec<Change<'_>> = removals.iter().map(|uid| Change::of(uid, None)).collect();
         let deadline = deadline_of(upserts.len() + removals.len(), self.deadline());
         self.within_time("change entities", deadline, async {
             let (mut conn, revision) = self.begin_change_since(tenant, checked).await?;
