@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cedar_policy_core::ast::{self, EntityType, EntityUID, Expr};
+use cedar_policy_core::ast::{
+    self, ActionConstraint, EntityReference, EntityType, EntityUID, Expr,
+    PrincipalOrResourceConstraint,
+};
 use remit_core::{Effect, PolicyId};
 
 use crate::diagnostic::Span;
@@ -24,9 +27,9 @@ pub(crate) struct CompiledPolicy {
     /// Its scope, slots resolved.
     pub(crate) scope: Scope,
     /// The conjunction of its `when` and `unless` clauses, free of slots; `None` when it has none, which is true.
+    ///
+    /// The places of its expressions count within `text`.
     pub(crate) body: Option<Arc<Expr>>,
-    /// The same, clause by clause as written, for explanations; spans count within the policy's text.
-    pub(crate) clauses: Arc<[Clause]>,
     /// Its text as written, from the first annotation to the semicolon; the template's for a link.
     pub(crate) text: Arc<str>,
     /// The file that text stands in.
@@ -74,24 +77,41 @@ pub(crate) enum ActionScope {
     In(Vec<Arc<EntityUID>>),
 }
 
-/// One `when` or `unless` clause.
-#[derive(Debug, Clone)]
-pub(crate) struct Clause {
-    /// Which of the two.
-    pub(crate) kind: ClauseKind,
-    /// What stands between its braces.
-    pub(crate) expr: Arc<Expr>,
-    /// Where that stands: bytes within the policy's text.
-    pub(crate) start: usize,
-    /// The byte after it.
-    pub(crate) end: usize,
+// === impl Scope ===
+
+impl Scope {
+    /// Takes the head of a policy apart, the slots of a linked policy filled in.
+    ///
+    /// Returns `None` for a slot that is not filled, which Cedar's links do not have.
+    pub(crate) fn of(policy: &ast::Policy) -> Option<Self> {
+        Some(Self {
+            principal: EntityScope::of(policy.principal_constraint().as_inner())?,
+            action: match policy.action_constraint() {
+                ActionConstraint::Any => ActionScope::Any,
+                ActionConstraint::Eq(uid) => ActionScope::Eq(Arc::clone(uid)),
+                ActionConstraint::In(uids) => ActionScope::In(uids.clone()),
+            },
+            resource: EntityScope::of(policy.resource_constraint().as_inner())?,
+        })
+    }
 }
 
-/// Whether a clause must hold or must not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ClauseKind {
-    /// It must be true.
-    When,
-    /// It must be false.
-    Unless,
+// === impl EntityScope ===
+
+impl EntityScope {
+    fn of(constraint: &PrincipalOrResourceConstraint) -> Option<Self> {
+        let uid = |reference: &EntityReference| match reference {
+            EntityReference::EUID(uid) => Some(Arc::clone(uid)),
+            EntityReference::Slot(_) => None,
+        };
+        Some(match constraint {
+            PrincipalOrResourceConstraint::Any => Self::Any,
+            PrincipalOrResourceConstraint::Is(kind) => Self::Is(EntityType::clone(kind)),
+            PrincipalOrResourceConstraint::Eq(reference) => Self::Eq(uid(reference)?),
+            PrincipalOrResourceConstraint::In(reference) => Self::In(uid(reference)?),
+            PrincipalOrResourceConstraint::IsIn(kind, reference) => {
+                Self::IsIn(EntityType::clone(kind), uid(reference)?)
+            }
+        })
+    }
 }

@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{EntityType, EntityUID, Name};
-use cedar_policy_core::validator::ValidatorSchema;
+use cedar_policy_core::validator::{Validator, ValidatorSchema};
 use remit_core::ContentHash;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::SmolStr;
+
+use crate::diagnostic::Diagnostic;
+
+mod build;
 
 /// The namespace of Remit's own facts, in Cedar's schema syntax.
 ///
@@ -31,12 +35,14 @@ namespace Remit {
 pub(crate) struct CompiledSchema {
     /// The hash of its text.
     pub(crate) hash: ContentHash,
-    /// Cedar's own form, for validation.
-    pub(crate) core: ValidatorSchema,
+    /// Cedar's own form, ready to validate policies.
+    pub(crate) validator: Validator,
     /// The entity types by their full name, action types excluded.
     pub(crate) entities: FxHashMap<SmolStr, Arc<EntitySchema>>,
     /// The actions by their id, in the order of their namespaces; several namespaces may declare one id.
     pub(crate) actions: FxHashMap<SmolStr, Vec<Arc<ActionSchema>>>,
+    /// What somebody should look at in it.
+    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 /// One entity type.
@@ -100,4 +106,13 @@ pub(crate) enum Kind {
     Record(Arc<Fields>),
     /// A value of an extension type: `decimal`, `ipaddr`, `datetime`, `duration`.
     Extension(Name),
+}
+
+// === impl CompiledSchema ===
+
+impl CompiledSchema {
+    /// Returns the schema in Cedar's own form.
+    pub(crate) fn core(&self) -> &ValidatorSchema {
+        self.validator.schema()
+    }
 }

@@ -1,0 +1,349 @@
+//! Building the compiled schema from the files of a bundle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cedar_policy_core::ast::{EntityUID, Name};
+use cedar_policy_core::est::Annotations;
+use cedar_policy_core::extensions::Extensions;
+use cedar_policy_core::validator::json_schema::{
+    EntityType as Declaration, EntityTypeKind, Fragment, Type as Declared, TypeVariant,
+};
+use cedar_policy_core::validator::types::{Attributes, EntityKind, Type};
+use cedar_policy_core::validator::{
+    RawName, Validator, ValidatorActionId, ValidatorEntityType, ValidatorEntityTypeKind,
+    ValidatorSchema, ValidatorSchemaFragment,
+};
+use miette::Diagnostic as CedarDiagnostic;
+use remit_core::{ContentHash, Source};
+use rustc_hash::{FxHashMap, FxHashSet};
+use smol_str::{SmolStr, ToSmolStr};
+
+use super::{ActionSchema, CompiledSchema, EntitySchema, FACTS_SCHEMA, Field, Fields, Kind};
+use crate::diagnostic::{Diagnostic, Lines, Severity};
+use crate::finding::{Finding, each};
+use crate::{expansion, guard};
+
+/// The annotation by which a schema lets callers assert an attribute.
+const ASSERTABLE: &str = "assertable";
+/// The name under which errors speak of [`FACTS_SCHEMA`].
+const FACTS_FILE: &str = "remit.cedarschema";
+
+/// What is assertable, by entity type: everything, or these attributes.
+type Assertable = FxHashMap<SmolStr, (bool, FxHashSet<SmolStr>)>;
+
+impl CompiledSchema {
+    /// Returns the hash that a schema of these files has, without compiling it.
+    pub(crate) fn hash(files: &[Source]) -> ContentHash {
+        let mut sorted: Vec<_> = files.iter().collect();
+        sorted.sort_by(|a, b| a.file.cmp(&b.file));
+        let mut bytes = Vec::new();
+        for source in sorted {
+            bytes.extend_from_slice(&source.text.len().to_be_bytes());
+            bytes.extend_from_slice(source.text.as_bytes());
+        }
+        ContentHash::of(&bytes)
+    }
+
+    /// Compiles the schema of these files, which must run on a large stack.
+    ///
+    /// # Errors
+    ///
+    /// Every error found, by file.
+    pub(crate) fn compile(files: &[Source]) -> Result<Self, Vec<Diagnostic>> {
+        if files.is_empty() {
+            let error = Diagnostic::error("no_schema", "the bundle has no schema")
+                .with_help("add a `.cedarschema` file: every policy is validated against the schema before it decides");
+            return Err(vec![error]);
+        }
+        let size: usize = files.iter().map(|source| source.text.len()).sum();
+        if size > guard::SCHEMA_BYTES {
+            let message = format!(
+                "the schema has {size} bytes, the most is {}",
+                guard::SCHEMA_BYTES
+            );
+            return Err(vec![Diagnostic::error("schema_too_large", message)]);
+        }
+        let mut files = files.to_vec();
+        files.sort_by(|a, b| a.file.cmp(&b.file));
+        let hash = Self::hash(&files);
+        let (mut fragments, warnings) = parse(&files)?;
+        if !fragments.iter().any(declares_remit) {
+            let facts = Source {
+                file: FACTS_FILE.to_owned(),
+                text: FACTS_SCHEMA.to_owned(),
+            };
+            fragments.extend(parse(std::slice::from_ref(&facts))?.0);
+            files.push(facts);
+        }
+        expansion::check(&fragments).map_err(|finding| vec![unplaced(&finding)])?;
+        let assertable = assertable(&fragments).map_err(|error| vec![error])?;
+        let core = join(fragments).map_err(|error| locate(&files, &*error))?;
+        Ok(Self {
+            hash,
+            entities: entities(&core, &assertable).ok_or_else(|| vec![unsupported()])?,
+            actions: actions(&core).ok_or_else(|| vec![unsupported()])?,
+            validator: Validator::new(core),
+            warnings,
+        })
+    }
+}
+
+fn parse(files: &[Source]) -> Result<(Vec<Fragment<RawName>>, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let (mut fragments, mut warnings, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    for source in files {
+        if let Err(excess) = guard::check_schema(&source.text) {
+            errors.push(Finding::from(&excess).place(
+                None,
+                &source.file,
+                &Lines::new(&source.text),
+                0,
+            ));
+            continue;
+        }
+        match Fragment::from_cedarschema_str(&source.text, Extensions::all_available()) {
+            Ok((fragment, remarks)) => {
+                fragments.push(fragment);
+                let lines = Lines::new(&source.text);
+                warnings.extend(remarks.map(|remark| {
+                    Finding::from_cedar(Severity::Warning, "schema_shadowing", &remark).place(
+                        None,
+                        &source.file,
+                        &lines,
+                        0,
+                    )
+                }));
+            }
+            Err(error) => errors.extend(locate(std::slice::from_ref(source), &error)),
+        }
+    }
+    if errors.is_empty() {
+        Ok((fragments, warnings))
+    } else {
+        Err(errors)
+    }
+}
+
+fn declares_remit(fragment: &Fragment<RawName>) -> bool {
+    fragment
+        .0
+        .keys()
+        .flatten()
+        .any(|namespace| namespace.to_smolstr() == "Remit")
+}
+
+fn join(fragments: Vec<Fragment<RawName>>) -> Result<ValidatorSchema, Box<dyn CedarDiagnostic>> {
+    let fragments = fragments
+        .into_iter()
+        .map(ValidatorSchemaFragment::from_schema_fragment)
+        .collect::<Result<Vec<_>, _>>()?;
+    let core = ValidatorSchema::from_schema_fragments(fragments, Extensions::all_available())?;
+    core.check_complete()?;
+    Ok(core)
+}
+
+/// Finds for each error the file whose text it speaks of.
+fn locate(files: &[Source], error: &dyn CedarDiagnostic) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    each(error, &mut |error| {
+        let finding = Finding::from_cedar(Severity::Error, "schema_error", error);
+        let file = error.source_code().and_then(|code| {
+            files.iter().find(|source| {
+                code.read_span(&(0, source.text.len()).into(), 0, 0)
+                    .is_ok_and(|contents| contents.data() == source.text.as_bytes())
+            })
+        });
+        found.push(match (file, files) {
+            (Some(source), _) => finding.place(None, &source.file, &Lines::new(&source.text), 0),
+            (None, [only]) => unplaced(&finding).at(&only.file, None),
+            (None, _) => unplaced(&finding),
+        });
+    });
+    found
+}
+
+fn unplaced(finding: &Finding) -> Diagnostic {
+    let mut error = Diagnostic::error(finding.code, &finding.message);
+    error.help.clone_from(&finding.help);
+    error
+}
+
+fn unsupported() -> Diagnostic {
+    Diagnostic::error("schema_error", "the schema holds a type that has no values")
+}
+
+/// Reads which attributes callers may assert.
+fn assertable(fragments: &[Fragment<RawName>]) -> Result<Assertable, Diagnostic> {
+    let mut found = Assertable::default();
+    for (namespace, definition) in fragments.iter().flat_map(|fragment| &fragment.0) {
+        for (name, declaration) in &definition.entity_types {
+            let name = full_name(namespace.as_ref(), &name.to_smolstr());
+            let whole = is_assertable(&declaration.annotations, &name)?;
+            let mut attributes = FxHashSet::default();
+            for (attribute, annotations) in attributes_of(declaration) {
+                if is_assertable(annotations, &format!("{name}.{attribute}"))? {
+                    attributes.insert(attribute.clone());
+                }
+            }
+            found.insert(name, (whole, attributes));
+        }
+    }
+    Ok(found)
+}
+
+fn attributes_of(
+    declaration: &Declaration<RawName>,
+) -> impl Iterator<Item = (&SmolStr, &Annotations)> {
+    let record = match &declaration.kind {
+        EntityTypeKind::Standard(standard) => match &standard.shape.0 {
+            Declared::Type {
+                ty: TypeVariant::Record(record),
+                ..
+            } => Some(record),
+            _ => None,
+        },
+        EntityTypeKind::Enum { .. } => None,
+    };
+    record
+        .into_iter()
+        .flat_map(|record| &record.attributes)
+        .map(|(name, attribute)| (name, &attribute.annotations))
+}
+
+/// Says whether `@assertable` stands there; a value after it is refused, since `@assertable("false")` would mislead.
+fn is_assertable(annotations: &Annotations, what: &str) -> Result<bool, Diagnostic> {
+    match annotations
+        .0
+        .iter()
+        .find(|(key, _)| key.as_ref() == ASSERTABLE)
+    {
+        None => Ok(false),
+        // Cedar reads an annotation without a value as one with an empty value.
+        Some((_, value)) if value.as_ref().is_none_or(|value| value.val.is_empty()) => Ok(true),
+        Some(_) => Err(Diagnostic::error(
+            "schema_error",
+            format!("the annotation `@assertable` of `{what}` has a value, and takes none"),
+        )
+        .with_help("leave the annotation out for what no caller may assert")),
+    }
+}
+
+fn full_name(namespace: Option<&Name>, name: &str) -> SmolStr {
+    namespace.map_or_else(
+        || name.to_smolstr(),
+        |namespace| smol_str::format_smolstr!("{namespace}::{name}"),
+    )
+}
+
+fn entities(
+    core: &ValidatorSchema,
+    assertable: &Assertable,
+) -> Option<FxHashMap<SmolStr, Arc<EntitySchema>>> {
+    let mut found = FxHashMap::default();
+    for declared in core
+        .entity_types()
+        .filter(|declared| !declared.name().is_action())
+    {
+        let name = declared.name().to_smolstr();
+        let (whole, some) = assertable.get(&name).cloned().unwrap_or_default();
+        let mut attributes = fields(declared.attributes())?;
+        for (attribute, field) in &mut attributes {
+            field.assertable = whole || some.contains(attribute);
+        }
+        let schema = EntitySchema {
+            name: declared.name().clone(),
+            attributes,
+            tags: declared
+                .tag_type()
+                .map(|tags| kind(tags).ok_or(()))
+                .transpose()
+                .ok()?,
+            ids: ids(declared),
+            ancestors: core
+                .entity_types()
+                .filter(|other| other.has_descendant_entity_type(declared.name()))
+                .map(|other| other.name().clone())
+                .collect(),
+        };
+        found.insert(name, Arc::new(schema));
+    }
+    Some(found)
+}
+
+fn ids(declared: &ValidatorEntityType) -> Option<std::collections::BTreeSet<SmolStr>> {
+    match &declared.kind {
+        ValidatorEntityTypeKind::Enum(ids) => {
+            Some(ids.iter().map(|id| id.clone().into_smolstr()).collect())
+        }
+        _ => None,
+    }
+}
+
+fn actions(core: &ValidatorSchema) -> Option<FxHashMap<SmolStr, Vec<Arc<ActionSchema>>>> {
+    let mut ancestors: FxHashMap<&EntityUID, Vec<EntityUID>> = FxHashMap::default();
+    for group in core.action_ids() {
+        for member in group.descendants() {
+            ancestors
+                .entry(member)
+                .or_default()
+                .push(group.name().clone());
+        }
+    }
+    let mut found: FxHashMap<SmolStr, Vec<Arc<ActionSchema>>> = FxHashMap::default();
+    for declared in core.action_ids() {
+        let mut ancestors = ancestors.remove(declared.name()).unwrap_or_default();
+        ancestors.sort();
+        let schema = action(declared, ancestors)?;
+        let id: &str = declared.name().eid().as_ref();
+        found.entry(id.into()).or_default().push(Arc::new(schema));
+    }
+    for same in found.values_mut() {
+        same.sort_by(|a, b| a.uid.cmp(&b.uid));
+    }
+    Some(found)
+}
+
+fn action(declared: &ValidatorActionId, ancestors: Vec<EntityUID>) -> Option<ActionSchema> {
+    Some(ActionSchema {
+        uid: Arc::new(declared.name().clone()),
+        principals: declared.principals().cloned().collect(),
+        resources: declared.resources().cloned().collect(),
+        context: match declared.context() {
+            Some(Type::Record { attrs, .. }) => fields(attrs)?,
+            _ => BTreeMap::new(),
+        },
+        ancestors,
+    })
+}
+
+fn fields(attributes: &Attributes) -> Option<Fields> {
+    attributes
+        .iter()
+        .map(|(name, attribute)| {
+            let field = Field {
+                kind: kind(&attribute.attr_type)?,
+                required: attribute.is_required,
+                assertable: false,
+            };
+            Some((name.clone(), field))
+        })
+        .collect()
+}
+
+/// Translates Cedar's type of a declared value, which is never empty, abstract or a union.
+fn kind(declared: &Type) -> Option<Kind> {
+    Some(match declared {
+        Type::Bool(_) => Kind::Bool,
+        Type::Long => Kind::Long,
+        Type::String => Kind::String,
+        Type::Entity(EntityKind::Entity(one)) => Kind::Entity(one.get_single_entity()?.clone()),
+        Type::Set {
+            element_type: Some(element),
+        } => Kind::Set(Arc::new(kind(element)?)),
+        Type::Record { attrs, .. } => Kind::Record(Arc::new(fields(attrs)?)),
+        Type::ExtensionType { name } => Kind::Extension(name.clone()),
+        Type::Never | Type::Entity(EntityKind::AnyEntity) | Type::Set { element_type: None } => {
+            return None;
+        }
+    })
+}
