@@ -293,7 +293,7 @@ impl<'b> Compiler<'b> {
         placed: &[Placed<'b>],
         rules: Vec<Option<Arc<Rule>>>,
     ) -> BTreeMap<PolicyId, Named> {
-        let mut names: BTreeMap<PolicyId, Named> = BTreeMap::new();
+        let mut found: BTreeMap<PolicyId, Named> = BTreeMap::new();
         for (one, rule) in placed.iter().zip(rules) {
             let (Some(rule), Some(file)) = (rule, self.files.get(one.file)) else {
                 continue;
@@ -302,7 +302,7 @@ impl<'b> Compiler<'b> {
             let id = file
                 .lines
                 .span(start + rule.id_range.0, start + rule.id_range.1);
-            if let Some(first) = names.get(&rule.id) {
+            if let Some(first) = found.get(&rule.id) {
                 let error = duplicate(&rule.id, &first.at).at(&file.name, Some(id));
                 self.errors.push(error);
                 continue;
@@ -318,9 +318,9 @@ impl<'b> Compiler<'b> {
                 at: format!("{}:{}:{}", file.name, id.start_line, id.start_column),
                 rule,
             };
-            names.insert(named.rule.id.clone(), named);
+            found.insert(named.rule.id.clone(), named);
         }
-        names
+        found
     }
 
     /// Fills in the templates, except for links that the program before has filled in.
@@ -348,10 +348,13 @@ impl<'b> Compiler<'b> {
             };
             let hash = Linked::hash(link, &template.hash);
             let known = previous.and_then(|old| old.kept.links.get(&hash)).cloned();
-            let linked = known.map(Ok).unwrap_or_else(|| {
-                self.validated += 1;
-                Linked::new(link, &template.rule, schema).map(Arc::new)
-            });
+            let linked = match known {
+                Some(linked) => Ok(linked),
+                None => {
+                    self.validated += 1;
+                    Linked::new(link, &template.rule, schema).map(Arc::new)
+                }
+            };
             match linked {
                 Ok(linked) => {
                     let warned = |finding: &Finding| Diagnostic {
@@ -422,7 +425,6 @@ fn compiled(
         text: Arc::clone(&rule.text),
         file: Arc::clone(&one.file),
         span: one.span,
-        ast: policy,
     }))
 }
 

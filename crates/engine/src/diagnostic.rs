@@ -114,14 +114,6 @@ impl Diagnostic {
         }
     }
 
-    /// Makes a warning of a code and a message.
-    pub(crate) fn warning(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(code, message)
-        }
-    }
-
     /// Adds what to do about it.
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

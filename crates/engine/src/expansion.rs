@@ -84,10 +84,7 @@ pub(crate) fn check(fragments: &[Fragment<RawName>]) -> Result<(), Finding> {
 }
 
 fn excess(message: String) -> Finding {
-    Finding {
-        range: None,
-        ..Finding::error("schema_too_large", message, (0, 0))
-    }
+    Finding::unplaced("schema_too_large", message)
 }
 
 fn full_name(namespace: Option<&Name>, name: &str) -> String {

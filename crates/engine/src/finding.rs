@@ -41,6 +41,14 @@ impl Finding {
         }
     }
 
+    /// Makes an error about the text as a whole.
+    pub(crate) fn unplaced(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            range: None,
+            ..Self::error(code, message, (0, 0))
+        }
+    }
+
     /// Makes a warning at a place.
     pub(crate) fn warning(
         code: &'static str,

@@ -111,9 +111,9 @@ impl Walk<'_> {
             }
             kind => {
                 self.judge(expr, kind);
-                children(kind)
-                    .into_iter()
-                    .for_each(|child| self.visit(child));
+                for child in children(kind) {
+                    self.visit(child);
+                }
             }
         }
         self.guards.truncate(known);

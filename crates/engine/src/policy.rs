@@ -36,8 +36,6 @@ pub(crate) struct CompiledPolicy {
     pub(crate) file: Arc<str>,
     /// Where in that file.
     pub(crate) span: Span,
-    /// What Cedar's own authorizer takes.
-    pub(crate) ast: ast::Policy,
 }
 
 /// What a policy's head demands of principal, action and resource.

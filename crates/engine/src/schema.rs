@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{EntityType, EntityUID, Name};
-use cedar_policy_core::validator::{Validator, ValidatorSchema};
+use cedar_policy_core::validator::Validator;
 use remit_core::ContentHash;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::SmolStr;
@@ -106,13 +106,4 @@ pub(crate) enum Kind {
     Record(Arc<Fields>),
     /// A value of an extension type: `decimal`, `ipaddr`, `datetime`, `duration`.
     Extension(Name),
-}
-
-// === impl CompiledSchema ===
-
-impl CompiledSchema {
-    /// Returns the schema in Cedar's own form.
-    pub(crate) fn core(&self) -> &ValidatorSchema {
-        self.validator.schema()
-    }
 }

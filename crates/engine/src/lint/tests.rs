@@ -10,13 +10,13 @@ use remit_core::{Bundle, EntityUid, Link, PolicyId, Source};
 
 use crate::compile::compile;
 
-const SCHEMA: &str = r#"
+const SCHEMA: &str = r"
 entity Group;
 entity Person { level: Long, name?: String };
 entity Agent { owner: Person, limits: { daily: Long } };
 entity Tool { owner: Person } tags Long;
 action use appliesTo { principal: Agent, resource: Tool, context: { amount: Long, at: datetime, by: Person } };
-"#;
+";
 
 fn warnings(bundle: &Bundle) -> Vec<(String, String)> {
     let program = compile(bundle, None).unwrap();

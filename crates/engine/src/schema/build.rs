@@ -29,6 +29,9 @@ const ASSERTABLE: &str = "assertable";
 /// The name under which errors speak of [`FACTS_SCHEMA`].
 const FACTS_FILE: &str = "remit.cedarschema";
 
+/// Schema files as Cedar reads them, and what it remarks on them.
+type Parsed = (Vec<Fragment<RawName>>, Vec<Diagnostic>);
+
 /// What is assertable, by entity type: everything, or these attributes.
 type Assertable = FxHashMap<SmolStr, (bool, FxHashSet<SmolStr>)>;
 
@@ -77,7 +80,7 @@ impl CompiledSchema {
             files.push(facts);
         }
         expansion::check(&fragments).map_err(|finding| vec![unplaced(&finding)])?;
-        let assertable = assertable(&fragments).map_err(|error| vec![error])?;
+        let assertable = assertable(&fragments).map_err(|finding| vec![unplaced(&finding)])?;
         let core = join(fragments).map_err(|error| locate(&files, &*error))?;
         Ok(Self {
             hash,
@@ -89,7 +92,7 @@ impl CompiledSchema {
     }
 }
 
-fn parse(files: &[Source]) -> Result<(Vec<Fragment<RawName>>, Vec<Diagnostic>), Vec<Diagnostic>> {
+fn parse(files: &[Source]) -> Result<Parsed, Vec<Diagnostic>> {
     let (mut fragments, mut warnings, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for source in files {
         if let Err(excess) = guard::check_schema(&source.text) {
@@ -173,7 +176,7 @@ fn unsupported() -> Diagnostic {
 }
 
 /// Reads which attributes callers may assert.
-fn assertable(fragments: &[Fragment<RawName>]) -> Result<Assertable, Diagnostic> {
+fn assertable(fragments: &[Fragment<RawName>]) -> Result<Assertable, Finding> {
     let mut found = Assertable::default();
     for (namespace, definition) in fragments.iter().flat_map(|fragment| &fragment.0) {
         for (name, declaration) in &definition.entity_types {
@@ -211,7 +214,7 @@ fn attributes_of(
 }
 
 /// Says whether `@assertable` stands there; a value after it is refused, since `@assertable("false")` would mislead.
-fn is_assertable(annotations: &Annotations, what: &str) -> Result<bool, Diagnostic> {
+fn is_assertable(annotations: &Annotations, what: &str) -> Result<bool, Finding> {
     match annotations
         .0
         .iter()
@@ -220,11 +223,12 @@ fn is_assertable(annotations: &Annotations, what: &str) -> Result<bool, Diagnost
         None => Ok(false),
         // Cedar reads an annotation without a value as one with an empty value.
         Some((_, value)) if value.as_ref().is_none_or(|value| value.val.is_empty()) => Ok(true),
-        Some(_) => Err(Diagnostic::error(
-            "schema_error",
-            format!("the annotation `@assertable` of `{what}` has a value, and takes none"),
-        )
-        .with_help("leave the annotation out for what no caller may assert")),
+        Some(_) => {
+            let message =
+                format!("the annotation `@assertable` of `{what}` has a value, and takes none");
+            let help = "leave the annotation out for what no caller may assert";
+            Err(Finding::unplaced("schema_error", message).with_help(help))
+        }
     }
 }
 
