@@ -57,9 +57,10 @@ pub struct DevKey {
     pub stands_for: KeyId,
 }
 
-/// The scope that a route needs, put on it by the router; a route without one admits nobody.
+/// The scope that a route needs, or `None` where any valid key will do; put on it by the router. A route without this
+/// admits nobody.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Needs(pub(crate) Scope);
+pub(crate) struct Needs(pub(crate) Option<Scope>);
 
 /// Every key of every tenant, replaced whole by `sync`.
 pub(crate) struct Keys {
@@ -82,6 +83,11 @@ impl Keys {
     /// Returns what keys are hashed with, for making new ones.
     pub(crate) fn pepper(&self) -> &Pepper {
         &self.pepper
+    }
+
+    /// Returns a key by its id.
+    pub(crate) fn get(&self, id: KeyId) -> Option<Arc<StoredKey>> {
+        self.table.load().get(&id).cloned()
     }
 
     /// Replaces the table.
@@ -134,7 +140,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         let Some(Needs(scope)) = parts.extensions.get::<Needs>().copied() else {
             return Err(Problem::caused(Kind::INTERNAL, "the route names no scope"));
         };
-        if !key.may(scope) {
+        if let Some(scope) = scope.filter(|scope| !key.may(*scope)) {
             let detail = format!("this needs an API key with the scope `{scope}`");
             return Err(Problem::new(Kind::MISSING_SCOPE, detail).challenge(CHALLENGE_SCOPE));
         }

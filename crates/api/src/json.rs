@@ -31,26 +31,26 @@ pub(crate) struct Checked {
     pub(crate) fractions: bool,
 }
 
-/// Checks that `bytes` are one JSON object that every reader understands alike.
+/// Checks that `bytes` are one JSON object, or one array where `array` says so, that every reader understands alike.
 ///
 /// # Errors
 ///
 /// [`Malformed`] for a syntax error, anything but an object, nesting over 32, more than `nodes` values, a member name
 /// twice in one object, a surrogate without its other half, a whole number beyond ±(2^53 − 1), a number no double
 /// can hold, text that is not UTF-8, and anything after the object.
-pub(crate) fn check(bytes: &[u8], nodes: usize) -> Result<Checked, Malformed> {
+pub(crate) fn check(bytes: &[u8], nodes: usize, array: bool) -> Result<Checked, Malformed> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Malformed::at(bytes, error.valid_up_to(), "the text is not UTF-8".into())
     })?;
-    let mut checker = Checker {
+    let mut reader = Checker {
         text,
         at: 0,
         nodes,
         names: Vec::new(),
         checked: Checked::default(),
     };
-    let outcome = checker.document();
-    let (at, checked) = (checker.at, checker.checked);
+    let outcome = reader.document(array);
+    let (at, checked) = (reader.at, reader.checked);
     outcome
         .map(|()| checked)
         .map_err(|problem| Malformed::at(bytes, at, problem))
@@ -119,16 +119,18 @@ type Outcome = Result<(), Cow<'static, str>>;
 // === impl Checker ===
 
 impl<'a> Checker<'a> {
-    fn document(&mut self) -> Outcome {
+    fn document(&mut self, array: bool) -> Outcome {
         self.space();
-        match self.peek() {
-            None => return Err("the body is empty; a JSON object is expected".into()),
-            Some(b'{') => self.value(0)?,
-            Some(_) => return Err("the body must be a JSON object".into()),
+        match (self.peek(), array) {
+            (None, false) => return Err("the body is empty; a JSON object is expected".into()),
+            (None, true) => return Err("the body is empty; a JSON array is expected".into()),
+            (Some(b'{'), false) | (Some(b'['), true) => self.value(0)?,
+            (Some(_), false) => return Err("the body must be a JSON object".into()),
+            (Some(_), true) => return Err("the body must be a JSON array".into()),
         }
         self.space();
         if self.at < self.text.len() {
-            return Err("there is something after the end of the object".into());
+            return Err("there is something after the end of the value".into());
         }
         Ok(())
     }
@@ -408,7 +410,7 @@ mod tests {
     use super::*;
 
     fn problem(text: &str) -> Option<String> {
-        check(text.as_bytes(), 100)
+        check(text.as_bytes(), 100, false)
             .err()
             .map(|malformed| malformed.to_string())
     }
@@ -426,7 +428,7 @@ mod tests {
             ("[1]", "line 1, column 1: the body must be a JSON object"),
             (
                 r#"{"a":1} x"#,
-                "line 1, column 9: there is something after the end of the object",
+                "line 1, column 9: there is something after the end of the value",
             ),
             (
                 "{\"a\":1,\n \"a\":2}",
@@ -496,7 +498,7 @@ mod tests {
                 .is_some_and(|problem| problem.contains("`m3`"))
         );
         assert_eq!(problem(&format!(r#"{{{many}"m":1}}"#)), None);
-        assert!(check(b"{\"a\":\"\xff\"}", 10).is_err());
+        assert!(check(b"{\"a\":\"\xff\"}", 10, false).is_err());
     }
 
     #[test]
@@ -516,7 +518,7 @@ mod tests {
     #[test]
     fn whole_numbers_get_one_spelling() {
         let text = br#"{"a":[1.0,-0,1e2,1.5,-0.0,3],"b":-2.0}"#;
-        assert_eq!(check(text, 100), Ok(Checked { fractions: true }));
+        assert_eq!(check(text, 100, false), Ok(Checked { fractions: true }));
         let mut value: Value = serde_json::from_slice(text).unwrap_or_default();
         unify_numbers(&mut value);
         assert_eq!(value.to_string(), r#"{"a":[1,0,100,1.5,0,3],"b":-2}"#);

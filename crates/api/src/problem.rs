@@ -56,14 +56,16 @@ problems! {
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "this path does not take that method";
     /// The body did not arrive in time.
     BODY_TOO_SLOW 408 "body-too-slow" "the body did not arrive in time";
-    /// Something with this name exists already.
-    CONFLICT 409 "conflict" "that exists already";
+    /// The change does not go together with what is there: an entity of the bundle is written by itself, a recorded bundle does not fit today's entities, or too many others change the tenant at once; `detail` says which.
+    CONFLICT 409 "conflict" "this does not go together with what is there";
     /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
     STALE_REVISION 412 "stale-revision" "somebody changed this first";
     /// The body is larger than this operation takes.
     TOO_LARGE 413 "too-large" "the body is too large";
     /// The bundle does not compile; `diagnostics` says where and why, and nothing was changed.
     POLICY_INVALID 422 "policy-invalid" "the bundle does not compile";
+    /// Cases of the bundle do not come out as their authors expect; `cases` says which and how, and nothing was changed.
+    CASES_FAILED 422 "cases-failed" "cases of the bundle fail";
     /// An entity does not fit the schema; nothing was changed.
     ENTITY_INVALID 422 "entity-invalid" "an entity does not fit the schema";
     /// This change needs `If-Match` with the `ETag` that was read, or `If-None-Match: *` for the first one.
@@ -230,6 +232,23 @@ impl fmt::Display for Problem {
 impl From<remit_core::Invalid> for Problem {
     fn from(invalid: remit_core::Invalid) -> Self {
         Self::new(Kind::INVALID_REQUEST, invalid.to_string())
+    }
+}
+
+impl From<remit_store::Error> for Problem {
+    /// What the client sent wrongly is told; what the database did is logged.
+    fn from(error: remit_store::Error) -> Self {
+        use remit_store::Error as E;
+        match &error {
+            E::Invalid { .. } => Self::new(Kind::INVALID_REQUEST, error.to_string()),
+            E::NotFound { .. } => Self::new(Kind::NOT_FOUND, error.to_string()),
+            E::Conflict { .. } => Self::new(Kind::STALE_REVISION, error.to_string()),
+            E::Moved { .. } => Self::new(Kind::CONFLICT, error.to_string()),
+            E::Deadline { .. } | E::Unavailable { .. } => {
+                Self::caused(Kind::STORE_UNAVAILABLE, error)
+            }
+            _ => Self::caused(Kind::INTERNAL, error),
+        }
     }
 }
 

@@ -1,22 +1,54 @@
-//! Every public endpoint, the scope it needs, and what answers it.
+//! Every public endpoint, who may call it, and what answers it.
 
 use std::sync::Arc;
 
-use axum::routing::{MethodRouter, get, post};
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, MethodRouter, get, on};
 use axum::{Extension, Router, middleware};
 use remit_store::Scope;
 
 use crate::app::App;
 use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
-use crate::{evaluate, evaluations, layers, metadata, search};
+use crate::{
+    bulk, bundle, decisions, docs, entities, evaluate, evaluations, keys, layers, metadata,
+    openapi, search,
+};
+
+/// One endpoint, as it is routed; the tests hold the OpenAPI document against the list of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path, with its variable parts in braces.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+}
+
+/// Who may call an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Anybody,
+    /// Whoever has a valid key.
+    AnyKey,
+    /// Whoever has a valid key with this scope.
+    Key(Scope),
+}
+
+/// The routes, and the list of them.
+#[derive(Default)]
+struct Routes {
+    router: Router<Arc<App>>,
+    endpoints: Vec<Endpoint>,
+}
 
 /// Returns the public routes: AuthZEN, the administration under `/v1`, and the description of both.
 ///
 /// A path matches exactly or not at all; what does not match is a 404 in our shape, before anybody is asked for a key.
 pub fn router(app: Arc<App>) -> Router {
-    authzen()
-        .merge(open())
+    page(routes().router)
         .fallback(async || Problem::from(Kind::NOT_FOUND))
         .method_not_allowed_fallback(async || Problem::from(Kind::METHOD_NOT_ALLOWED))
         .layer(middleware::from_fn_with_state(
@@ -26,41 +58,122 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// AuthZEN Authorization API 1.0.
-fn authzen() -> Router<Arc<App>> {
-    use Scope::{Evaluate, Search};
-    Router::new()
-        .route(
-            "/access/v1/evaluation",
-            needs(Evaluate, post(evaluate::evaluate)),
-        )
-        .route(
+/// Lists the endpoints of [`router`], without the files of the page that shows them.
+pub fn endpoints() -> Vec<Endpoint> {
+    routes().endpoints
+}
+
+fn routes() -> Routes {
+    use Access::{AnyKey, Anybody, Key};
+    use Scope::{Evaluate, Keys, Read, Search, Write};
+    Routes::default()
+        // AuthZEN Authorization API 1.0
+        .post("/access/v1/evaluation", Key(Evaluate), evaluate::evaluate)
+        .post(
             "/access/v1/evaluations",
-            needs(Evaluate, post(evaluations::evaluate_all)),
+            Key(Evaluate),
+            evaluations::evaluate_all,
         )
-        .route(
-            "/access/v1/search/subject",
-            needs(Search, post(search::subjects)),
+        .post("/access/v1/search/subject", Key(Search), search::subjects)
+        .post("/access/v1/search/resource", Key(Search), search::resources)
+        .post("/access/v1/search/action", Key(Search), search::actions)
+        .get(
+            "/.well-known/authzen-configuration",
+            Anybody,
+            metadata::configuration,
         )
-        .route(
-            "/access/v1/search/resource",
-            needs(Search, post(search::resources)),
-        )
-        .route(
-            "/access/v1/search/action",
-            needs(Search, post(search::actions)),
-        )
+        // What decides
+        .get("/v1/bundle", Key(Read), bundle::get)
+        .put("/v1/bundle", Key(Write), bundle::put)
+        .post("/v1/bundle/check", Key(Read), bundle::check)
+        .get("/v1/entities", Key(Read), entities::list)
+        .post("/v1/entities/bulk", Key(Write), bulk::change)
+        .get("/v1/entities/{type}/{id}", Key(Read), entities::get)
+        .put("/v1/entities/{type}/{id}", Key(Write), entities::put)
+        .delete("/v1/entities/{type}/{id}", Key(Write), entities::delete)
+        // What was decided
+        .get("/v1/decisions", Key(Read), decisions::list)
+        .get("/v1/decisions/{id}", Key(Read), decisions::get)
+        // .post("/v1/decisions/{id}/explain", Key(Read), explain::explain)
+        // Who may ask
+        .get("/v1/keys", Key(Keys), keys::list)
+        .post("/v1/keys", Key(Keys), keys::create)
+        .get("/v1/keys/{id}", Key(Keys), keys::get)
+        .delete("/v1/keys/{id}", Key(Keys), keys::revoke)
+        .get("/v1/whoami", AnyKey, keys::who_am_i)
+        .get("/openapi.json", Anybody, openapi::get)
 }
 
-/// What anybody may read: where things are and what they look like, and nothing about any tenant.
-fn open() -> Router<Arc<App>> {
-    Router::new().route(
-        "/.well-known/authzen-configuration",
-        get(metadata::configuration),
-    )
+/// The page that shows the endpoints.
+fn page(router: Router<Arc<App>>) -> Router<Arc<App>> {
+    router
+        .route("/", get(docs::root))
+        .route("/docs", get(docs::page))
+        .route("/docs/docs.css", get(docs::style))
+        .route("/docs/docs.js", get(docs::script))
+        .route("/docs/icon.svg", get(docs::icon))
 }
 
-/// Puts the scope on a route that its callers need; a route without one admits nobody.
-pub(crate) fn needs(scope: Scope, route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
-    route.layer(Extension(Needs(scope)))
+// === impl Routes ===
+
+impl Routes {
+    fn get<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add("GET", path, access, on(MethodFilter::GET, handler))
+    }
+
+    fn put<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add("PUT", path, access, on(MethodFilter::PUT, handler))
+    }
+
+    fn post<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add("POST", path, access, on(MethodFilter::POST, handler))
+    }
+
+    fn delete<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        self.add("DELETE", path, access, on(MethodFilter::DELETE, handler))
+    }
+
+    fn add(
+        mut self,
+        method: &'static str,
+        path: &'static str,
+        access: Access,
+        route: MethodRouter<Arc<App>>,
+    ) -> Self {
+        // A route without `Needs` admits nobody whose handler asks who is calling.
+        let route = match access {
+            Access::Anybody => route,
+            Access::AnyKey => route.layer(Extension(Needs(None))),
+            Access::Key(scope) => route.layer(Extension(Needs(Some(scope)))),
+        };
+        self.endpoints.push(Endpoint {
+            method,
+            path,
+            access,
+        });
+        Self {
+            router: self.router.route(path, route),
+            endpoints: self.endpoints,
+        }
+    }
 }

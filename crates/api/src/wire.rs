@@ -1,5 +1,6 @@
 //! A JSON body in: read with limits, checked strictly, decoded with an error that names the member.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +32,18 @@ pub(crate) trait Wire: DeserializeOwned {
     const BYTES: usize = 1 << 20;
     /// The most values (scalars, arrays and objects) in it.
     const NODES: usize = 10_000;
+    /// Whether the body is an array; otherwise it is an object.
+    const ARRAY: bool = false;
 }
 
 /// The extractor of a JSON body; every failure is a [`Problem`], never the framework's 415 or 422.
 pub(crate) struct Body<T>(pub(crate) T);
+
+/// The extractor of a body of at most `T::BYTES`, for a handler that knows its form only from the headers.
+pub(crate) struct Raw<T> {
+    pub(crate) bytes: Bytes,
+    limits: PhantomData<T>,
+}
 
 /// A JSON body out.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -56,6 +65,18 @@ impl<T: Wire> FromRequest<Arc<App>> for Body<T> {
     async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Problem> {
         check_content_type(request.headers())?;
         decode(&read(request, T::BYTES).await?).map(Body)
+    }
+}
+
+impl<T: Wire> FromRequest<Arc<App>> for Raw<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Problem> {
+        let bytes = read(request, T::BYTES).await?;
+        Ok(Self {
+            bytes,
+            limits: PhantomData,
+        })
     }
 }
 
@@ -89,7 +110,7 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
 }
 
 /// Checks that the body says it is JSON in UTF-8.
-fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let refuse = |what: &str| {
         Err(Problem::new(
             Kind::INVALID_REQUEST,
@@ -122,7 +143,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Decodes the bytes of a body.
 pub(crate) fn decode<T: Wire>(bytes: &[u8]) -> Result<T, Problem> {
-    let checked = json::check(bytes, T::NODES)
+    let checked = json::check(bytes, T::NODES, T::ARRAY)
         .map_err(|malformed| Problem::new(Kind::MALFORMED_BODY, malformed.to_string()))?;
     if checked.fractions {
         let mut value: Value = serde_json::from_slice(bytes)

@@ -1,10 +1,13 @@
 //! Entities: the people, agents, tools and things that policies speak of.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
+
+use crate::ParseIdError;
 
 /// The name of one entity: its type and its id, both byte-exact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,9 +48,52 @@ impl EntityUid {
     }
 }
 
+impl FromStr for EntityUid {
+    type Err = ParseIdError;
+
+    /// Reads what [`Display`](fmt::Display) writes: `Type::"id"` with the escapes of a policy.
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let parsed = text
+            .strip_suffix('"')
+            .and_then(|text| text.split_once("::\""))
+            .filter(|(kind, _)| !kind.is_empty())
+            .and_then(|(kind, id)| Some(Self::new(kind, unescape(id)?)));
+        parsed.ok_or_else(|| ParseIdError {
+            text: text.chars().take(80).collect(),
+            expected: "name of an entity, such as `Agent::\"invoice-bot\"`",
+        })
+    }
+}
+
 impl fmt::Display for EntityUid {
     /// Writes `Type::"id"` with control characters and quotes escaped, as in a policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}::\"{}\"", self.kind, self.id.escape_debug())
     }
+}
+
+/// Undoes the escapes of a string in a policy; `None` for one that does not exist or a quote without one.
+fn unescape(text: &str) -> Option<String> {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        plain.push(match character {
+            '"' => return None,
+            '\\' => match rest.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                '0' => '\0',
+                escaped @ ('"' | '\'' | '\\') => escaped,
+                'u' => {
+                    let (digits, after) = rest.as_str().strip_prefix('{')?.split_once('}')?;
+                    rest = after.chars();
+                    char::from_u32(u32::from_str_radix(digits, 16).ok()?)?
+                }
+                _ => return None,
+            },
+            other => other,
+        });
+    }
+    Some(plain)
 }

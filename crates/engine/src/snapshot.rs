@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use crate::compile::{Program, compile};
 use crate::diagnostic::{CompileError, Diagnostic};
 use crate::entities::EntityStore;
-use crate::entity::EntityError;
+use crate::entity::{EntityError, locate};
 use crate::index::Index;
 use crate::reach::Reach;
 
@@ -134,6 +134,13 @@ impl Snapshot {
     /// Returns the ids of the policies, in byte order; a template counts by its links.
     pub fn policy_ids(&self) -> impl ExactSizeIterator<Item = &PolicyId> {
         self.rules.program.policies.iter().map(|policy| &policy.id)
+    }
+
+    /// Tells whether an entity belongs to the bundle and so changes only with it.
+    pub fn is_bundled(&self, uid: &EntityUid) -> bool {
+        locate(&self.rules.program.schema, uid)
+            .and_then(|(uid, _)| self.entities.get(&uid))
+            .is_some_and(|record| record.bundled)
     }
 
     /// Returns how many entities there are, the bundle's own among them.

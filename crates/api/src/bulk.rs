@@ -1,0 +1,222 @@
+//! `POST /v1/entities/bulk`: many changes of entities, all of them or none.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, header};
+use remit_core::{Entity, EntityUid};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::change::{Attempt, Attempts};
+use crate::entities::{Refusal, change_once, finish};
+use crate::problem::{Kind, Problem};
+use crate::wire::{Raw, Wire, check_content_type, decode, from_value};
+
+/// The most changes at a time.
+const CHANGES: usize = 100_000;
+/// The media type of one JSON value a line.
+const NDJSON: &str = "application/x-ndjson";
+
+/// One item before it is known what it is.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Item(Value);
+
+/// All items of an array.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Items(Vec<Value>);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Removal {
+    remove: EntityUid,
+}
+
+/// How an item is named in an error.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// By its index in the array, from 0.
+    Index(usize),
+    /// By its line, from 1.
+    Line(usize),
+}
+
+/// The changes, with the place of each entity.
+#[derive(Debug, Default)]
+struct Changes {
+    upserts: Vec<Entity>,
+    removals: Vec<EntityUid>,
+    places: HashMap<EntityUid, Place>,
+}
+
+/// Writes and removes entities in one step.
+pub(crate) async fn change(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    raw: Raw<Items>,
+) -> Result<Response, Problem> {
+    let lines = media(&headers).eq_ignore_ascii_case(NDJSON);
+    if !lines {
+        check_content_type(&headers)?;
+    }
+    let bytes = raw.bytes;
+    let read = move || {
+        if lines {
+            Changes::of_lines(&bytes)
+        } else {
+            Changes::of_array(&bytes)
+        }
+    };
+    let changes = app.blocking(read).await??;
+    let mut attempts = Attempts::new(&app, caller.tenant);
+    let done = loop {
+        let base = attempts.base();
+        let attempt = change_once(&app, &caller, base, &changes.upserts, &changes.removals).await;
+        match attempt.map_err(|refusal| changes.refuse(refusal))? {
+            Attempt::Written(done) => break done,
+            Attempt::Moved(head) => attempts.again(head).await?,
+        }
+    };
+    finish(
+        &app,
+        &caller,
+        "change_entities",
+        done,
+        changes.upserts.len(),
+    )
+    .await
+}
+
+/// Returns the media type without its parameters.
+fn media(headers: &HeaderMap) -> &str {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
+    value.split(';').next().unwrap_or("").trim()
+}
+
+// === impl Changes ===
+
+impl Changes {
+    fn of_array(bytes: &[u8]) -> Result<Self, Problem> {
+        let Items(items) = decode(bytes)?;
+        let mut changes = Self::default();
+        for (index, item) in items.into_iter().enumerate() {
+            changes.add(Place::Index(index), item)?;
+        }
+        changes.some()
+    }
+
+    fn of_lines(bytes: &[u8]) -> Result<Self, Problem> {
+        let mut changes = Self::default();
+        for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let place = Place::Line(number);
+            let Item(item) = decode(line).map_err(|problem| place.blame(&problem))?;
+            changes.add(place, item)?;
+        }
+        changes.some()
+    }
+
+    fn add(&mut self, place: Place, item: Value) -> Result<(), Problem> {
+        if self.places.len() == CHANGES {
+            let detail =
+                format!("there are more than {CHANGES} changes; send them in several requests");
+            return Err(Problem::new(Kind::TOO_LARGE, detail));
+        }
+        let removal = item.get("remove").is_some();
+        let uid = if removal {
+            let Removal { remove } = from_value(item).map_err(|problem| place.blame(&problem))?;
+            self.removals.push(remove.clone());
+            remove
+        } else {
+            let entity: Entity = from_value(item).map_err(|problem| place.blame(&problem))?;
+            let uid = entity.uid.clone();
+            self.upserts.push(entity);
+            uid
+        };
+        match self.places.insert(uid.clone(), place) {
+            None => Ok(()),
+            Some(first) => {
+                let detail = format!("{place} names `{uid}`, which {first} names already");
+                Err(place
+                    .mark(Problem::new(Kind::INVALID_REQUEST, detail))
+                    .with("entity", json!(uid)))
+            }
+        }
+    }
+
+    fn some(self) -> Result<Self, Problem> {
+        if self.places.is_empty() {
+            return Err(Problem::new(
+                Kind::INVALID_REQUEST,
+                "there are no changes in the body",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Says where the entity at fault stands.
+    fn refuse(&self, refusal: Refusal) -> Problem {
+        let error = match refusal {
+            Refusal::Entity(error) => error,
+            Refusal::Problem(problem) => return problem,
+        };
+        let place = self.places.get(&error.entity).copied();
+        let told = place.map_or_else(String::new, |place| format!("{place}: "));
+        let problem = Problem::new(Kind::ENTITY_INVALID, format!("{told}{error}"))
+            .with("entity", json!(error.entity));
+        match place {
+            Some(place) => place.mark(problem),
+            None => problem,
+        }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Puts the place in front of what is wrong there.
+    fn blame(self, problem: &Problem) -> Problem {
+        self.mark(Problem::new(
+            problem.kind(),
+            format!("{self}: {}", problem.message()),
+        ))
+    }
+
+    /// Adds the place as a member of its own.
+    fn mark(self, problem: Problem) -> Problem {
+        match self {
+            Self::Index(index) => problem.with("index", json!(index)),
+            Self::Line(line) => problem.with("line", json!(line)),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Index(index) => write!(f, "item {index}"),
+            Self::Line(line) => write!(f, "line {line}"),
+        }
+    }
+}
+
+impl Wire for Item {}
+
+impl Wire for Items {
+    const BYTES: usize = 64 << 20;
+    const NODES: usize = 8_000_000;
+    const ARRAY: bool = true;
+}

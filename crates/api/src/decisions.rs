@@ -1,0 +1,164 @@
+//! `/v1/decisions`: what was decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::Uri;
+use remit_core::{DecisionId, DecisionRecord, EntityUid, PolicyId, Reason, Timestamp, Verdict};
+use remit_store::{DecisionFilter, EntityPattern};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::paging::{self, Paging};
+use crate::problem::{Kind, Problem};
+use crate::query::{Query, Segments};
+use crate::wire::Json;
+
+/// How long a list waits for what this replica has answered to arrive in the store.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// Which decisions are wanted, and which page of them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+    decision: Option<Verdict>,
+    reason: Option<Reason>,
+    subject: Option<String>,
+    agent: Option<String>,
+    action: Option<String>,
+    resource: Option<String>,
+    policy: Option<PolicyId>,
+    after: Option<DecisionId>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct DecisionPage {
+    decisions: Vec<DecisionRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Lists decisions, newest first.
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Problem> {
+    let bound = json!({
+        "list": "decisions", "tenant": caller.tenant, "from": wanted.from, "until": wanted.until,
+        "decision": wanted.decision, "reason": wanted.reason, "subject": wanted.subject, "agent": wanted.agent,
+        "action": wanted.action, "resource": wanted.resource, "policy": wanted.policy, "after": wanted.after,
+    });
+    let paging = Paging::<DecisionId>::of(&app, &bound, wanted.limit, wanted.cursor.as_deref())?;
+    let filter = wanted.filter()?;
+    // Whoever asks what was decided means what they were answered, too. Past the wait they get what there is.
+    app.log.caught_up(CATCH_UP).await;
+    let mut found = app
+        .store
+        .decisions(caller.tenant, &filter, paging.after, paging.limit)
+        .await?;
+    // One more than the page tells whether there is another.
+    if found.len() == paging.limit
+        && let Some(last) = found.last().map(|stored| stored.record.id)
+    {
+        found.extend(
+            app.store
+                .decisions(caller.tenant, &filter, Some(last), 1)
+                .await?,
+        );
+    }
+    let (found, next) = paging.cut(&app, found, |last| last.record.id)?;
+    let decisions = found.into_iter().map(|stored| stored.record).collect();
+    let page = DecisionPage { decisions, next };
+    let mut response = Json(&page).into_response();
+    paging::link(&mut response, &uri, page.next.as_deref());
+    Ok(response)
+}
+
+/// Answers with one record.
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segments(id): Segments<DecisionId>,
+) -> Result<Response, Problem> {
+    Ok(Json(find(&app, &caller, id).await?).into_response())
+}
+
+/// Reads one record of the caller's tenant.
+pub(crate) async fn find(
+    app: &App,
+    caller: &Caller,
+    id: DecisionId,
+) -> Result<DecisionRecord, Problem> {
+    if let Some(stored) = app.store.decision(caller.tenant, id).await? {
+        return Ok(stored.record);
+    }
+    // Perhaps it was answered a moment ago and is on its way.
+    app.log.caught_up(CATCH_UP).await;
+    let stored = app.store.decision(caller.tenant, id).await?;
+    stored
+        .map(|stored| stored.record)
+        .ok_or_else(|| Problem::new(Kind::NOT_FOUND, "there is no such decision"))
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn filter(&self) -> Result<DecisionFilter, Problem> {
+        let subject = match (&self.subject, &self.agent) {
+            (Some(_), Some(_)) => return Err(invalid("send `subject` or `agent`, not both")),
+            (Some(text), None) => {
+                let uid = text
+                    .parse()
+                    .map_err(|_| invalid("`subject` must be written `Type::\"id\"`"))?;
+                exactly(&uid)
+            }
+            (None, Some(id)) => EntityPattern {
+                kind: None,
+                id: Some(id.clone()),
+            },
+            (None, None) => EntityPattern::default(),
+        };
+        let resource = match &self.resource {
+            None => EntityPattern::default(),
+            Some(text) => text.parse().map_or_else(
+                |_| EntityPattern {
+                    kind: None,
+                    id: Some(text.clone()),
+                },
+                |uid| exactly(&uid),
+            ),
+        };
+        Ok(DecisionFilter {
+            from: self.from,
+            until: self.until,
+            newer_than: self.after,
+            verdict: self.decision,
+            reason: self.reason,
+            subject,
+            action: self.action.clone(),
+            resource,
+            policy: self.policy.clone(),
+        })
+    }
+}
+
+fn exactly(uid: &EntityUid) -> EntityPattern {
+    EntityPattern {
+        kind: Some(uid.kind.to_string()),
+        id: Some(uid.id.to_string()),
+    }
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::new(Kind::INVALID_REQUEST, detail)
+}

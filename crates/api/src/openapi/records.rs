@@ -1,0 +1,331 @@
+//! Schemas of what Remit keeps: bundles, entities, decisions, keys. The shapes are those of `remit-core`.
+
+use remit_core::Reason;
+use serde_json::{Map, Value, json};
+
+use super::reference;
+
+/// Returns the schemas by name.
+pub(super) fn all() -> Map<String, Value> {
+    let mut all = Map::new();
+    for group in [
+        bundles(),
+        cases(),
+        entities(),
+        decisions(),
+        explanations(),
+        keys(),
+    ] {
+        if let Value::Object(mut group) = group {
+            all.append(&mut group);
+        }
+    }
+    all
+}
+
+fn list_of(schema: &str, about: &str) -> Value {
+    json!({ "type": "array", "items": reference(schema), "description": about })
+}
+
+fn text(about: &str) -> Value {
+    json!({ "type": "string", "description": about })
+}
+
+fn time(about: &str) -> Value {
+    json!({ "type": "string", "format": "date-time", "description": about })
+}
+
+fn id(about: &str) -> Value {
+    json!({ "type": "string", "format": "uuid", "description": about })
+}
+
+fn count(about: &str) -> Value {
+    json!({ "type": "integer", "minimum": 0, "description": about })
+}
+
+fn bundles() -> Value {
+    json!({
+        "Bundle": {
+            "type": "object",
+            "description": "What decides, as one value. It is stored, replaced and read back whole.",
+            "required": ["schema", "policies"],
+            "additionalProperties": false,
+            "properties": {
+                "schema": list_of("Source", "The schema files, joined in the order of their names. The namespace `Remit` is supplied where no file declares it."),
+                "policies": list_of("Source", "The policy files. Every policy has a unique `@id`."),
+                "links": list_of("TemplateLink", "Links of the templates in those files."),
+                "entities": list_of("Entity", "Entities that belong to the policies and change only with them."),
+                "cases": list_of("Case", "The tests of the policies; a bundle whose cases fail is refused."),
+            },
+        },
+        "Source": {
+            "type": "object", "description": "One file of a bundle.",
+            "required": ["file", "text"], "additionalProperties": false,
+            "properties": { "file": text("Its name within the bundle, such as `payments.cedar`."), "text": text("Its text.") },
+        },
+        "TemplateLink": {
+            "type": "object", "description": "One use of a policy template, under an id of its own.",
+            "required": ["id", "template", "slots"], "additionalProperties": false,
+            "properties": {
+                "id": text("The id of the linked policy."),
+                "template": text("The `@id` of the template."),
+                "slots": { "type": "object", "description": "The entity for `?principal`, `?resource` or both.", "additionalProperties": reference("EntityUid") },
+            },
+        },
+        "BundleApplied": {
+            "type": "object", "description": "A bundle that is in force on this replica.",
+            "required": ["revision", "hash", "policies", "warnings"],
+            "properties": {
+                "revision": reference("Revision"), "hash": reference("ContentHash"),
+                "policies": count("How many policies decide, links of templates included."),
+                "warnings": list_of("Diagnostic", "What somebody should look at."),
+            },
+        },
+        "BundleChecked": {
+            "type": "object", "description": "What would come of putting a bundle.",
+            "required": ["valid", "hash", "policies", "diagnostics", "cases"],
+            "properties": {
+                "valid": { "type": "boolean", "description": "Whether it would be accepted: it compiles and every case passes." },
+                "hash": reference("ContentHash"),
+                "policies": count("How many policies decide; zero when it does not compile."),
+                "diagnostics": list_of("Diagnostic", "Errors, or the warnings of a bundle that compiles."),
+                "cases": list_of("CaseOutcome", "What came of each case, in order; empty when it does not compile."),
+            },
+        },
+        "Diagnostic": {
+            "type": "object", "description": "One finding about a bundle.",
+            "required": ["severity", "code", "message"],
+            "properties": {
+                "severity": { "type": "string", "enum": ["error", "warning"] },
+                "code": text("A stable code, such as `missing_id`."), "message": text("What is wrong."), "help": text("What to do about it."),
+                "policy": text("The policy it is about."), "file": text("The file it is in."), "span": reference("Span"),
+            },
+        },
+        "Span": {
+            "type": "object",
+            "description": "A place in a file, in UTF-8 bytes and in UTF-16 code units. Offsets start at 0 and `end` is exclusive; lines and columns start at 1.",
+            "required": SPAN, "properties": SPAN.iter().map(|name| ((*name).to_owned(), json!({ "type": "integer" }))).collect::<Map<_, _>>(),
+        },
+        "ContentHash": { "type": "string", "pattern": "^sha256:[0-9a-f]{64}$", "description": "The SHA-256 of a bundle's canonical JSON (RFC 8785)." },
+        "Revision": { "type": "integer", "minimum": 0, "description": "The number of one state of the tenant. It only grows." },
+    })
+}
+
+fn cases() -> Value {
+    json!({
+        "Case": {
+            "type": "object", "description": "One question with the answer its author expects.",
+            "required": ["name", "question", "expect"], "additionalProperties": false,
+            "properties": {
+                "name": text("What the case shows."),
+                "question": reference("Question"),
+                "at": time("When it is asked; Monday 2026-01-05T10:00:00Z where left out."),
+                "environment": text("The environment of the asking key; `dev` where left out."),
+                "approved": { "type": "boolean", "description": "Whether a person has approved the call." },
+                "expect": {
+                    "type": "object", "description": "Members left out are not checked.",
+                    "required": ["decision"], "additionalProperties": false,
+                    "properties": {
+                        "decision": reference("Verdict"), "reason": reference("Reason"),
+                        "because": { "type": "array", "items": { "type": "string" }, "description": "Exactly these determining policies, in any order." },
+                        "errors": { "type": "array", "items": { "type": "string" }, "description": "Exactly these policies errored, in any order." },
+                        "shadow": { "type": "array", "items": { "type": "string" }, "description": "Exactly these policies in shadow mode had something to say, in any order." },
+                    },
+                },
+            },
+        },
+        "CaseOutcome": {
+            "type": "object", "description": "What came of one case.",
+            "required": ["name", "decision", "mismatches"],
+            "properties": {
+                "name": text("The name of the case."),
+                "decision": reference("Decision"),
+                "mismatches": { "type": "array", "description": "Where the decision is not the expected one; empty when the case passes.", "items": {
+                    "type": "object", "required": ["member", "expected", "actual"],
+                    "properties": { "member": text("The member of the expectation."), "expected": text("What the case says."), "actual": text("What came out.") },
+                } },
+            },
+        },
+    })
+}
+
+const SPAN: [&str; 10] = [
+    "start",
+    "end",
+    "start_line",
+    "start_column",
+    "end_line",
+    "end_column",
+    "utf16_start",
+    "utf16_end",
+    "utf16_start_column",
+    "utf16_end_column",
+];
+
+fn entities() -> Value {
+    json!({
+        "EntityUid": {
+            "type": "object", "description": "The name of an entity; both members are byte-exact.",
+            "required": ["type", "id"],
+            "properties": { "type": text("The type with its namespace, such as `Acme::Agent`."), "id": text("Any text.") },
+        },
+        "Entity": {
+            "type": "object", "description": "One entity, in the JSON form of Cedar's entity files.",
+            "required": ["uid"], "additionalProperties": false,
+            "properties": {
+                "uid": reference("EntityUid"),
+                "attrs": { "type": "object", "description": "Attributes, in Cedar's JSON value format." },
+                "parents": list_of("EntityUid", "Its direct parents."),
+                "tags": { "type": "object", "description": "Tags, in the same format." },
+            },
+        },
+        "EntityBody": {
+            "type": "object", "description": "What an entity is to be. `uid` may be left out; where it is given it equals the path.",
+            "additionalProperties": false,
+            "properties": {
+                "uid": reference("EntityUid"),
+                "attrs": { "type": "object", "description": "Attributes, in Cedar's JSON value format." },
+                "parents": list_of("EntityUid", "Its direct parents."),
+                "tags": { "type": "object", "description": "Tags, in the same format." },
+            },
+        },
+        "EntityPage": {
+            "type": "object", "description": "One page of entities, by type and id.",
+            "required": ["entities"],
+            "properties": { "entities": list_of("Entity", "Sorted by type and id, bytewise."), "next": text("The cursor of the next page; absent on the last one.") },
+        },
+        "EntityChanges": {
+            "type": "array", "minItems": 1, "maxItems": 100_000,
+            "description": "Entities to write and entities to remove; no entity may be named twice.",
+            "items": { "anyOf": [reference("Entity"), {
+                "type": "object", "title": "Removal", "required": ["remove"], "additionalProperties": false,
+                "properties": { "remove": reference("EntityUid") },
+            }] },
+        },
+        "EntitiesApplied": {
+            "type": "object", "description": "What a change of entities came to.",
+            "required": ["revision", "written", "removed"],
+            "properties": { "revision": reference("Revision"), "written": count("Entities written."), "removed": count("Entities that were there and are gone.") },
+        },
+    })
+}
+
+fn decisions() -> Value {
+    let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    let told: Vec<String> = Reason::ALL
+        .iter()
+        .map(|reason| format!("`{}`: {}", reason.code(), reason.sentence()))
+        .collect();
+    json!({
+        "Verdict": { "type": "string", "enum": ["permit", "deny"] },
+        "Reason": { "type": "string", "enum": codes, "description": format!("Why. {}", told.join(" ")) },
+        "Effect": { "type": "string", "enum": ["permit", "forbid"] },
+        "Decision": {
+            "type": "object", "description": "What was decided and everything that explains it. Empty lists are left out, but for `determining`.",
+            "required": ["verdict", "reason", "determining", "revision", "bundle"],
+            "properties": {
+                "verdict": reference("Verdict"), "reason": reference("Reason"),
+                "determining": { "type": "array", "items": { "type": "string" }, "description": "The policies that settled it, by id." },
+                "errors": { "type": "array", "description": "Enforced policies that could not be evaluated.", "items": {
+                    "type": "object", "required": ["policy", "effect", "message"],
+                    "properties": { "policy": text("Which."), "effect": reference("Effect"), "message": text("Why not.") },
+                } },
+                "obligations": { "type": "array", "description": "What the enforcement point is to do, from annotations of the determining policies.", "items": {
+                    "type": "object", "required": ["policy", "annotations"],
+                    "properties": { "policy": text("Which policy demands it."), "annotations": { "type": "object", "additionalProperties": { "type": "string" } } },
+                } },
+                "shadow": { "type": "array", "description": "What policies in shadow mode would have done.", "items": {
+                    "type": "object", "required": ["policy", "effect"],
+                    "properties": { "policy": text("Which."), "effect": reference("Effect"), "error": text("Why it could not be evaluated.") },
+                } },
+                "notes": { "type": "array", "description": "What was odd in the question or left out of it.", "items": {
+                    "type": "object", "required": ["note"],
+                    "properties": {
+                        "note": { "type": "string", "enum": ["undeclared", "not_assertable", "mistyped", "missing", "not_stored"] },
+                        "member": text("The member it is about."), "expected": text("What the schema declares."), "entity": text("The entity it is about."),
+                    },
+                } },
+                "revision": reference("Revision"), "bundle": reference("ContentHash"),
+            },
+        },
+        "Facts": {
+            "type": "object", "description": "What Remit knew of its own knowledge.",
+            "required": ["now", "caller", "environment", "approved"],
+            "properties": { "now": time("When it was asked."), "caller": id("The asking key."), "environment": text("The key's environment."), "approved": { "type": "boolean" } },
+        },
+        "DecisionRecord": {
+            "type": "object", "description": "The record of one decision.",
+            "required": ["id", "tenant", "at", "caller", "question", "facts", "decision", "duration_us"],
+            "properties": {
+                "id": id("The decision."), "tenant": id("Whose it is."), "at": time("When it was made."),
+                "caller": {
+                    "type": "object", "description": "Who asked.", "required": ["key"],
+                    "properties": { "key": id("The API key."), "request_id": text("The caller's `X-Request-Id`."), "trace_id": text("The W3C trace id.") },
+                },
+                "question": reference("Question"), "facts": reference("Facts"), "decision": reference("Decision"),
+                "duration_us": count("How long shaping and evaluation took, in microseconds."),
+            },
+        },
+        "DecisionPage": {
+            "type": "object", "description": "One page of records.", "required": ["decisions"],
+            "properties": { "decisions": list_of("DecisionRecord", "Newest first."), "next": text("The cursor of the next page, of older decisions; absent on the last one.") },
+        },
+    })
+}
+
+fn explanations() -> Value {
+    json!({
+        "Explained": {
+            "type": "object", "description": "One recorded decision made again, step by step.",
+            "required": ["id", "against", "entities", "recorded", "decision", "reproduced", "explanation"],
+            "properties": {
+                "id": id("The decision."),
+                "against": { "type": "string", "enum": ["recorded", "current"], "description": "Which bundle decided this time: that of the record, or today's." },
+                "entities": { "type": "string", "enum": ["recorded", "current"], "description": "As of when live entities were taken: of the record's revision, or today's, also where more than 100,000 would have to be read back." },
+                "recorded": reference("Decision"),
+                "decision": reference("Decision"),
+                "reproduced": { "type": "boolean", "description": "Whether the same came out." },
+                "explanation": reference("Explanation"),
+            },
+        },
+        "Explanation": { "type": "object", "description": "Every candidate policy with its scope and its clauses." },
+    })
+}
+
+fn keys() -> Value {
+    let scopes =
+        json!({ "type": "array", "items": reference("Scope"), "description": "What it may do." });
+    json!({
+        "Scope": {
+            "type": "string", "enum": ["evaluate", "search", "read", "write", "keys"],
+            "description": "`evaluate`: ask. `search`: search. `read`: read bundle, entities and decisions. `write`: change bundle and entities. `keys`: make, list and revoke keys.",
+        },
+        "NewKey": {
+            "type": "object", "description": "A key to be made.", "required": ["name", "environment", "scopes"], "additionalProperties": false,
+            "properties": {
+                "name": { "type": "string", "minLength": 1, "maxLength": 200, "description": "What or who it is for." },
+                "environment": { "type": "string", "pattern": "^[a-z0-9]{1,16}$", "description": "Where it is used; policies read it as a fact." },
+                "scopes": { "type": "array", "minItems": 1, "items": reference("Scope"), "description": "What it may do; its maker has all of them." },
+                "expires_at": time("When it stops working; never where left out."),
+            },
+        },
+        "Key": {
+            "type": "object", "description": "An API key without its secret.",
+            "required": ["id", "name", "environment", "scopes", "created_at"],
+            "properties": {
+                "id": id("The public half of the key."), "name": text("What or who it is for."), "environment": text("Where it is used."), "scopes": scopes,
+                "created_at": time("When it was made."), "expires_at": time("When it stops working."), "revoked_at": time("When it was revoked."),
+            },
+        },
+        "CreatedKey": {
+            "allOf": [reference("Key"), { "type": "object", "required": ["key"], "properties": { "key": text("The whole key. It is shown this once and cannot be read again.") } }],
+            "description": "A new key with its secret.",
+        },
+        "KeyList": { "type": "object", "required": ["keys"], "properties": { "keys": list_of("Key", "Oldest first, revoked and expired ones included.") } },
+        "WhoAmI": {
+            "type": "object", "description": "What the presented key is.",
+            "required": ["key", "tenant", "environment", "scopes", "revision"],
+            "properties": { "key": id("The key."), "tenant": id("The tenant."), "environment": text("The key's environment."), "scopes": scopes, "revision": reference("Revision") },
+        },
+    })
+}

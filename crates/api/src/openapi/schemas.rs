@@ -1,0 +1,175 @@
+//! Schemas of what travels only: AuthZEN messages, metadata, problems.
+
+use serde_json::{Map, Value, json};
+
+use super::reference;
+
+/// Returns the schemas by name.
+pub(super) fn all() -> Map<String, Value> {
+    let mut all = Map::new();
+    for group in [questions(), answers(), searches(), service()] {
+        if let Value::Object(mut group) = group {
+            all.append(&mut group);
+        }
+    }
+    all
+}
+
+fn entity(about: &str, id_required: bool) -> Value {
+    let required = if id_required {
+        json!(["type", "id"])
+    } else {
+        json!(["type"])
+    };
+    json!({
+        "type": "object", "description": about, "required": required,
+        "properties": {
+            "type": { "type": "string", "description": "The entity type of the schema, such as `Agent`." },
+            "id": { "type": "string", "description": "The id within the type, byte-exact." },
+            "properties": { "type": "object", "description": "What the caller says of it. Only attributes that the schema marks `@assertable` are taken." },
+        },
+    })
+}
+
+fn questions() -> Value {
+    json!({
+        "Subject": entity("Who wants to act (AuthZEN 1.0 §5.1).", true),
+        "Resource": entity("What is acted on (AuthZEN 1.0 §5.2).", true),
+        "Action": {
+            "type": "object", "description": "What is done (AuthZEN 1.0 §5.3).", "required": ["name"],
+            "properties": {
+                "name": { "type": "string", "description": "The id of an action of the schema, such as `call`." },
+                "properties": { "type": "object", "description": "The arguments of the call; policies read them as `context.action`." },
+            },
+        },
+        "Context": { "type": "object", "description": "Everything else about this call. `facts` is Remit's own and must not be sent." },
+        "Question": {
+            "type": "object", "description": "One question: may this subject do this to that.", "required": ["subject", "action", "resource"],
+            "properties": { "subject": reference("Subject"), "action": reference("Action"), "resource": reference("Resource"), "context": reference("Context") },
+        },
+        "Questions": {
+            "type": "object",
+            "description": "Many questions. A member at the top stands in for the same member of an item that leaves it out, as a whole. Without `evaluations` it is one question.",
+            "properties": {
+                "subject": { "type": "object" }, "action": { "type": "object" }, "resource": { "type": "object" }, "context": reference("Context"),
+                "evaluations": { "type": "array", "maxItems": 1_000, "items": {
+                    "type": "object",
+                    "properties": { "subject": { "type": "object" }, "action": { "type": "object" }, "resource": { "type": "object" }, "context": { "type": "object" } },
+                } },
+                "options": { "type": "object", "properties": { "evaluations_semantic": {
+                    "type": "string", "enum": ["execute_all", "deny_on_first_deny", "permit_on_first_permit"],
+                    "description": "When to stop: never (the default), or at the first deny or permit, which is then the last item of the answer.",
+                } } },
+            },
+        },
+    })
+}
+
+fn answers() -> Value {
+    json!({
+        "Answer": {
+            "type": "object", "description": "Whether it may, and why (AuthZEN 1.0 §6.2).", "required": ["decision"],
+            "properties": {
+                "decision": { "type": "boolean" },
+                "context": reference("AnswerContext"),
+            },
+        },
+        "AnswerContext": {
+            "type": "object", "description": "Why. In a batch it is there only where an item is invalid, must be approved or carries obligations.",
+            "properties": {
+                "evaluation_id": { "type": "string", "format": "uuid", "description": "The id of the decision; in a batch the ids are in `X-Decision-Id`." },
+                "reason": {
+                    "type": "object", "required": ["code", "message"],
+                    "properties": { "code": reference("Reason"), "message": { "type": "string", "description": "The reason in a sentence." } },
+                },
+                "policies": { "type": "array", "items": { "type": "string" }, "description": "The policies that settled it." },
+                "obligations": { "type": "array", "description": "What the enforcement point is to do.", "items": { "type": "object", "required": ["policy", "annotations"] } },
+                "revision": reference("Revision"),
+                "error": {
+                    "type": "object", "description": "Why an item of a batch is no question.", "required": ["status", "message"],
+                    "properties": { "status": { "type": "integer" }, "message": { "type": "string" } },
+                },
+            },
+        },
+        "Answers": {
+            "type": "object", "description": "The answers in the order of the questions; a single answer where `evaluations` was missing or empty.",
+            "properties": {
+                "evaluations": { "type": "array", "items": reference("Answer") },
+                "decision": { "type": "boolean" }, "context": reference("AnswerContext"),
+            },
+        },
+    })
+}
+
+fn searches() -> Value {
+    let page = json!({
+        "type": "object",
+        "properties": {
+            "token": { "type": "string", "description": "The `next_token` of the page before. It belongs to one query and one revision." },
+            "limit": { "type": "integer", "minimum": 1, "description": "How many results a page holds at most." },
+        },
+    });
+    json!({
+        "SubjectQuery": {
+            "type": "object", "description": "Which subjects of a type may do this to that.", "required": ["subject", "action", "resource"],
+            "properties": { "subject": entity("The type to search; an id is ignored.", false), "action": reference("Action"), "resource": reference("Resource"), "context": reference("Context"), "page": page },
+        },
+        "ResourceQuery": {
+            "type": "object", "description": "To which resources of a type may this subject do this.", "required": ["subject", "action", "resource"],
+            "properties": { "subject": reference("Subject"), "action": reference("Action"), "resource": entity("The type to search; an id is ignored.", false), "context": reference("Context"), "page": page },
+        },
+        "ActionQuery": {
+            "type": "object", "description": "What may this subject do to that.", "required": ["subject", "resource"],
+            "properties": { "subject": reference("Subject"), "resource": reference("Resource"), "context": reference("Context"), "page": page },
+        },
+        "PageInfo": {
+            "type": "object", "required": ["next_token"],
+            "properties": { "next_token": { "type": "string", "description": "The token of the next page; empty on the last one." }, "count": { "type": "integer", "minimum": 0 } },
+        },
+        "FoundEntities": {
+            "type": "object", "required": ["results"],
+            "properties": { "page": reference("PageInfo"), "results": { "type": "array", "items": {
+                "type": "object", "required": ["type", "id"], "additionalProperties": false,
+                "properties": { "type": { "type": "string" }, "id": { "type": "string" } },
+            } } },
+        },
+        "FoundActions": {
+            "type": "object", "required": ["results"],
+            "properties": { "page": reference("PageInfo"), "results": { "type": "array", "items": {
+                "type": "object", "required": ["name"], "additionalProperties": false, "properties": { "name": { "type": "string" } },
+            } } },
+        },
+    })
+}
+
+fn service() -> Value {
+    json!({
+        "Metadata": {
+            "type": "object", "description": "Where the endpoints are (AuthZEN 1.0 §9).", "required": ["policy_decision_point", "access_evaluation_endpoint"],
+            "properties": {
+                "policy_decision_point": { "type": "string" }, "access_evaluation_endpoint": { "type": "string" }, "access_evaluations_endpoint": { "type": "string" },
+                "search_subject_endpoint": { "type": "string" }, "search_resource_endpoint": { "type": "string" }, "search_action_endpoint": { "type": "string" },
+                "capabilities": { "type": "array", "items": { "type": "string" } },
+            },
+        },
+        "OpenApi": { "type": "object", "description": "This document.", "required": ["openapi", "info", "paths"] },
+        "Problem": {
+            "type": "object", "description": "What went wrong (RFC 9457). A status of 500 or more tells no detail; the request id finds it in the log.",
+            "required": ["type", "code", "title", "status", "request_id"],
+            "properties": {
+                "type": { "type": "string", "description": "`urn:remit:problem:` and the code." },
+                "code": { "type": "string", "description": "The stable code; `docs/errors.md` lists them all." },
+                "title": { "type": "string", "description": "What the code means." },
+                "status": { "type": "integer" },
+                "detail": { "type": "string", "description": "What exactly is wrong: which member, and what was expected." },
+                "request_id": { "type": "string" },
+                "diagnostics": { "type": "array", "items": reference("Diagnostic"), "description": "With `policy-invalid`: what does not compile, and where." },
+                "cases": { "type": "array", "items": reference("CaseOutcome"), "description": "With `cases-failed`: the cases that failed." },
+                "index": { "type": "integer", "description": "With a bulk change: the place of the item at fault, from 0." },
+                "line": { "type": "integer", "description": "With NDJSON: the line at fault, from 1." },
+                "entity": reference("EntityUid"),
+                "current": { "type": "string", "description": "With `stale-revision`: the current `ETag`." },
+            },
+        },
+    })
+}

@@ -1,0 +1,95 @@
+//! Pages of a list: how long, where they begin, and a sealed cursor that belongs to one query.
+
+use axum::response::Response;
+use http::{HeaderValue, Uri, header};
+use remit_core::canonical_json;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::app::App;
+use crate::problem::{Kind, Problem};
+
+/// The most entries of one page.
+const LONGEST: usize = 1_000;
+/// The entries of one page where the caller does not say.
+const USUAL: usize = 100;
+
+/// One page to be made; `C` is the position of an entry in the list.
+pub(crate) struct Paging<C> {
+    /// The last entry of the page before.
+    pub(crate) after: Option<C>,
+    /// The most entries of this page.
+    pub(crate) limit: usize,
+    /// What the cursor belongs to, as a hash.
+    query: [u8; 32],
+}
+
+// === impl Paging ===
+
+impl<C: Serialize + DeserializeOwned> Paging<C> {
+    /// Reads which page is asked for; `filter` is everything that must not change between the pages of one walk.
+    pub(crate) fn of(
+        app: &App,
+        filter: &impl Serialize,
+        limit: Option<usize>,
+        cursor: Option<&str>,
+    ) -> Result<Self, Problem> {
+        let invalid = |detail: &str| Problem::new(Kind::INVALID_REQUEST, detail);
+        let limit = limit.unwrap_or(USUAL);
+        if !(1..=LONGEST).contains(&limit) {
+            return Err(invalid("`limit` must be 1 to 1000"));
+        }
+        let filter =
+            canonical_json(filter).map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+        let query: [u8; 32] = Sha256::digest(filter).into();
+        let after = match cursor {
+            None | Some("") => None,
+            Some(token) => Some(app.seal.open(&query, token).ok_or_else(|| {
+                invalid("`cursor` is not one of this list with these parameters; start again without it")
+            })?),
+        };
+        Ok(Self {
+            after,
+            limit,
+            query,
+        })
+    }
+
+    /// Cuts what was found to the length of the page, and seals the cursor of the next one if there is more.
+    ///
+    /// `found` holds one entry more than the page where there is a next page.
+    pub(crate) fn cut<T>(
+        &self,
+        app: &App,
+        mut found: Vec<T>,
+        position: impl Fn(&T) -> C,
+    ) -> Result<(Vec<T>, Option<String>), Problem> {
+        if found.len() <= self.limit {
+            return Ok((found, None));
+        }
+        found.truncate(self.limit);
+        let cursor = found
+            .last()
+            .map(position)
+            .and_then(|last| app.seal.seal(&self.query, &last));
+        let cursor = cursor
+            .ok_or_else(|| Problem::caused(Kind::INTERNAL, "a cursor could not be written"))?;
+        Ok((found, Some(cursor)))
+    }
+}
+
+/// Puts the address of the next page on an answer (RFC 8288): this request's, with another cursor.
+pub(crate) fn link(response: &mut Response, uri: &Uri, next: Option<&str>) {
+    let Some(next) = next else { return };
+    let others = uri.query().into_iter().flat_map(|query| query.split('&'));
+    let mut query: Vec<&str> = others
+        .filter(|part| !part.is_empty() && !part.starts_with("cursor="))
+        .collect();
+    let cursor = format!("cursor={next}");
+    query.push(&cursor);
+    let link = format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"));
+    if let Ok(link) = HeaderValue::try_from(link) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+}
