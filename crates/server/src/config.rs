@@ -76,11 +76,11 @@ pub(crate) struct Log {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
-    pub(crate) body_bytes: usize,
     pub(crate) connections: usize,
+    pub(crate) requests: usize,
     pub(crate) header_deadline_ms: u64,
-    pub(crate) body_deadline_ms: u64,
     pub(crate) idle_deadline_ms: u64,
+    pub(crate) write_deadline_ms: u64,
     pub(crate) request_deadline_ms: u64,
     pub(crate) drain_ms: u64,
 }
@@ -99,6 +99,7 @@ pub(crate) struct Auth {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Policy {
     pub(crate) max_staleness_ms: u64,
+    pub(crate) poll_ms: u64,
 }
 
 /// What the process says of itself.
@@ -362,16 +363,14 @@ impl Config {
         positive("log.segment_bytes", self.log.segment_bytes);
         positive("log.queue", self.log.queue as u64);
         positive("log.max_unshipped_bytes", self.log.max_unshipped_bytes);
-        positive("limits.body_bytes", self.limits.body_bytes as u64);
         positive("limits.connections", self.limits.connections as u64);
+        positive("limits.requests", self.limits.requests as u64);
         positive("limits.header_deadline_ms", self.limits.header_deadline_ms);
-        positive("limits.body_deadline_ms", self.limits.body_deadline_ms);
         positive("limits.idle_deadline_ms", self.limits.idle_deadline_ms);
-        positive(
-            "limits.request_deadline_ms",
-            self.limits.request_deadline_ms,
-        );
+        positive("limits.write_deadline_ms", self.limits.write_deadline_ms);
+        positive("limits.request_deadline_ms", self.limits.request_deadline_ms);
         positive("policy.max_staleness_ms", self.policy.max_staleness_ms);
+        positive("policy.poll_ms", self.policy.poll_ms);
         if self.database.url.is_some() && self.database.url_file.is_some() {
             faults.push((
                 "database.url_file",

@@ -176,8 +176,22 @@ pub(crate) async fn load(
     Ok(wanted)
 }
 
+/// Returns the bundle in force.
+///
+/// # Errors
+///
+/// [`Error::Store`].
+pub(crate) async fn in_force(store: &Store, tenant: TenantId) -> Result<Option<Bundle>, Error> {
+    let stored = store.bundle(tenant).await.map_err(store_failed)?;
+    Ok(stored.map(|stored| stored.bundle))
+}
+
 /// Writes a file that only its owner can read.
-fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
     // A torn write would be a secret that nobody has: the file appears whole or not at all.
     let write = || -> std::io::Result<()> {
         let parent = path
