@@ -1,6 +1,7 @@
 //! `App`: what every handler shares, and the only road to a decision (INV-1).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use remit_core::{
@@ -75,6 +76,8 @@ pub struct App {
     pub(crate) seal: Seal,
     /// The requests that still fit in.
     pub(crate) room: Semaphore,
+    /// Raised when the process is about to stop.
+    retired: AtomicBool,
 }
 
 /// A decision that has been recorded.
@@ -151,8 +154,14 @@ impl App {
             log: parts.log,
             clock: parts.clock,
             options: parts.options,
+            retired: AtomicBool::new(false),
             metrics,
         })
+    }
+
+    /// Turns readiness off for good, so that no new requests are sent here; those that come are still answered.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
     }
 
     /// Answers `question`, and records the answer before it is given.
@@ -420,6 +429,9 @@ impl App {
     /// A single tenant that cannot be loaded is no reason: the others are served.
     pub(crate) fn unready(&self) -> Vec<String> {
         let mut causes = Vec::new();
+        if self.retired.load(Ordering::Acquire) {
+            causes.push("this process is stopping".to_owned());
+        }
         let now = self.clock.boot();
         match self.progress.age(now) {
             None => causes.push("the database has not been read yet".to_owned()),

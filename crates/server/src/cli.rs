@@ -26,8 +26,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the decision service.
+    Serve(cmd::serve::Args),
     /// Ask one question; the exit code is the verdict.
     Decide(cmd::decide::Args),
+    /// Check, format and test policies; needs no server.
+    #[command(subcommand)]
+    Policy(cmd::policy::Command),
     /// Put a folder of policies in force, or fetch what is in force.
     #[command(subcommand)]
     Bundle(cmd::bundle::Command),
@@ -45,6 +50,8 @@ enum Command {
     Log(cmd::log::Command),
     /// Bring the database's schema up to date.
     Migrate(cmd::migrate::Args),
+    /// Check that everything Remit needs is in place, and say how to mend what is not.
+    Doctor(cmd::doctor::Args),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(cmd::config::Command),
@@ -101,13 +108,16 @@ fn run(command: Command, out: Output) -> Result<Exit, Error> {
 
 async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
     match command {
+        Command::Serve(args) => cmd::serve::run(args, out).await,
         Command::Decide(args) => cmd::decide::run(args, out).await,
+        Command::Policy(command) => cmd::policy::run(command, out),
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
         Command::Entities(command) => cmd::entities::run(command, out).await,
         Command::Key(command) => cmd::key::run(command, out).await,
         Command::Decisions(command) => cmd::decisions::run(command, out).await,
         Command::Log(command) => cmd::log::run(command, out),
         Command::Migrate(args) => cmd::migrate::run(args, out).await,
+        Command::Doctor(args) => cmd::doctor::run(args, out).await,
         Command::Config(command) => cmd::config::run(command, out),
         Command::Completions(args) => cmd::completions::run(&args, out),
         Command::Version => cmd::version::run(out),

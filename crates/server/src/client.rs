@@ -20,6 +20,7 @@ const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The flags of every command that talks to a server.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Server")]
+#[group(skip)]
 pub(crate) struct Server {
     /// Where Remit answers.
     #[arg(

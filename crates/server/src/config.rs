@@ -368,7 +368,10 @@ impl Config {
         positive("limits.header_deadline_ms", self.limits.header_deadline_ms);
         positive("limits.idle_deadline_ms", self.limits.idle_deadline_ms);
         positive("limits.write_deadline_ms", self.limits.write_deadline_ms);
-        positive("limits.request_deadline_ms", self.limits.request_deadline_ms);
+        positive(
+            "limits.request_deadline_ms",
+            self.limits.request_deadline_ms,
+        );
         positive("policy.max_staleness_ms", self.policy.max_staleness_ms);
         positive("policy.poll_ms", self.policy.poll_ms);
         if self.database.url.is_some() && self.database.url_file.is_some() {

@@ -14,6 +14,7 @@ mod diagnostics;
 mod error;
 mod exit;
 mod output;
+mod serve;
 mod starter;
 mod telemetry;
 

@@ -13,6 +13,7 @@ use crate::error::Error;
 
 /// The flags every command takes.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// How data is written on stdout.
     #[arg(

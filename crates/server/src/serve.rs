@@ -97,8 +97,10 @@ async fn open(plan: &Plan, telemetry: &Telemetry) -> Result<Parts, Error> {
         (None, Some(_)) => dev::pepper(dir)?,
         (None, None) => return Err(no_pepper()),
     };
-    let pepper = Pepper::new(pepper.as_bytes())
-        .map_err(|source| Error::Store { what: "use the pepper", source })?;
+    let pepper = Pepper::new(pepper.as_bytes()).map_err(|source| Error::Store {
+        what: "use the pepper",
+        source,
+    })?;
     let clock = Clock::system();
     let log = open_log(config, clock.clone()).await?;
     let store = direct::open(config, clock.clone()).await?;
@@ -119,11 +121,27 @@ async fn open(plan: &Plan, telemetry: &Telemetry) -> Result<Parts, Error> {
         log: log.clone(),
         clock,
         pepper,
-        dev_key: dev_key.map(|key| DevKey { text: key.text.clone(), stands_for: key.id }),
+        dev_key: dev_key.map(|key| DevKey {
+            text: key.text.clone(),
+            stands_for: key.id,
+        }),
         options: options(config, &url, telemetry),
     });
-    let ready = Ready { url, operations_url, key, bundle };
-    Ok(Parts { api, operations, log, store, tenant, app, ready })
+    let ready = Ready {
+        url,
+        operations_url,
+        key,
+        bundle,
+    };
+    Ok(Parts {
+        api,
+        operations,
+        log,
+        store,
+        tenant,
+        app,
+        ready,
+    })
 }
 
 /// Runs what was opened, and closes it again.
@@ -133,14 +151,35 @@ async fn until_stopped(
     out: &Output,
     announce: impl Fn(&Ready),
 ) -> Result<(), Error> {
-    let Parts { api, operations, log, store, tenant, app, ready } = parts;
+    let Parts {
+        api,
+        operations,
+        log,
+        store,
+        tenant,
+        app,
+        ready,
+    } = parts;
     let (stop, stopping) = watch::channel(false);
     let (end, ending) = watch::channel(false);
     watch_signals(stop)?;
     let limits = limits(&plan.config);
-    let routes = (remit_api::router(Arc::clone(&app)), remit_api::operations(Arc::clone(&app)));
-    let serving = tokio::spawn(remit_api::serve(api, routes.0, limits.clone(), raised(stopping.clone())));
-    let probes = tokio::spawn(remit_api::serve(operations, routes.1, limits, raised(ending.clone())));
+    let routes = (
+        remit_api::router(Arc::clone(&app)),
+        remit_api::operations(Arc::clone(&app)),
+    );
+    let serving = tokio::spawn(remit_api::serve(
+        api,
+        routes.0,
+        limits.clone(),
+        raised(stopping.clone()),
+    ));
+    let probes = tokio::spawn(remit_api::serve(
+        operations,
+        routes.1,
+        limits,
+        raised(ending.clone()),
+    ));
     let background = tokio::spawn(keep_up(
         plan.config.auth.tenant.clone(),
         (plan.migrate, tenant.is_some()),
@@ -150,7 +189,11 @@ async fn until_stopped(
     if plan.dev.is_none() {
         out.print(&format!("listening on {}", ready.url))?;
     }
-    tracing::info!(url = ready.url, operations_url = ready.operations_url, "listening");
+    tracing::info!(
+        url = ready.url,
+        operations_url = ready.operations_url,
+        "listening"
+    );
     let became_ready = tokio::select! {
         () = wait_until_ready(&ready.operations_url) => true,
         () = raised(stopping.clone()) => false,
@@ -224,7 +267,10 @@ async fn prepare(plan: &Plan, store: &Store) -> Result<Option<TenantId>, Error> 
 
 /// Checks the database's schema, or brings it up to date, and finds the tenant.
 async fn bring_up(store: &Store, tenant: &str, migrate: bool) -> Result<TenantId, Error> {
-    let failed = |source| Error::Store { what: "prepare the database", source };
+    let failed = |source| Error::Store {
+        what: "prepare the database",
+        source,
+    };
     if migrate {
         for name in store.migrate().await.map_err(failed)? {
             tracing::info!(name, "migrated");
@@ -249,20 +295,27 @@ async fn open_log(config: &Config, clock: Clock) -> Result<DecisionLog, Error> {
     let opened = tokio::task::spawn_blocking(move || DecisionLog::open(options, clock)).await;
     match opened.map_err(Error::Crashed)? {
         Err(remit_log::Error::Locked { .. }) => Err(Error::FolderBusy(config.log_dir())),
-        opened => opened.map_err(|source| Error::Log { what: "open the decision log", source }),
+        opened => opened.map_err(|source| Error::Log {
+            what: "open the decision log",
+            source,
+        }),
     }
 }
 
 async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|why| match why.kind() {
-        std::io::ErrorKind::AddrInUse => Error::PortBusy { address, flag },
-        _ => Error::io(format!("listen on `{address}` ({flag})"), why),
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|why| match why.kind() {
+            std::io::ErrorKind::AddrInUse => Error::PortBusy { address, flag },
+            _ => Error::io(format!("listen on `{address}` ({flag})"), why),
+        })
 }
 
 /// Returns the URL under which this machine reaches a listener.
 fn url_of(listener: &TcpListener) -> Result<String, Error> {
-    let mut address = listener.local_addr().map_err(|why| Error::io("read the address of a socket", why))?;
+    let mut address = listener
+        .local_addr()
+        .map_err(|why| Error::io("read the address of a socket", why))?;
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
@@ -315,7 +368,10 @@ fn watch_signals(stop: watch::Sender<bool>) -> Result<(), Error> {
     Ok(())
 }
 
-#[expect(clippy::exit, reason = "who signals twice does not want to wait for what the first signal began")]
+#[expect(
+    clippy::exit,
+    reason = "who signals twice does not want to wait for what the first signal began"
+)]
 fn give_up() {
     std::process::exit(130);
 }
@@ -327,12 +383,21 @@ async fn raised(mut flag: watch::Receiver<bool>) {
 
 /// Asks the operations port until it answers that this replica can decide; what a load balancer would see.
 async fn wait_until_ready(operations_url: &str) {
-    let Ok(http) = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build() else {
+    let Ok(http) = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(2))
+        .build()
+    else {
         return;
     };
     let url = format!("{operations_url}/readyz");
     loop {
-        if http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+        if http
+            .get(&url)
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

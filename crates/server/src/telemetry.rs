@@ -41,24 +41,39 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, ParseError> {
 ///
 /// [`Error::Telemetry`] when an exporter cannot be made of those variables.
 pub(crate) fn start(settings: &config::Telemetry) -> Result<Telemetry, Error> {
-    let provider = if traces_wanted() { Some(provider()?) } else { None };
+    let provider = if traces_wanted() {
+        Some(provider()?)
+    } else {
+        None
+    };
     let traces = provider.as_ref().map(|provider| {
         // Only our own spans: the exporter's HTTP client traces itself too.
         let ours = filter_fn(|span| span.target().starts_with("remit"));
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("remit")).with_filter(ours)
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("remit"))
+            .with_filter(ours)
     });
     let lines = fmt::layer().with_writer(io::stderr);
     let lines = match settings.format {
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
         LogFormat::Text => lines.with_ansi(false).boxed(),
     };
     let filter = filter(&settings.level).map_err(|why| Error::Telemetry(why.into()))?;
-    let subscriber = Registry::default().with(traces).with(lines.with_filter(filter));
+    let subscriber = Registry::default()
+        .with(traces)
+        .with(lines.with_filter(filter));
     // Only a second `serve` in one process could have set it before, and there is none.
     let _ = tracing::subscriber::set_global_default(subscriber);
     std::panic::set_hook(Box::new(|panic| {
         // The payload may quote what was being handled; where it happened is enough to find it.
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         tracing::error!(place, "panic");
     }));
     Ok(Telemetry(provider))
@@ -109,8 +124,10 @@ fn provider() -> Result<SdkTracerProvider, Error> {
 /// Says whether the standard variables ask for traces.
 fn traces_wanted() -> bool {
     let value = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let endpoint = value("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or(value("OTEL_EXPORTER_OTLP_ENDPOINT"));
-    let disabled = value("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let endpoint =
+        value("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or(value("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let disabled =
+        value("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let none = value("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
     endpoint.is_some() && !disabled && !none
 }

@@ -11,6 +11,7 @@ use crate::error::Error;
 /// Which database, by the same configuration as `remit serve`.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Database")]
+#[group(skip)]
 pub(crate) struct Args {
     /// The configuration file of the server.
     #[arg(long, env = "REMIT_CONFIG", value_name = "FILE")]
@@ -48,8 +49,13 @@ impl Args {
 ///
 /// # Errors
 ///
-/// [`Error::Store`] when the address is malformed or an SQLite file cannot be opened.
+/// [`Error::Store`] when the address is malformed or an SQLite file cannot be opened, [`Error::Io`] when its folder
+/// cannot be made.
 pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Store, Error> {
+    if config.database.url.is_none() && config.database.url_file.is_none() {
+        // SQLite makes its file, and not the folder around it.
+        crate::dev::make_folder(&config.data.dir)?;
+    }
     let options = Options {
         url: config.database_url()?,
         max_connections: config.database.max_connections,

@@ -71,7 +71,10 @@ struct Validated {
 /// [`Error::Invalid`] and [`Error::Io`] for a folder that cannot be read.
 pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
     match command {
-        Command::Validate { folders, deny_warnings } => validate(&folders, deny_warnings, out),
+        Command::Validate {
+            folders,
+            deny_warnings,
+        } => validate(&folders, deny_warnings, out),
         Command::Fmt { paths, check } => format(&paths, check, out),
         Command::Test(args) => policy_test::run(&args, out),
     }
@@ -89,13 +92,25 @@ fn validate(folders: &[PathBuf], deny_warnings: bool, out: &Output) -> Result<Ex
         }
         match out.format() {
             Format::Table => out.diagnostics(&found),
-            Format::Github => found.github(dir).iter().try_for_each(|line| out.print(line))?,
+            Format::Github => found
+                .github(dir)
+                .iter()
+                .try_for_each(|line| out.print(line))?,
             Format::Json | Format::Ndjson => {}
         }
-        results.push(Validated { bundle: dir.display().to_string(), valid, policies, diagnostics: found.diagnostics });
+        results.push(Validated {
+            bundle: dir.display().to_string(),
+            valid,
+            policies,
+            diagnostics: found.diagnostics,
+        });
     }
     if out.format() != Format::Github {
-        out.rows(&results, &["bundle", "valid", "policies", "errors", "warnings"], cells)?;
+        out.rows(
+            &results,
+            &["bundle", "valid", "policies", "errors", "warnings"],
+            cells,
+        )?;
     }
     Ok(exit)
 }
@@ -136,8 +151,20 @@ fn format(paths: &[PathBuf], check: bool, out: &Output) -> Result<Exit, Error> {
             changed.push(path.display().to_string());
         }
     }
-    out.rows(&changed, &[if check { "not in standard form" } else { "formatted" }], |file| vec![file.clone()])?;
-    Ok(if check && !changed.is_empty() { Exit::Invalid } else { Exit::Ok })
+    out.rows(
+        &changed,
+        &[if check {
+            "not in standard form"
+        } else {
+            "formatted"
+        }],
+        |file| vec![file.clone()],
+    )?;
+    Ok(if check && !changed.is_empty() {
+        Exit::Invalid
+    } else {
+        Exit::Ok
+    })
 }
 
 /// Makes an error of diagnostics in one file that is no part of a bundle.
@@ -145,9 +172,18 @@ fn invalid(file: &str, text: &str, mut diagnostics: Vec<Diagnostic>) -> Error {
     for diagnostic in &mut diagnostics {
         diagnostic.file = Some(file.to_owned());
     }
-    let source = Source { file: file.to_owned(), text: text.to_owned() };
-    let bundle = Bundle { policies: vec![source], ..Bundle::default() };
-    Error::Diagnostics { what: format!("`{file}`"), found: Box::new(Found::new(diagnostics, &bundle)) }
+    let source = Source {
+        file: file.to_owned(),
+        text: text.to_owned(),
+    };
+    let bundle = Bundle {
+        policies: vec![source],
+        ..Bundle::default()
+    };
+    Error::Diagnostics {
+        what: format!("`{file}`"),
+        found: Box::new(Found::new(diagnostics, &bundle)),
+    }
 }
 
 /// Finds the *.cedar files in `paths`, in the order given and by name within a folder.
@@ -162,7 +198,11 @@ fn cedar_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(path).map_err(failed)? {
             let file = entry.map_err(failed)?.path();
-            if file.extension().is_some_and(|extension| extension == "cedar") && is_file(&file) {
+            if file
+                .extension()
+                .is_some_and(|extension| extension == "cedar")
+                && is_file(&file)
+            {
                 found.push(file);
             }
         }
@@ -177,5 +217,6 @@ fn cedar_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 
 /// A link is not followed: formatting replaces the file, and would leave what the link points to as it was.
 fn is_file(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+    path.symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_file())
 }

@@ -71,20 +71,33 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
         what: format!("the bundle in `{}`", args.dir.display()),
         found: Box::new(Found::new(error.diagnostics, &bundle)),
     })?;
-    let runs: Vec<CaseOutcome> = located.iter().map(|located| snapshot.run_case(&located.case)).collect();
+    let runs: Vec<CaseOutcome> = located
+        .iter()
+        .map(|located| snapshot.run_case(&located.case))
+        .collect();
     let report = report(&snapshot, &located, &runs);
     if let Some(path) = &args.junit {
         bundle_dir::replace(path, junit(&args.dir, &located, &runs).as_bytes())?;
     }
     out.value(&report, |report| human(report, out))?;
     if located.is_empty() {
-        out.warn(&format!("`{}` has no cases: nothing was tested", args.dir.display()));
+        out.warn(&format!(
+            "`{}` has no cases: nothing was tested",
+            args.dir.display()
+        ));
     }
     if !report.not_covered.is_empty() && !located.is_empty() {
         let ids: Vec<&str> = report.not_covered.iter().map(PolicyId::as_str).collect();
-        out.note(&format!("note: no case shows these policies at work: {}", ids.join(", ")));
+        out.note(&format!(
+            "note: no case shows these policies at work: {}",
+            ids.join(", ")
+        ));
     }
-    Ok(if report.failed.is_empty() { Exit::Ok } else { Exit::CasesFailed })
+    Ok(if report.failed.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::CasesFailed
+    })
 }
 
 fn report(snapshot: &Snapshot, located: &[Located], runs: &[CaseOutcome]) -> Report {
@@ -116,9 +129,18 @@ fn report(snapshot: &Snapshot, located: &[Located], runs: &[CaseOutcome]) -> Rep
 fn human(report: &Report, out: &Output) -> String {
     let mut text = String::new();
     for failed in &report.failed {
-        let place = failed.line.map_or_else(|| failed.file.clone(), |line| format!("{}:{line}", failed.file));
+        let place = failed.line.map_or_else(
+            || failed.file.clone(),
+            |line| format!("{}:{line}", failed.file),
+        );
         // Writing to a `String` cannot fail.
-        let _ = writeln!(text, "{} {}  {}", out.paint(Tone::Bad, "FAIL"), failed.name, out.paint(Tone::Dim, &place));
+        let _ = writeln!(
+            text,
+            "{} {}  {}",
+            out.paint(Tone::Bad, "FAIL"),
+            failed.name,
+            out.paint(Tone::Dim, &place)
+        );
         for failure in &failed.mismatches {
             let _ = writeln!(
                 text,
@@ -128,14 +150,26 @@ fn human(report: &Report, out: &Output) -> String {
                 out.paint(Tone::Bad, &failure.actual)
             );
         }
-        if !failed.mismatches.iter().any(|failure| failure.member == "because") {
+        if !failed
+            .mismatches
+            .iter()
+            .any(|failure| failure.member == "because")
+        {
             let ids: Vec<&str> = failed.because.iter().map(PolicyId::as_str).collect();
-            let ids = if ids.is_empty() { "no policy".to_owned() } else { ids.join(", ") };
+            let ids = if ids.is_empty() {
+                "no policy".to_owned()
+            } else {
+                ids.join(", ")
+            };
             let _ = writeln!(text, "       because   {ids}");
         }
     }
     let total = report.passed + report.failed.len();
-    let (word, tone) = if report.failed.is_empty() { ("ok", Tone::Good) } else { ("failed", Tone::Bad) };
+    let (word, tone) = if report.failed.is_empty() {
+        ("ok", Tone::Good)
+    } else {
+        ("failed", Tone::Bad)
+    };
     let covered = report.policies - report.not_covered.len();
     let _ = write!(
         text,
@@ -171,10 +205,17 @@ fn junit(dir: &Path, located: &[Located], runs: &[CaseOutcome]) -> String {
             continue;
         }
         let differences = run.mismatches.iter().map(|failure| {
-            format!("{}: expected {}, got {}", failure.member, failure.expected, failure.actual)
+            format!(
+                "{}: expected {}, got {}",
+                failure.member, failure.expected, failure.actual
+            )
         });
         let differences: Vec<String> = differences.collect();
-        let _ = writeln!(text, ">\n    <failure message=\"{}\"/>\n  </testcase>", xml(&differences.join("; ")));
+        let _ = writeln!(
+            text,
+            ">\n    <failure message=\"{}\"/>\n  </testcase>",
+            xml(&differences.join("; "))
+        );
     }
     text.push_str("</testsuite>\n");
     text
@@ -192,7 +233,9 @@ fn xml(text: &str) -> String {
             '\n' => escaped.push_str("&#10;"),
             '\t' => escaped.push_str("&#9;"),
             '\r' => escaped.push_str("&#13;"),
-            other if other.is_control() || matches!(other, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
+            other if other.is_control() || matches!(other, '\u{fffe}' | '\u{ffff}') => {
+                escaped.push('\u{fffd}')
+            }
             other => escaped.push(other),
         }
     }

@@ -14,6 +14,7 @@ const STDIN_BYTES: u64 = 1024 * 1024;
 /// The flags that make a question.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Question")]
+#[group(skip)]
 pub(crate) struct Args {
     /// Who wants to act: Agent:invoice-bot or 'Agent::"invoice-bot"'.
     #[arg(short, long, value_name = "TYPE:ID")]

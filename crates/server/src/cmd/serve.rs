@@ -76,7 +76,11 @@ pub(crate) async fn run(args: Args, out: &Output) -> Result<Exit, Error> {
         loopback("--listen", config.listen.http)?;
         loopback("--operations", config.listen.operations)?;
         let bundle = bundle(args.bundle.as_deref(), out)?;
-        Some(DevPlan { bundle, replace: args.bundle.is_some(), key })
+        Some(DevPlan {
+            bundle,
+            replace: args.bundle.is_some(),
+            key,
+        })
     } else {
         if key.is_some() {
             return Err(Error::Config(format!(
@@ -87,7 +91,12 @@ pub(crate) async fn run(args: Args, out: &Output) -> Result<Exit, Error> {
         None
     };
     let data = config.data.dir.clone();
-    let plan = Plan { config, dev, migrate: args.migrate, ready_file: args.ready_file };
+    let plan = Plan {
+        config,
+        dev,
+        migrate: args.migrate,
+        ready_file: args.ready_file,
+    };
     let is_dev = plan.dev.is_some();
     let announce = |ready: &Ready| {
         if is_dev {
@@ -105,8 +114,16 @@ fn configuration(args: &Args) -> Result<Config, Error> {
     let free = args.listen.filter(|address| address.port() == 0);
     Layers::new(args.config.as_deref(), preset)?
         .flag("--listen", "listen.http", args.listen)
-        .flag("--operations", "listen.operations", args.operations.or(free))
-        .flag("--data", "data.dir", args.data.as_ref().map(|dir| dir.display()))
+        .flag(
+            "--operations",
+            "listen.operations",
+            args.operations.or(free),
+        )
+        .flag(
+            "--data",
+            "data.dir",
+            args.data.as_ref().map(|dir| dir.display()),
+        )
         .read()
 }
 
@@ -148,18 +165,28 @@ fn bundle(dir: Option<&Path>, out: &Output) -> Result<Bundle, Error> {
 /// What a developer is told, once.
 fn banner(ready: &Ready, data: &Path, out: &Output) -> String {
     let strong = |text: &str| out.paint(Tone::Strong, text);
-    let key = ready.key.as_ref().map(|key| key.text.as_str()).unwrap_or_default();
+    let key = ready
+        .key
+        .as_ref()
+        .map(|key| key.text.as_str())
+        .unwrap_or_default();
     let url = &ready.url;
     let mut lines = vec![
         strong("Remit is ready."),
         format!("listening on {url}"),
         String::new(),
         format!("  API page     {url}/docs"),
-        format!("  operations   {}/readyz  {}/metrics", ready.operations_url, ready.operations_url),
+        format!(
+            "  operations   {}/readyz  {}/metrics",
+            ready.operations_url, ready.operations_url
+        ),
         format!("  data         {}", data.display()),
         format!("  key          {}", strong(key)),
         String::new(),
-        out.paint(Tone::Bad, "  For development: every scope, loopback only, no TLS."),
+        out.paint(
+            Tone::Bad,
+            "  For development: every scope, loopback only, no TLS.",
+        ),
     ];
     if let Some(body) = ready.bundle.as_ref().and_then(sample) {
         lines.extend([
@@ -181,8 +208,13 @@ fn banner(ready: &Ready, data: &Path, out: &Output) -> String {
 
 /// Finds a question that the bundle's own cases permit, to show what asking looks like.
 fn sample(bundle: &Bundle) -> Option<String> {
-    let permitted = bundle.cases.iter().filter(|case| case.expect.decision == Verdict::Permit && !case.approved);
+    let permitted = bundle
+        .cases
+        .iter()
+        .filter(|case| case.expect.decision == Verdict::Permit && !case.approved);
     // A quote would end the shell's string.
     let bodies = permitted.filter_map(|case| serde_json::to_string(&case.question).ok());
-    bodies.filter(|body| !body.contains('\'')).min_by_key(String::len)
+    bodies
+        .filter(|body| !body.contains('\''))
+        .min_by_key(String::len)
 }
