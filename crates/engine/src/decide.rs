@@ -104,10 +104,6 @@ impl Snapshot {
     /// decision may.
     pub(crate) fn gather<'s>(&'s self, shaped: Shaped<'s>) -> Result<Asked<'s>, Reason> {
         let rules = self.rules();
-        let action = rules
-            .actions
-            .get(&shaped.action.uid)
-            .ok_or(Reason::EngineFault)?;
         let (principal, resource) = (
             self.entity(&shaped.principal),
             self.entity(&shaped.resource),
@@ -131,8 +127,27 @@ impl Snapshot {
                 MOST_CANDIDATES,
             )
             .ok_or(Reason::TooManyCandidates)?;
+        let entities = self.slice(&shaped, &candidates)?;
+        Ok(Asked {
+            shaped,
+            candidates,
+            entities,
+        })
+    }
+
+    /// Collects every entity that these policies can look at for a shaped question.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::EngineFault`] where they are more than one decision may look at.
+    pub(crate) fn slice(&self, shaped: &Shaped<'_>, places: &[usize]) -> Result<Entities, Reason> {
+        let rules = self.rules();
+        let action = rules
+            .actions
+            .get(&shaped.action.uid)
+            .ok_or(Reason::EngineFault)?;
         let mut reach = Reach::default();
-        for place in &candidates {
+        for place in places {
             reach.widen(rules.reaches.get(*place).ok_or(Reason::EngineFault)?);
         }
         let asserted: Vec<Arc<Entity>> = [&shaped.principal, &shaped.resource]
@@ -146,14 +161,9 @@ impl Snapshot {
             asserted: &asserted,
             context: &shaped.context,
         };
-        let entities = reach
+        reach
             .slice(self.entities(), &roots)
-            .ok_or(Reason::EngineFault)?;
-        Ok(Asked {
-            shaped,
-            candidates,
-            entities,
-        })
+            .ok_or(Reason::EngineFault)
     }
 
     /// Evaluates what was asked and makes one decision of it.

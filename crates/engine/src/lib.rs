@@ -17,6 +17,7 @@ mod engine;
 mod entities;
 mod entity;
 mod expansion;
+mod explain;
 mod finding;
 mod format;
 mod guard;
@@ -24,6 +25,7 @@ mod index;
 mod lex;
 mod link;
 mod lint;
+mod parts;
 mod policy;
 mod reach;
 mod rule;
@@ -37,6 +39,10 @@ pub use cases::{CaseOutcome, Mismatch};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
 pub use engine::Engine;
 pub use entity::EntityError;
+pub use explain::{
+    ClauseExplanation, ClauseKind, ClauseOutcome, Explanation, NearestPermit, PolicyExplanation,
+    PolicyOutcome, ScopeExplanation, ScopePart, SeenValue,
+};
 pub use format::format_policies;
 pub use guard::EVALUATION_STACK;
 pub use schema::FACTS_SCHEMA;

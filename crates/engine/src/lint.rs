@@ -9,6 +9,7 @@ use cedar_policy_core::ast::{
 use smol_str::SmolStr;
 
 use crate::finding::Finding;
+use crate::parts::parts;
 use crate::schema::{CompiledSchema, Fields, Kind};
 
 /// The functions of extension types whose result can be out of range.
@@ -111,7 +112,7 @@ impl Walk<'_> {
             }
             kind => {
                 self.judge(expr, kind);
-                for child in children(kind) {
+                for child in parts(kind) {
                     self.visit(child);
                 }
             }
@@ -296,31 +297,6 @@ impl Walk<'_> {
         match kind {
             Kind::Record(fields) => Some(fields),
             _ => self.entity(kind).map(|schema| &schema.attributes),
-        }
-    }
-}
-
-/// Returns the direct parts of an expression; `&&` and `if` are walked by hand.
-fn children(kind: &ExprKind) -> Vec<&Expr> {
-    match kind {
-        ExprKind::Or { left, right } | ExprKind::And { left, right } => vec![left, right],
-        ExprKind::If {
-            test_expr,
-            then_expr,
-            else_expr,
-        } => vec![test_expr, then_expr, else_expr],
-        ExprKind::UnaryApp { arg, .. } => vec![arg],
-        ExprKind::BinaryApp { arg1, arg2, .. } => vec![arg1, arg2],
-        ExprKind::ExtensionFunctionApp { args, .. } => args.iter().collect(),
-        ExprKind::GetAttr { expr, .. }
-        | ExprKind::HasAttr { expr, .. }
-        | ExprKind::ExtHasAttr { expr, .. }
-        | ExprKind::Like { expr, .. }
-        | ExprKind::Is { expr, .. } => vec![expr],
-        ExprKind::Set(members) => members.iter().collect(),
-        ExprKind::Record(members) => members.values().collect(),
-        ExprKind::Lit(_) | ExprKind::Var(_) | ExprKind::Slot(_) | ExprKind::Unknown(_) => {
-            Vec::new()
         }
     }
 }
