@@ -14,6 +14,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod app;
 pub mod bundles;
 pub mod server;
 

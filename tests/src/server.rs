@@ -253,7 +253,8 @@ pub async fn send(request: RequestBuilder) -> Answer {
     }
 }
 
-fn client() -> reqwest::Client {
+/// Makes a client that sends nothing of its own accord.
+pub fn client() -> reqwest::Client {
     // The one choice of a TLS implementation in the process; a second one is refused and harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()

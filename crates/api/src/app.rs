@@ -55,6 +55,10 @@ pub struct Options {
     pub revision_wait: Duration,
     /// How long one request may take, its body included.
     pub deadline: Duration,
+    /// The largest body, in bytes; bundles and bulk imports have a limit of their own.
+    pub body_bytes: usize,
+    /// How long a body may take to arrive.
+    pub body_deadline: Duration,
     /// How many requests may be in flight; more are refused.
     pub concurrency: usize,
     /// The commit this was built from, for `remit_build_info`.
@@ -112,6 +116,8 @@ impl Default for Options {
             poll: Duration::from_secs(1),
             revision_wait: Duration::from_millis(500),
             deadline: Duration::from_secs(15),
+            body_bytes: 1 << 20,
+            body_deadline: Duration::from_secs(10),
             concurrency: 1_024,
             commit: "unknown".to_owned(),
             adopt: None,

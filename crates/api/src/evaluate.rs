@@ -158,11 +158,12 @@ impl DecisionBody {
         }
     }
 
-    /// Writes the answer to one item of a batch: explained only where the caller has to act on it.
+    /// Writes the answer to one item of a batch: explained only where the caller has something to do about it.
     pub(crate) fn item(answer: &Answer) -> Self {
         let decision = answer.decision();
+        let must = |obligation: &Obligation| obligation.annotations.contains_key("obligation");
         let matters =
-            !decision.obligations.is_empty() || decision.reason == Reason::ApprovalRequired;
+            decision.reason == Reason::ApprovalRequired || decision.obligations.iter().any(must);
         Self {
             decision: answer.permits(),
             context: matters.then(|| DecisionContext::of(answer)),

@@ -17,9 +17,6 @@ use crate::App;
 use crate::json;
 use crate::problem::{Kind, Problem};
 
-/// How long a body may take to arrive; a client that sends slower than this is holding the connection open.
-const ARRIVAL: Duration = Duration::from_secs(10);
-
 /// The media type of every body but errors and metrics.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -28,8 +25,8 @@ pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 /// On AuthZEN routes unknown members are ignored, as the standard demands; on our own routes the type says
 /// `deny_unknown_fields`, so that a misspelt member is an error and not silence.
 pub(crate) trait Wire: DeserializeOwned {
-    /// The largest body, in bytes.
-    const BYTES: usize = 1 << 20;
+    /// How large the body may be where the configured limit is smaller, in bytes.
+    const BYTES: usize = 0;
     /// The most values (scalars, arrays and objects) in it.
     const NODES: usize = 10_000;
     /// Whether the body is an array; otherwise it is an object.
@@ -62,17 +59,18 @@ impl<T: Serialize> IntoResponse for Json<T> {
 impl<T: Wire> FromRequest<Arc<App>> for Body<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
         check_content_type(request.headers())?;
-        decode(&read(request, T::BYTES).await?).map(Body)
+        let bytes = read_for::<T>(request, app).await?;
+        decode(&bytes).map(Body)
     }
 }
 
 impl<T: Wire> FromRequest<Arc<App>> for Raw<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Problem> {
-        let bytes = read(request, T::BYTES).await?;
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let bytes = read_for::<T>(request, app).await?;
         Ok(Self {
             bytes,
             limits: PhantomData,
@@ -80,8 +78,14 @@ impl<T: Wire> FromRequest<Arc<App>> for Raw<T> {
     }
 }
 
-/// Reads a body of at most `limit` bytes.
-async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
+/// Reads a body within the limits of its type and of the configuration.
+async fn read_for<T: Wire>(request: Request, app: &App) -> Result<Bytes, Problem> {
+    let limit = T::BYTES.max(app.options.body_bytes);
+    read(request, limit, app.options.body_deadline).await
+}
+
+/// Reads a body of at most `limit` bytes; a client that takes longer than `deadline` is holding the connection open.
+async fn read(request: Request, limit: usize, deadline: Duration) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(
             Kind::TOO_LARGE,
@@ -98,7 +102,7 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
         return Err(too_large());
     }
     let collected = Limited::new(request.into_body(), limit).collect();
-    match tokio::time::timeout(ARRIVAL, collected).await {
+    match tokio::time::timeout(deadline, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::new(

@@ -1,0 +1,257 @@
+//! The API in this process: SQLite in memory, a clock that stands still, no sockets.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use remit_api::{App, AppParts, Options};
+use remit_core::{Bundle, Clock, Revision, TenantId, Timestamp};
+use remit_engine::Engine;
+use remit_log::DecisionLog;
+use remit_store::{Expected, NewKey, Pepper, Scope, Store};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tower::ServiceExt;
+
+/// How long anything that happens in the background may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The API with one tenant, its bundle in force, and a key with every scope.
+pub struct TestApp {
+    /// The application.
+    pub app: Arc<App>,
+    /// Its clock; it moves when the test moves it.
+    pub clock: Clock,
+    /// Its database.
+    pub store: Store,
+    /// Its decision log; nothing ships it unless the test does.
+    pub log: DecisionLog,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// What its keys are hashed with.
+    pub pepper: Pepper,
+    /// A key with every scope.
+    pub key: String,
+    router: Router,
+    operations: Router,
+    stop: Option<oneshot::Sender<()>>,
+    dir: TempDir,
+}
+
+/// One answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as it came.
+    pub text: String,
+}
+
+// === impl TestApp ===
+
+impl TestApp {
+    /// Starts the API with a bundle in force.
+    pub async fn start(bundle: &Bundle) -> Self {
+        let mut app = Self::empty(Options::default()).await;
+        app.put(bundle).await;
+        app
+    }
+
+    /// Starts the API with a tenant that has no bundle.
+    pub async fn empty(options: Options) -> Self {
+        let clock = Clock::manual("2026-01-05T10:00:00Z".parse::<Timestamp>().unwrap());
+        let store = Store::open(&remit_store::Options::new("sqlite::memory:"), clock.clone())
+            .await
+            .unwrap();
+        store.migrate().await.unwrap();
+        let tenant = store.ensure_tenant("default").await.unwrap();
+        let pepper = Pepper::new(&[7; 32]).unwrap();
+        let dir = TempDir::new().unwrap();
+        let log = DecisionLog::open(
+            remit_log::Options::new(dir.path().join("spool")),
+            clock.clone(),
+        )
+        .unwrap();
+        let app = App::new(AppParts {
+            engine: Engine::new(),
+            store: store.clone(),
+            log: log.clone(),
+            clock: clock.clone(),
+            pepper: pepper.clone(),
+            dev_key: None,
+            options: Options {
+                poll: Duration::from_millis(5),
+                ..options
+            },
+        });
+        let mut test = Self {
+            router: remit_api::router(Arc::clone(&app)),
+            operations: remit_api::operations(Arc::clone(&app)),
+            app,
+            clock,
+            store,
+            log,
+            tenant,
+            pepper,
+            key: String::new(),
+            stop: None,
+            dir,
+        };
+        test.resume();
+        test.key = test.new_key(Scope::ALL, "dev", None).await;
+        test
+    }
+
+    /// Returns the folder of the decision log.
+    pub fn spool(&self) -> std::path::PathBuf {
+        self.dir.path().join("spool")
+    }
+
+    /// Puts a bundle in force.
+    pub async fn put(&mut self, bundle: &Bundle) {
+        let revision = self
+            .store
+            .put_bundle(self.tenant, Expected::Any, bundle, None)
+            .await
+            .unwrap();
+        self.reached(revision).await;
+    }
+
+    /// Makes a key and returns its text once it is accepted.
+    pub async fn new_key(
+        &self,
+        scopes: &[Scope],
+        environment: &str,
+        expires_at: Option<Timestamp>,
+    ) -> String {
+        let new = NewKey {
+            name: "test".to_owned(),
+            environment: environment.to_owned(),
+            scopes: scopes.iter().copied().collect::<BTreeSet<_>>(),
+            expires_at,
+        };
+        let (_, key) = self
+            .store
+            .create_key(self.tenant, &new, &self.pepper)
+            .await
+            .unwrap();
+        self.caught_up().await;
+        key.reveal()
+    }
+
+    /// Stops the installing of new states, as if the database were away.
+    pub fn pause(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Starts it again.
+    pub fn resume(&mut self) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let app = Arc::clone(&self.app);
+        self.stop = Some(stop);
+        tokio::spawn(remit_api::sync::run(app, async {
+            let _ = stopped.await;
+        }));
+    }
+
+    /// Waits until everything that is committed is in force.
+    pub async fn caught_up(&self) {
+        let heads = self.store.heads().await.unwrap();
+        let head = heads
+            .iter()
+            .find(|head| head.tenant == self.tenant)
+            .unwrap();
+        self.reached(head.revision).await;
+    }
+
+    /// Waits until a revision is in force.
+    ///
+    /// # Panics
+    ///
+    /// When it is not after 30 seconds.
+    pub async fn reached(&self, revision: Revision) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ready = self.operations("/readyz").await;
+            let reached = ready.json()["tenants"][0]["revision"].as_u64();
+            if reached >= Some(revision.number()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not reached: {}", ready.text);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Sends a JSON body with the key that may do everything.
+    pub async fn post(&self, path: &str, body: impl ToString) -> Reply {
+        self.send(self.request(Method::POST, path), body).await
+    }
+
+    /// Reads a path with the key that may do everything.
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(self.request(Method::GET, path), "").await
+    }
+
+    /// Starts a request with the key that may do everything and a JSON content type.
+    pub fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {}", self.key))
+            .header("content-type", "application/json")
+    }
+
+    /// Sends a request.
+    pub async fn send(&self, request: http::request::Builder, body: impl ToString) -> Reply {
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        Reply::of(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    /// Reads a path of the operations port.
+    pub async fn operations(&self, path: &str) -> Reply {
+        self.operations_accepting(path, "*/*").await
+    }
+
+    /// Reads a path of the operations port with an `Accept` header.
+    pub async fn operations_accepting(&self, path: &str, accept: &str) -> Reply {
+        let request = Request::builder().uri(path).header("accept", accept);
+        let request = request.body(Body::empty()).unwrap();
+        Reply::of(self.operations.clone().oneshot(request).await.unwrap()).await
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    async fn of(response: http::Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Self {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    /// Returns the body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text)
+            .unwrap_or_else(|error| panic!("{error}: {} {:?}", self.status, self.text))
+    }
+
+    /// Returns a header as text; empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
