@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use remit_core::ReplicaId;
 
 use crate::Error;
+use crate::disk::Disk;
 
 /// The file whose lock says that a process has the folder open; it stays when the process has gone.
 const LOCK: &str = "lock";
@@ -40,6 +41,29 @@ impl Name {
         // One spelling only: whatever else looks like a segment is none.
         (parsed.path.file_name()?.to_str()? == name).then_some(parsed)
     }
+}
+
+/// Makes the folder where it is missing, so that it is still there after a power cut.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it cannot be made.
+pub(crate) fn make(dir: &Path, disk: &dyn Disk) -> Result<(), Error> {
+    let missing = !dir.exists();
+    disk.create_dir(dir).map_err(Error::io("create", dir))?;
+    for (level, above) in dir.ancestors().skip(1).enumerate() {
+        let above = if above.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            above
+        };
+        let synced = disk.sync_dir(above).map_err(Error::io("sync", above));
+        // Whoever made the folders above may not have synced them; one that we may not open is none of ours.
+        if missing && level == 0 {
+            synced?;
+        }
+    }
+    Ok(())
 }
 
 /// Lists the segments in `dir`, oldest first.

@@ -93,7 +93,7 @@ impl DecisionLog {
         disk: Arc<dyn Disk>,
     ) -> Result<Self, Error> {
         let dir = &options.dir;
-        disk.create_dir(dir).map_err(Error::io("create", dir))?;
+        folder::make(dir, disk.as_ref())?;
         let lock = folder::lock(dir)?;
         let recovered = recover(dir, disk.as_ref())?;
         let spool = Arc::new(Spool::new(options, clock, disk, lock, recovered));

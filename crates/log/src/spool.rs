@@ -187,6 +187,7 @@ impl Spool {
         if state.passed.records == before || state.marks.back().is_none_or(old) {
             state.marks.push_back((before, now));
         }
+        state.drop_old_marks();
         drop(guard);
         self.appended.notify_one();
     }
@@ -225,10 +226,7 @@ impl Spool {
         oldest.passed_sequence = sequence;
         oldest.passed = offset;
         state.passed.add(passed);
-        let known = state.passed.records;
-        while state.marks.get(1).is_some_and(|mark| mark.0 <= known) {
-            state.marks.pop_front();
-        }
+        state.drop_old_marks();
         drop(guard);
         self.queue.release(passed.bytes);
         self.progress.notify_waiters();
@@ -300,6 +298,18 @@ impl Spool {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Drops the marks of records that are all in the store.
+    fn drop_old_marks(&mut self) {
+        let known = self.passed.records;
+        while self.marks.get(1).is_some_and(|mark| mark.0 <= known) {
+            self.marks.pop_front();
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every call to the disk is made to fail in turn, once, for a while, and in three ways.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::disk::{ENOSPC, FaultyDisk, Mode, QuickDisk};
@@ -42,11 +44,7 @@ async fn survive(disk: FaultyDisk) -> bool {
         let killed = fixture.copy(&format!("killed-{step}"));
         let report = fsck(&killed.dir).unwrap();
         assert!(report.is_sound(), "{seen}: {report:?}");
-        let next = DecisionLog::open_on(
-            killed.clone(),
-            fixture.clock.clone(),
-            std::sync::Arc::new(QuickDisk),
-        );
+        let next = DecisionLog::open_on(killed.clone(), fixture.clock.clone(), Arc::new(QuickDisk));
         next.unwrap().close().await;
         assert_kept(&receipts, &all(&killed.dir));
     }
@@ -77,14 +75,15 @@ async fn no_failing_call_loses_a_confirmed_record() {
 #[tokio::test]
 async fn a_full_disk_refuses_and_the_log_recovers_by_itself() {
     let fixture = Fixture::new(100);
-    // The calls of the start are four; the next four write, sync, and try another segment.
+    let half = usize::MAX / 2;
     let disk = FaultyDisk {
         error: ENOSPC,
-        ..FaultyDisk::new(Mode::Half, 6, usize::MAX - 6)
+        ..FaultyDisk::new(Mode::Half, half, half)
     };
-    let failing = disk.calls.clone();
+    let calls = disk.calls.clone();
     let log = fixture.open(disk).unwrap();
     let mut receipts = log.append(records(&fixture.clock, 1)).await.unwrap();
+    calls.store(half, Ordering::SeqCst);
     let refused = log.append(records(&fixture.clock, 2)).await.unwrap_err();
     assert!(matches!(&refused, Error::Poisoned { problem } if problem.contains("No space left")));
     let status = log.status();
@@ -97,8 +96,8 @@ async fn a_full_disk_refuses_and_the_log_recovers_by_itself() {
         Err(Error::Poisoned { .. })
     ));
     assert!(log.status().refused_poisoned_total >= 1);
-    // Space returns: the counter starts again below the failing calls.
-    failing.store(0, std::sync::atomic::Ordering::SeqCst);
+    // Space returns.
+    calls.store(0, Ordering::SeqCst);
     let heal = async {
         while log.status().poisoned {
             tokio::time::sleep(Duration::from_millis(1)).await;

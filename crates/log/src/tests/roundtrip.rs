@@ -4,10 +4,11 @@ use std::fs;
 
 use proptest::prelude::*;
 use remit_core::{Clock, Timestamp, canonical_json};
+use sha2::{Digest, Sha256};
 
 use super::disk::QuickDisk;
 use super::{Fixture, all, assert_kept, record, records};
-use crate::{DecisionLog, Error, fsck};
+use crate::{Error, fsck};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
@@ -123,9 +124,64 @@ async fn the_age_of_the_oldest_record_counts_from_when_it_was_made() {
     log.append(records(&fixture.clock, 1)).await.unwrap();
     assert_eq!(log.status().oldest_unshipped, Some(30 * second));
     log.close().await;
-    let log: DecisionLog = fixture.open(QuickDisk).unwrap();
+    let log = fixture.open(QuickDisk).unwrap();
     fixture.clock.advance(10 * second);
     let status = log.status();
     assert_eq!(status.oldest_unshipped, Some(40 * second));
     assert_eq!((status.unshipped_records, status.records_total), (2, 0));
+    let oldest = log.spool().oldest().unwrap();
+    log.spool().pass(oldest.last, oldest.end);
+    assert_eq!(log.status().oldest_unshipped, None);
+    fixture.clock.advance(100 * second);
+    log.append(records(&fixture.clock, 1)).await.unwrap();
+    assert_eq!(
+        log.status().oldest_unshipped,
+        Some(std::time::Duration::ZERO)
+    );
+}
+
+/// Reads a segment by the tables in `frame` and nothing else.
+#[tokio::test]
+async fn the_bytes_are_as_documented() {
+    let fixture = Fixture::new(100);
+    let log = fixture.open(QuickDisk).unwrap();
+    let batch = records(&fixture.clock, 2);
+    let bodies: Vec<_> = batch
+        .iter()
+        .map(|record| canonical_json(record).unwrap())
+        .collect();
+    let ids: Vec<_> = batch.iter().map(|record| record.id.uuid()).collect();
+    let receipts = log.append(batch).await.unwrap();
+    let bytes = fs::read(&super::files(fixture.dir())[0]).unwrap();
+    let mut expected = Vec::new();
+    expected.extend_from_slice(b"REMITLOG");
+    expected.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0]);
+    expected.extend_from_slice(log.replica().uuid().as_bytes());
+    expected.extend_from_slice(&1_u64.to_le_bytes());
+    expected.extend_from_slice(&[0; 32]);
+    let crc = crc32c::crc32c(&expected);
+    expected.extend_from_slice(&crc.to_le_bytes());
+    let mut previous = [0; 32];
+    for (sequence, more) in [(1_u64, 1_u32), (2, 0)] {
+        let index = usize::try_from(sequence).unwrap() - 1;
+        let (id, body) = (ids[index], &bodies[index]);
+        let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+        let mut rest = Vec::new();
+        rest.extend_from_slice(&sequence.to_le_bytes());
+        rest.extend_from_slice(&76_u64.to_le_bytes());
+        rest.extend_from_slice(&more.to_le_bytes());
+        rest.extend_from_slice(id.as_bytes());
+        rest.extend_from_slice(&previous);
+        rest.extend_from_slice(body);
+        let crc = crc32c::crc32c(&[length.as_slice(), &rest].concat());
+        expected.extend_from_slice(&length);
+        expected.extend_from_slice(&crc.to_le_bytes());
+        expected.extend_from_slice(&rest);
+        let body_hash = Sha256::digest(body);
+        let number = sequence.to_le_bytes();
+        let hashed = [number.as_slice(), id.as_bytes(), &previous, &body_hash];
+        previous = Sha256::digest(hashed.concat()).into();
+        assert_eq!(receipts[index].hash(), &previous);
+    }
+    assert_eq!(bytes, expected);
 }
