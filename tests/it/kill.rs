@@ -26,18 +26,27 @@ async fn ask(remit: Arc<Remit>, count: Arc<AtomicUsize>, connection: usize) -> A
     let mut answered = Answered::new();
     for number in connection.. {
         // Every third question is denied: nobody registered that agent.
-        let agent = if number % 3 == 0 { "ghost-bot" } else { "invoice-bot" };
+        let agent = if number % 3 == 0 {
+            "ghost-bot"
+        } else {
+            "invoice-bot"
+        };
         let body = json!({
             "subject": { "type": "Agent", "id": agent },
             "action": { "name": "call" },
             "resource": { "type": "Tool", "id": "mail.list" },
         });
-        let request = remit.request(Method::POST, "/access/v1/evaluation").json(&body);
+        let request = remit
+            .request(Method::POST, "/access/v1/evaluation")
+            .json(&body);
         let Ok(answer) = request.send().await else {
             break;
         };
         assert_eq!(answer.status(), 200);
-        let id = answer.headers()["x-decision-id"].to_str().unwrap().to_owned();
+        let id = answer.headers()["x-decision-id"]
+            .to_str()
+            .unwrap()
+            .to_owned();
         // The head may arrive and the body not; then nothing was answered.
         let Ok(bytes) = answer.bytes().await else {
             break;
@@ -67,7 +76,11 @@ fn fsck(spool: &Path) -> Value {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_str(&text).unwrap()
 }
 
@@ -143,7 +156,12 @@ async fn kill_nine_under_load() {
         fsck(&data.join("spool"));
         let all = listed(&remit).await;
         for (id, permit) in &answered {
-            assert_eq!(all.get(id), Some(permit), "decision {id} of {}", answered.len());
+            assert_eq!(
+                all.get(id),
+                Some(permit),
+                "decision {id} of {}",
+                answered.len()
+            );
         }
         for id in answered.keys().rev().take(20) {
             let one = send(remit.request(Method::GET, &format!("/v1/decisions/{id}"))).await;

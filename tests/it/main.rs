@@ -18,3 +18,4 @@
 )]
 
 mod core;
+mod kill;
