@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use remit_core::Bundle;
@@ -14,6 +14,8 @@ pub(crate) struct Found {
     /// What was found, in the order of the files.
     pub(crate) diagnostics: Vec<Diagnostic>,
     sources: BTreeMap<String, String>,
+    /// The folder that the files are in, where they came from one.
+    dir: PathBuf,
 }
 
 /// One diagnostic in the shape that miette draws.
@@ -34,7 +36,15 @@ impl Found {
             sources: files
                 .map(|source| (source.file.clone(), source.text.clone()))
                 .collect(),
+            dir: PathBuf::new(),
         }
+    }
+
+    /// Says which folder the files are in, so that a terminal can open them.
+    #[must_use]
+    pub(crate) fn within(mut self, dir: &Path) -> Self {
+        self.dir = dir.to_owned();
+        self
     }
 
     /// Counts the errors; the rest are warnings.
@@ -45,11 +55,11 @@ impl Found {
             .count()
     }
 
-    /// Writes one annotation of GitHub Actions a diagnostic, for files in `dir`.
-    pub(crate) fn github(&self, dir: &Path) -> Vec<String> {
+    /// Writes one annotation of GitHub Actions a diagnostic.
+    pub(crate) fn github(&self) -> Vec<String> {
         self.diagnostics
             .iter()
-            .map(|found| annotation(dir, found))
+            .map(|found| annotation(&self.dir, found))
             .collect()
     }
 }
@@ -103,10 +113,9 @@ pub(crate) fn render(found: &Found, color: bool) -> String {
     let mut text = String::new();
     for diagnostic in &found.diagnostics {
         let source = diagnostic.file.as_ref().and_then(|file| {
-            found
-                .sources
-                .get(file)
-                .map(|text| NamedSource::new(file, text.clone()))
+            found.sources.get(file).map(|text| {
+                NamedSource::new(found.dir.join(file).display().to_string(), text.clone())
+            })
         });
         let drawn = Drawn { diagnostic, source };
         if handler.render_report(&mut text, &drawn).is_err() {

@@ -178,7 +178,7 @@ async fn push(
     };
     let reply = match client.send(request).await {
         Err(Error::Refused(problem)) if !problem.diagnostics.is_empty() => {
-            let found = Box::new(Found::new(problem.diagnostics, bundle));
+            let found = Box::new(Found::new(problem.diagnostics, bundle).within(dir));
             return Err(Error::Diagnostics {
                 what: format!("the bundle in `{}`", dir.display()),
                 found,

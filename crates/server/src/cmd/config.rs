@@ -1,5 +1,7 @@
 //! `remit config`: what is in force, and whether it can be used.
 
+mod page;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -31,6 +33,9 @@ pub(crate) enum Command {
     /// Check the configuration, and the files it names, without starting anything.
     #[command(after_help = CHECK)]
     Check(Args),
+    /// Print `docs/config.md`.
+    #[command(hide = true)]
+    Page,
 }
 
 /// The flag both take.
@@ -64,6 +69,7 @@ pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
                 },
             )?;
         }
+        Command::Page => out.print(page::page().trim_end())?,
         Command::Check(args) => {
             let config = Layers::new(args.config.as_deref(), &[])?.read()?;
             config.database_url()?;

@@ -87,15 +87,13 @@ fn validate(folders: &[PathBuf], deny_warnings: bool, out: &Output) -> Result<Ex
         let folder = bundle_dir::read(dir)?;
         folder.warnings.iter().for_each(|warning| out.warn(warning));
         let (valid, policies, found) = compile(&folder.bundle);
+        let found = found.within(dir);
         if !valid || (deny_warnings && !found.diagnostics.is_empty()) {
             exit = Exit::Invalid;
         }
         match out.format() {
             Format::Table => out.diagnostics(&found),
-            Format::Github => found
-                .github(dir)
-                .iter()
-                .try_for_each(|line| out.print(line))?,
+            Format::Github => found.github().iter().try_for_each(|line| out.print(line))?,
             Format::Json | Format::Ndjson => {}
         }
         results.push(Validated {

@@ -154,7 +154,9 @@ fn bundle(dir: Option<&Path>, out: &Output) -> Result<Bundle, Error> {
             Some(dir) => format!("the bundle in `{}`", dir.display()),
             None => "the starter bundle".to_owned(),
         },
-        found: Box::new(Found::new(error.diagnostics, &bundle)),
+        found: Box::new(
+            Found::new(error.diagnostics, &bundle).within(dir.unwrap_or(Path::new(""))),
+        ),
     })?;
     if !snapshot.warnings().is_empty() {
         out.diagnostics(&Found::new(snapshot.warnings().to_vec(), &bundle));
