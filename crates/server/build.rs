@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 list,
                 "    ({:?}, include_str!({:?})),",
                 format!("{folder}{name}"),
-                path
+                path.to_str().ok_or("a path is not UTF-8")?
             )?;
         }
     }

@@ -199,7 +199,11 @@ fn files(dir: &Path) -> Result<(BTreeMap<String, String>, Vec<String>), Error> {
     let mut total = 0;
     for name in names {
         if matches!(kind(&name), Kind::Other) {
-            let expected = name.starts_with('.') || name.contains("/.") || name.ends_with(".md");
+            let expected = name.starts_with('.')
+                || name.contains("/.")
+                || Path::new(&name)
+                    .extension()
+                    .is_some_and(|extension| extension == "md");
             if !expected {
                 warnings.push(format!("`{name}` is no part of a bundle and is left out"));
             }

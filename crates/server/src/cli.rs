@@ -30,6 +30,8 @@ enum Command {
     Serve(cmd::serve::Args),
     /// Ask one question; the exit code is the verdict.
     Decide(cmd::decide::Args),
+    /// Show why a decision came out as it did.
+    Explain(cmd::explain::Args),
     /// Check, format and test policies; needs no server.
     #[command(subcommand)]
     Policy(cmd::policy::Command),
@@ -99,8 +101,9 @@ fn run(command: Command, out: Output) -> Result<Exit, Error> {
         .build()
         .map_err(|source| Error::io("start the runtime", source))?;
     // Spawned, so that the command itself runs on a thread with the large stack and a panic is an exit code.
-    let result = runtime
-        .block_on(async { tokio::spawn(async move { dispatch(command, &out).await }).await });
+    let result = runtime.block_on(async {
+        tokio::spawn(async move { Box::pin(dispatch(command, &out)).await }).await
+    });
     // Blocking threads that still wait on a terminal or a disk do not hold up the exit.
     runtime.shutdown_background();
     result.unwrap_or_else(|join| Err(Error::Crashed(join)))
@@ -108,8 +111,9 @@ fn run(command: Command, out: Output) -> Result<Exit, Error> {
 
 async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
     match command {
-        Command::Serve(args) => cmd::serve::run(args, out).await,
+        Command::Serve(args) => Box::pin(cmd::serve::run(args, out)).await,
         Command::Decide(args) => cmd::decide::run(args, out).await,
+        Command::Explain(args) => cmd::explain::run(args, out).await,
         Command::Policy(command) => cmd::policy::run(command, out),
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
         Command::Entities(command) => cmd::entities::run(command, out).await,

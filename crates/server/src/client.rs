@@ -193,9 +193,13 @@ impl Client {
     /// [`Error::Unreachable`] without an answer, [`Error::Refused`] for a status that is not a success.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Reply, Error> {
         let url = self.base.to_string();
-        let unreachable = |source| Error::Unreachable {
-            url: url.clone(),
-            source,
+        let unreachable = |source: reqwest::Error| {
+            let url = url.clone();
+            if source.is_timeout() && !source.is_connect() {
+                Error::TimedOut { url, source }
+            } else {
+                Error::Unreachable { url, source }
+            }
         };
         let mut answer = request.send().await.map_err(unreachable)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
@@ -244,10 +248,8 @@ impl ProblemBody {
         let mut problem: Self = serde_json::from_slice(body).unwrap_or_default();
         problem.status = status.as_u16();
         if problem.title.is_empty() {
-            problem.title = status
-                .canonical_reason()
-                .unwrap_or("an unknown status")
-                .to_owned();
+            let title = status.canonical_reason().unwrap_or("an unknown status");
+            title.clone_into(&mut problem.title);
             if problem.detail.is_empty() {
                 // The AuthZEN routes answer a plain sentence; anything longer is a page of some proxy.
                 let text = String::from_utf8_lossy(body);

@@ -8,6 +8,7 @@ pub(crate) mod decisions;
 pub(crate) mod direct;
 pub(crate) mod doctor;
 pub(crate) mod entities;
+pub(crate) mod explain;
 pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod migrate;

@@ -78,7 +78,9 @@ pub(crate) struct Log {
 pub(crate) struct Limits {
     pub(crate) connections: usize,
     pub(crate) requests: usize,
+    pub(crate) body_bytes: usize,
     pub(crate) header_deadline_ms: u64,
+    pub(crate) body_deadline_ms: u64,
     pub(crate) idle_deadline_ms: u64,
     pub(crate) write_deadline_ms: u64,
     pub(crate) request_deadline_ms: u64,
@@ -270,7 +272,7 @@ impl Layers {
         }
         let key = path.join(".");
         let problem = match &error.kind {
-            Kind::UnknownField(_, known) if known.is_empty() => "is not a setting".to_owned(),
+            Kind::UnknownField(_, []) => "is not a setting".to_owned(),
             Kind::UnknownField(name, known) => {
                 format!("is not a setting{}", suggestion(name, known))
             }

@@ -56,10 +56,15 @@ pub(crate) fn pepper(dir: &Path) -> Result<String, Error> {
     match read_small(&path) {
         Ok(text) => Ok(text.trim_end().to_owned()),
         Err(why) if why.kind() == ErrorKind::NotFound => {
-            let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes)
-                .map_err(|why| Error::io("take random bytes", why.into()))?;
-            let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let (mut first, mut second) = ([0; 16], [0; 16]);
+            for half in [&mut first, &mut second] {
+                getrandom::fill(half).map_err(|why| Error::io("take random bytes", why.into()))?;
+            }
+            let text = format!(
+                "{:032x}{:032x}",
+                u128::from_be_bytes(first),
+                u128::from_be_bytes(second)
+            );
             write_private(&path, &text)?;
             Ok(text)
         }

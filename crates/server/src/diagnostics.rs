@@ -43,7 +43,7 @@ impl Found {
     /// Says which folder the files are in, so that a terminal can open them.
     #[must_use]
     pub(crate) fn within(mut self, dir: &Path) -> Self {
-        self.dir = dir.to_owned();
+        dir.clone_into(&mut self.dir);
         self
     }
 
@@ -74,10 +74,10 @@ fn annotation(dir: &Path, found: &Diagnostic) -> String {
         place = format!(" file={}", property(&dir.join(file).display().to_string()));
     }
     if let Some(span) = &found.span {
-        place.push_str(&format!(
-            ",line={},col={},endLine={},endColumn={}",
+        place = format!(
+            "{place},line={},col={},endLine={},endColumn={}",
             span.start_line, span.start_column, span.end_line, span.end_column
-        ));
+        );
     }
     let help = found
         .help

@@ -46,6 +46,14 @@ pub(crate) enum Error {
         /// Why not.
         source: reqwest::Error,
     },
+    /// Somebody is there and does not answer in time. Whether a change was made is not known.
+    #[error("no answer from `{url}` in time")]
+    TimedOut {
+        /// Who was asked.
+        url: String,
+        /// What was cut short.
+        source: reqwest::Error,
+    },
     /// Something answers that is not Remit, or not this version of it.
     #[error("the answer of `{url}` is not understood: {problem}")]
     Answer {
@@ -122,14 +130,20 @@ impl Error {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Invalid(_) | Self::Config(_) | Self::Diagnostics { .. } => Exit::Invalid,
-            Self::Unreachable { .. } | Self::PortBusy { .. } | Self::FolderBusy(_) => {
-                Exit::Unavailable
-            }
-            Self::Pending(_) | Self::Store { .. } | Self::Log { .. } => Exit::Unavailable,
+            Self::Unreachable { .. }
+            | Self::PortBusy { .. }
+            | Self::FolderBusy(_)
+            | Self::Pending(_)
+            | Self::Store { .. }
+            | Self::Log { .. } => Exit::Unavailable,
+            Self::TimedOut { .. } => Exit::TimedOut,
             Self::NoKey => Exit::NotPermitted,
             Self::Refused(problem) => problem.exit(),
-            Self::Io { .. } | Self::Answer { .. } | Self::Unwritable(_) => Exit::Unexpected,
-            Self::Telemetry(_) | Self::Crashed(_) => Exit::Unexpected,
+            Self::Io { .. }
+            | Self::Answer { .. }
+            | Self::Unwritable(_)
+            | Self::Telemetry(_)
+            | Self::Crashed(_) => Exit::Unexpected,
         }
     }
 
@@ -138,6 +152,10 @@ impl Error {
         Some(match self {
             Self::Unreachable { .. } => {
                 "is it running? `remit serve --dev` starts one; REMIT_URL or --url says where it is"
+                    .to_owned()
+            }
+            Self::TimedOut { .. } => {
+                "look whether it was done before you do it again; --timeout gives it longer"
                     .to_owned()
             }
             Self::NoKey => {

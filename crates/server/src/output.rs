@@ -177,10 +177,7 @@ impl Output {
             .iter()
             .map(|name| self.paint(Tone::Dim, name).into());
         let mut lines = vec![line(&mut heading.into_iter())];
-        lines.extend(
-            rows.iter()
-                .map(|row| line(&mut row.iter().map(|cell| cell.into()))),
-        );
+        lines.extend(rows.iter().map(|row| line(&mut row.iter().map(Into::into))));
         lines.join("\n")
     }
 
@@ -189,6 +186,10 @@ impl Output {
     /// # Errors
     ///
     /// As [`Output::value`].
+    #[expect(
+        clippy::unused_self,
+        reason = "all output goes through this value, whatever it needs of it"
+    )]
     pub(crate) fn print(&self, text: &str) -> Result<(), Error> {
         let mut stdout = io::stdout().lock();
         let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());

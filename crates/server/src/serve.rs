@@ -329,6 +329,8 @@ fn options(config: &Config, url: &str, telemetry: &Telemetry) -> remit_api::Opti
         max_staleness: Duration::from_millis(config.policy.max_staleness_ms),
         poll: Duration::from_millis(config.policy.poll_ms),
         deadline: Duration::from_millis(config.limits.request_deadline_ms),
+        body_bytes: config.limits.body_bytes,
+        body_deadline: Duration::from_millis(config.limits.body_deadline_ms),
         concurrency: config.limits.requests,
         commit: crate::cmd::version::COMMIT.to_owned(),
         adopt: telemetry.adopt(),

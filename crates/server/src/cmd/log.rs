@@ -46,26 +46,26 @@ pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
 }
 
 fn describe(report: &Report, out: &Output) -> String {
-    let mut text = format!(
+    let mut lines = vec![format!(
         "{} records in {} segments, {} bytes",
         report.records, report.segments, report.bytes
-    );
+    )];
     for replica in &report.replicas {
-        text.push_str(&format!(
-            "\n  replica {}: records {} to {}, {} segments",
+        lines.push(format!(
+            "  replica {}: records {} to {}, {} segments",
             replica.replica, replica.first_sequence, replica.last_sequence, replica.segments
         ));
     }
     if report.torn_tail_bytes > 0 {
-        text.push_str(&format!(
-            "\n{} a torn tail of {} bytes: a write cut short that nobody was answered for",
+        lines.push(format!(
+            "{} a torn tail of {} bytes: a write cut short that nobody was answered for",
             out.paint(Tone::Warn, "!"),
             report.torn_tail_bytes
         ));
     }
     for problem in &report.problems {
-        text.push_str(&format!(
-            "\n{} {} at byte {}: {}",
+        lines.push(format!(
+            "{} {} at byte {}: {}",
             out.paint(Tone::Bad, "✗"),
             problem.file.display(),
             problem.offset,
@@ -73,7 +73,7 @@ fn describe(report: &Report, out: &Output) -> String {
         ));
     }
     if report.problems.is_empty() {
-        text.push_str(&format!("\n{} sound", out.paint(Tone::Good, "✓")));
+        lines.push(format!("{} sound", out.paint(Tone::Good, "✓")));
     }
-    text
+    lines.join("\n")
 }

@@ -234,7 +234,7 @@ fn xml(text: &str) -> String {
             '\t' => escaped.push_str("&#9;"),
             '\r' => escaped.push_str("&#13;"),
             other if other.is_control() || matches!(other, '\u{fffe}' | '\u{ffff}') => {
-                escaped.push('\u{fffd}')
+                escaped.push('\u{fffd}');
             }
             other => escaped.push(other),
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use remit_core::{Bundle, Verdict};
+use remit_core::{Bundle, EntityUid, Verdict};
 use remit_engine::Snapshot;
 
 use crate::bundle_dir;
@@ -104,7 +104,7 @@ pub(crate) async fn run(args: Args, out: &Output) -> Result<Exit, Error> {
             let _ = out.print(&banner(ready, &data, out));
         }
     };
-    serve::run(plan, out, announce).await?;
+    Box::pin(serve::run(plan, out, announce)).await?;
     Ok(Exit::Ok)
 }
 
@@ -190,7 +190,7 @@ fn banner(ready: &Ready, data: &Path, out: &Output) -> String {
             "  For development: every scope, loopback only, no TLS.",
         ),
     ];
-    if let Some(body) = ready.bundle.as_ref().and_then(sample) {
+    if let Some((body, flags)) = ready.bundle.as_ref().and_then(sample) {
         lines.extend([
             String::new(),
             "Ask it something:".to_owned(),
@@ -202,21 +202,34 @@ fn banner(ready: &Ready, data: &Path, out: &Output) -> String {
             "or with the same binary:".to_owned(),
             String::new(),
             format!("  export REMIT_URL={url} REMIT_KEY={key}"),
+            format!("  remit decide {flags}"),
             "  remit decisions tail".to_owned(),
         ]);
     }
     lines.join("\n")
 }
 
-/// Finds a question that the bundle's own cases permit, to show what asking looks like.
-fn sample(bundle: &Bundle) -> Option<String> {
+/// Finds a question that the bundle's own cases permit, to show what asking looks like: as JSON and as flags.
+fn sample(bundle: &Bundle) -> Option<(String, String)> {
     let permitted = bundle
         .cases
         .iter()
         .filter(|case| case.expect.decision == Verdict::Permit && !case.approved);
-    // A quote would end the shell's string.
-    let bodies = permitted.filter_map(|case| serde_json::to_string(&case.question).ok());
-    bodies
-        .filter(|body| !body.contains('\''))
-        .min_by_key(String::len)
+    let bodies = permitted.filter_map(|case| {
+        let question = &case.question;
+        let flags = format!(
+            "-s '{}' -a '{}' -r '{}'",
+            EntityUid::new(&question.subject.kind, &question.subject.id),
+            question.action.name,
+            EntityUid::new(&question.resource.kind, &question.resource.id)
+        );
+        let plain = question.context.is_empty()
+            && question.subject.properties.is_empty()
+            && question.action.properties.is_empty()
+            && question.resource.properties.is_empty();
+        let body = serde_json::to_string(question).ok()?;
+        // A quote would end the shell's string; what has properties does not fit the short form.
+        (plain && !body.contains('\'')).then_some((body, flags))
+    });
+    bodies.min_by_key(|(body, _)| body.len())
 }

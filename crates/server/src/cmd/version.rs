@@ -8,7 +8,7 @@ use crate::output::Output;
 
 /// What this binary is.
 #[derive(Debug, Serialize)]
-struct Version {
+struct About {
     version: &'static str,
     commit: &'static str,
     target: String,
@@ -26,12 +26,12 @@ pub(crate) const COMMIT: &str = match option_env!("REMIT_COMMIT") {
 ///
 /// [`Error::Io`] when stdout cannot be written.
 pub(crate) fn run(out: &Output) -> Result<Exit, Error> {
-    let version = Version {
+    let about = About {
         version: env!("CARGO_PKG_VERSION"),
         commit: COMMIT,
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
     };
-    out.value(&version, |this| {
+    out.value(&about, |this| {
         format!(
             "remit {} (commit {}, {})",
             this.version, this.commit, this.target
