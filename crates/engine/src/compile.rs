@@ -358,8 +358,10 @@ impl<'b> Compiler<'b> {
             match linked {
                 Ok(linked) => {
                     let warned = |finding: &Finding| Diagnostic {
+                        policy: Some(link.id.clone()),
+                        file: Some(template.file.to_string()),
                         span: Some(template.span),
-                        ..finding.place(Some(&link.id), &template.file, &Lines::new(""), 0)
+                        ..finding.diagnostic()
                     };
                     self.warnings.extend(linked.warnings.iter().map(warned));
                     self.kept.links.insert(hash, Arc::clone(&linked));

@@ -92,24 +92,28 @@ impl Finding {
         }
     }
 
-    /// Puts the finding in its place: a file, and where in the file the text starts.
-    pub(crate) fn place(
-        &self,
-        policy: Option<&PolicyId>,
-        file: &str,
-        lines: &Lines<'_>,
-        offset: usize,
-    ) -> Diagnostic {
+    /// Makes a diagnostic without a place.
+    pub(crate) fn diagnostic(&self) -> Diagnostic {
         Diagnostic {
             severity: self.severity,
             code: self.code.to_owned(),
             message: self.message.clone(),
             help: self.help.clone(),
+            policy: None,
+            file: None,
+            span: None,
+        }
+    }
+
+    /// Puts the finding in its place: a file, and where in the file the text starts.
+    pub(crate) fn place(&self, policy: Option<&PolicyId>, file: &str, lines: &Lines<'_>, offset: usize) -> Diagnostic {
+        Diagnostic {
             policy: policy.cloned(),
             file: Some(file.to_owned()),
             span: self
                 .range
                 .map(|(start, end)| lines.span(offset + start, offset + end)),
+            ..self.diagnostic()
         }
     }
 }

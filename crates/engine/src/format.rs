@@ -54,12 +54,12 @@ pub fn format_policies(text: &str) -> Result<String, CompileError> {
 
 fn refused(text: &str, findings: &[Finding]) -> CompileError {
     let lines = Lines::new(text);
-    let unnamed = |finding: &Finding| Diagnostic {
-        file: None,
-        ..finding.place(None, "", &lines, 0)
+    let placed = |finding: &Finding| Diagnostic {
+        span: finding.range.map(|(start, end)| lines.span(start, end)),
+        ..finding.diagnostic()
     };
     CompileError {
-        diagnostics: findings.iter().map(unnamed).collect(),
+        diagnostics: findings.iter().map(placed).collect(),
     }
 }
 

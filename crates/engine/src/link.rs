@@ -65,10 +65,7 @@ impl Linked {
         let warnings = validate(&policy, template, schema).map_err(|findings| {
             findings
                 .into_iter()
-                .map(|finding| Diagnostic {
-                    help: finding.help,
-                    ..error(finding.code, finding.message)
-                })
+                .map(|finding| finding.diagnostic().with_policy(&link.id))
                 .collect::<Vec<_>>()
         })?;
         Ok(Self { policy, warnings })

@@ -1,8 +1,23 @@
 //! Tests of the guards: everything that could end a process is refused, everything reasonable passes.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![expect(
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed"
+)]
+
+use std::collections::HashMap;
+use std::thread;
+
+use cedar_policy_core::ast::{Context, EntityUIDEntry, Expr, Request};
+use cedar_policy_core::entities::Entities;
+use cedar_policy_core::evaluator::Evaluator;
+use cedar_policy_core::extensions::Extensions;
+use cedar_policy_core::parser::parse_policy_or_template;
+use proptest::prelude::*;
 
 use super::*;
+use crate::stack::on_large_stack;
 
 /// Wraps a condition into a policy.
 fn policy(condition: &str) -> String {
@@ -247,4 +262,105 @@ fn schemas_are_measured() {
         check_schema("@doc(\"open) entity A;").unwrap_err().code,
         "unterminated_string"
     );
+}
+
+/// What is put around a condition, again and again, to make it deep or long.
+const WRAPPERS: &[(&str, &str)] = &[
+    ("(", ")"),
+    ("[", "]"),
+    ("{a: ", "}"),
+    ("!", ""),
+    ("!(", ")"),
+    ("-(", ")"),
+    ("if true then ", " else false"),
+    ("if (", ") then true else false"),
+    ("if false then true else ", ""),
+    ("true && ", ""),
+    ("", " && true"),
+    ("false || ", ""),
+    ("", " || false"),
+    ("1 + ", ""),
+    ("", " * 1"),
+    ("", ".a"),
+    ("", "[\"a\"]"),
+    ("", ".contains(1)"),
+    ("", ".contains("),
+    ("", " == true"),
+    ("", " has a"),
+    ("principal in ", ""),
+    ("", "}\n when { true"),
+    ("", "}\n unless { true"),
+    ("\"", "\""),
+    ("// ", "\n"),
+];
+
+/// Evaluates a condition on a stack of the size that is promised to suffice; the message of an error, if it is one.
+fn evaluated(body: Expr) -> Option<String> {
+    let entity = |name: &str| EntityUIDEntry::known(name.parse().unwrap(), None);
+    let evaluate = move || {
+        let names = [
+            entity("P::\"a\""),
+            entity("Action::\"a\""),
+            entity("R::\"a\""),
+        ];
+        let [principal, action, resource] = names;
+        let request = Request::new_unchecked(principal, action, resource, Some(Context::empty()));
+        let entities = Entities::new();
+        let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
+        let result = evaluator.interpret(&body, &HashMap::new());
+        result.err().map(|error| error.to_string())
+    };
+    let thread = thread::Builder::new()
+        .stack_size(EVALUATION_STACK)
+        .spawn(evaluate);
+    thread.unwrap().join().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever passes the guards can be parsed on the one stack and evaluated on the other: this test ends at all.
+    #[test]
+    fn what_passes_is_shallow_enough(
+        core in prop::sample::select(vec!["true", "1", "principal", "context", "\"x\"", "P::\"x\""]),
+        layers in prop::collection::vec((prop::sample::select(WRAPPERS), prop_oneof![1_usize..12, 1_usize..300]), 1..8),
+    ) {
+        let mut condition = core.to_owned();
+        for ((before, after), times) in layers {
+            condition = format!("{}{condition}{}", before.repeat(times), after.repeat(times));
+        }
+        let text = policy(&condition);
+        let (segments, _) = split(&text);
+        for segment in segments {
+            let own = &text[segment.start..segment.end];
+            let parsed = on_large_stack(|| Ok(parse_policy_or_template(None, own).ok())).unwrap();
+            let body = parsed.and_then(|template| template.non_scope_constraints().cloned());
+            let error = body.and_then(evaluated).unwrap_or_default();
+            prop_assert!(!error.contains("recursion"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn the_deepest_that_passes_can_be_evaluated() {
+    let level = "&&true".repeat(90);
+    let conditions = [
+        vec!["true"; 256].join("&&"),
+        format!("{}true{}", "(".repeat(5), format!("{level})").repeat(5)),
+        format!(
+            "{}true{}",
+            "if true then ".repeat(31),
+            " else false".repeat(31)
+        ),
+        format!("{}true{}", "!(".repeat(15), ")".repeat(15)),
+    ];
+    for condition in conditions {
+        let text = policy(&condition);
+        assert_eq!(code(&text), None);
+        let parsed = on_large_stack(|| Ok(parse_policy_or_template(None, &text).unwrap())).unwrap();
+        assert_eq!(
+            evaluated(parsed.non_scope_constraints().unwrap().clone()),
+            None
+        );
+    }
 }

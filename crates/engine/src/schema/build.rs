@@ -79,8 +79,8 @@ impl CompiledSchema {
             fragments.extend(parse(std::slice::from_ref(&facts))?.0);
             files.push(facts);
         }
-        expansion::check(&fragments).map_err(|finding| vec![unplaced(&finding)])?;
-        let assertable = assertable(&fragments).map_err(|finding| vec![unplaced(&finding)])?;
+        expansion::check(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
+        let assertable = assertable(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
         let core = join(fragments).map_err(|error| locate(&files, &*error))?;
         Ok(Self {
             hash,
@@ -158,17 +158,11 @@ fn locate(files: &[Source], error: &dyn CedarDiagnostic) -> Vec<Diagnostic> {
         });
         found.push(match (file, files) {
             (Some(source), _) => finding.place(None, &source.file, &Lines::new(&source.text), 0),
-            (None, [only]) => unplaced(&finding).at(&only.file, None),
-            (None, _) => unplaced(&finding),
+            (None, [only]) => finding.diagnostic().at(&only.file, None),
+            (None, _) => finding.diagnostic(),
         });
     });
     found
-}
-
-fn unplaced(finding: &Finding) -> Diagnostic {
-    let mut error = Diagnostic::error(finding.code, &finding.message);
-    error.help.clone_from(&finding.help);
-    error
 }
 
 fn unsupported() -> Diagnostic {
