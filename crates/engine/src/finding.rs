@@ -106,7 +106,13 @@ impl Finding {
     }
 
     /// Puts the finding in its place: a file, and where in the file the text starts.
-    pub(crate) fn place(&self, policy: Option<&PolicyId>, file: &str, lines: &Lines<'_>, offset: usize) -> Diagnostic {
+    pub(crate) fn place(
+        &self,
+        policy: Option<&PolicyId>,
+        file: &str,
+        lines: &Lines<'_>,
+        offset: usize,
+    ) -> Diagnostic {
         Diagnostic {
             policy: policy.cloned(),
             file: Some(file.to_owned()),
