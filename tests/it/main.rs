@@ -18,4 +18,5 @@
 )]
 
 mod core;
+mod engine;
 mod kill;

@@ -103,14 +103,12 @@ impl<'r> Reader<'r> {
         fields: &Fields,
         members: &Map<String, Json>,
     ) -> Result<BTreeMap<SmolStr, Value>, Fault> {
+        self.undeclared_among(fields, members);
         let mut values = BTreeMap::new();
-        for (name, json) in members {
-            match fields.get_key_value(name.as_str()) {
-                None => self.within(name, Self::undeclared),
-                Some((name, field)) => {
-                    let value = self.within(name, |at| at.value(&field.kind, json))?;
-                    values.insert(name.clone(), value);
-                }
+        for (name, field) in fields {
+            if let Some(json) = members.get(name.as_str()) {
+                let value = self.within(name, |at| at.value(&field.kind, json))?;
+                values.insert(name.clone(), value);
             }
         }
         self.complete(fields, &values)?;
@@ -137,8 +135,22 @@ impl<'r> Reader<'r> {
         complete
     }
 
+    /// Notes every member that `fields` does not declare, by name.
+    ///
+    /// The order of members in a question is not part of it: recorded and asked again, it has another.
+    pub(crate) fn undeclared_among(&mut self, fields: &Fields, members: &Map<String, Json>) {
+        let undeclared = members
+            .keys()
+            .filter(|name| !fields.contains_key(name.as_str()));
+        let mut undeclared: Vec<&String> = undeclared.collect();
+        undeclared.sort_unstable();
+        for name in undeclared {
+            self.within(name, Self::undeclared);
+        }
+    }
+
     /// Notes that the schema does not declare this member.
-    pub(crate) fn undeclared(&mut self) {
+    fn undeclared(&mut self) {
         let member = self.path.clone();
         self.remark(Note::Undeclared { member });
     }

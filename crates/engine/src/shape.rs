@@ -291,13 +291,12 @@ impl Shaper<'_> {
         let mut asserted = Vec::with_capacity(properties.len());
         reader
             .within("properties", |at| {
-                for (name, json) in properties {
-                    match attributes.get_key_value(name.as_str()) {
-                        None => at.within(name, Reader::undeclared),
-                        Some((_, field)) if !field.assertable => {
-                            at.within(name, Reader::not_assertable);
-                        }
-                        Some((name, field)) => {
+                at.undeclared_among(attributes, properties);
+                for (name, field) in attributes {
+                    match properties.get(name.as_str()) {
+                        None => {}
+                        Some(_) if !field.assertable => at.within(name, Reader::not_assertable),
+                        Some(json) => {
                             let value = at.within(name, |at| at.value(&field.kind, json))?;
                             asserted.push((name.clone(), PartialValue::Value(value)));
                         }
@@ -327,13 +326,14 @@ impl Shaper<'_> {
             values.extend(fact_values(&field.kind, facts).map(|value| (name.clone(), value)));
         }
         let mut reader = Reader::new(self.schema, "context", self.notes);
-        for (name, json) in context {
-            match fields.get_key_value(name.as_str()) {
-                None => reader.within(name, Reader::undeclared),
-                Some((name, _)) if name == FACTS || name == ACTION => {
+        reader.undeclared_among(fields, context);
+        for (name, field) in fields {
+            match context.get(name.as_str()) {
+                None => {}
+                Some(_) if name == FACTS || name == ACTION => {
                     reader.within(name, Reader::not_assertable);
                 }
-                Some((name, field)) => {
+                Some(json) => {
                     let value = reader.within(name, |at| at.value(&field.kind, json));
                     values.insert(name.clone(), value.map_err(Fault::reason)?);
                 }
@@ -365,9 +365,7 @@ impl Shaper<'_> {
                 )))
             }
             None => {
-                for name in properties.keys() {
-                    reader.within(name, Reader::undeclared);
-                }
+                reader.undeclared_among(&Fields::new(), properties);
                 Ok(None)
             }
         }

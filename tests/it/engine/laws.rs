@@ -1,0 +1,220 @@
+//! Laws that hold for every bundle and question.
+
+use std::ops::Range;
+use std::thread;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use remit_core::{Decision, Effect, PolicyId, Reason, Verdict};
+use remit_engine::Snapshot;
+
+use super::questions::{Case, case};
+use super::rules::{Rule, rule};
+use super::{Trial, bundle, trial};
+
+/// Calls `check` with random bundles and a way to draw questions.
+fn for_random_bundles(seeds: Range<u64>, mut check: impl FnMut(&mut StdRng, &Trial)) {
+    let (mut checked, all) = (0, seeds.end - seeds.start);
+    for seed in seeds {
+        let mut rng = StdRng::seed_from_u64(seed);
+        if let Some(trial) = trial(&mut rng) {
+            check(&mut rng, &trial);
+            checked += 1;
+        }
+    }
+    assert!(checked * 5 > all * 4, "only {checked} of {all} bundles were checked");
+}
+
+fn decide(snapshot: &Snapshot, case: &Case) -> Decision {
+    snapshot.decide(&case.question, &case.facts)
+}
+
+/// A policy without a scope.
+fn unscoped(id: &str, effect: Effect, body: &str) -> Rule {
+    let word = if effect == Effect::Permit { "permit" } else { "forbid" };
+    Rule {
+        id: id.to_owned(),
+        text: format!("@id(\"{id}\")\n{word} (principal, action, resource){body};"),
+        effect,
+        shadow: false,
+        obligation: false,
+        links: None,
+    }
+}
+
+fn with_rules(trial: &Trial, rules: &[Rule]) -> Snapshot {
+    trial.snapshot.recompile(&bundle(rules, trial.bundle.entities.clone())).unwrap()
+}
+
+#[test]
+fn law_no_permit_denies() {
+    for_random_bundles(1_000..1_060, |rng, trial| {
+        let forbids: Vec<Rule> =
+            trial.rules.iter().filter(|rule| rule.effect == Effect::Forbid || rule.shadow).cloned().collect();
+        let snapshot = with_rules(trial, &forbids);
+        for _ in 0..20 {
+            let decision = decide(&snapshot, &case(rng));
+            assert_eq!(decision.verdict, Verdict::Deny, "{decision:?}");
+        }
+        let nothing = with_rules(trial, &[]);
+        let decision = decide(&nothing, &case(rng));
+        assert!(matches!(decision.reason, Reason::NoPermit | Reason::ActionNotApplicable));
+    });
+}
+
+#[test]
+fn law_adding_a_forbid_never_allows() {
+    let mut changed = 0;
+    for_random_bundles(2_000..2_250, |rng, trial| {
+        let mut forbid = rule(rng, 900);
+        while forbid.effect != Effect::Forbid || forbid.shadow {
+            forbid = rule(rng, 900);
+        }
+        let rules: Vec<Rule> = trial.rules.iter().cloned().chain([forbid]).collect();
+        let Ok(after) = trial.snapshot.recompile(&bundle(&rules, trial.bundle.entities.clone())) else {
+            return;
+        };
+        for _ in 0..40 {
+            let case = case(rng);
+            let (before, after) = (decide(&trial.snapshot, &case), decide(&after, &case));
+            if before.verdict == Verdict::Deny {
+                assert_eq!(after.verdict, Verdict::Deny, "{before:?} became {after:?}");
+            }
+            changed += u32::from(before.verdict != after.verdict);
+        }
+    });
+    assert!(changed > 20, "the forbids turned only {changed} permits into denies");
+}
+
+/// Conditions that validate strictly and cannot be evaluated.
+const ERRORS: &[(&str, &str)] = &[
+    ("overflow of +", "9223372036854775807 + 1 > 0"),
+    ("overflow of -", "-9223372036854775807 - 2 < 0"),
+    ("overflow of *", "9223372036854775807 * 2 > 0"),
+    ("overflow of negation", "-(-9223372036854775807 - 1) > 0"),
+    ("an entity that is not stored", "App::User::\"nobody\".level > 0"),
+    ("an entity that is not stored, further away", "App::User::\"nobody\".boss.boss.level > 0"),
+    (
+        "a time out of range",
+        "datetime(\"2024-01-01\").offset(duration(\"9223372036854775807ms\")) > context.at",
+    ),
+    (
+        "a duration out of range",
+        "datetime(\"1970-01-01\").offset(duration(\"-9223372036854775807ms\")).durationSince(datetime(\"2024-01-01\")) < duration(\"1ms\")",
+    ),
+];
+
+#[test]
+fn law_erroring_forbid_denies() {
+    for_random_bundles(3_000..3_020, |rng, trial| {
+        for (what, condition) in ERRORS {
+            let rules = [
+                unscoped("yes", Effect::Permit, ""),
+                unscoped("no", Effect::Forbid, &format!(" when {{ {condition} }}")),
+            ];
+            let decision = asked(rng, &with_rules(trial, &rules));
+            assert_eq!(decision.verdict, Verdict::Deny, "{what}");
+            assert_eq!(decision.reason, Reason::PolicyError, "{what}");
+            assert_eq!(decision.determining, [PolicyId::new("no")], "{what}");
+            assert_eq!(decision.errors.len(), 1, "{what}");
+            assert_eq!(decision.errors[0].effect, Effect::Forbid, "{what}");
+        }
+    });
+}
+
+#[test]
+fn an_erroring_permit_is_not_given() {
+    let mut rng = StdRng::seed_from_u64(4_000);
+    let trial = std::iter::repeat_with(|| trial(&mut rng)).flatten().next().unwrap();
+    for (what, condition) in ERRORS {
+        let condition = format!(" when {{ {condition} }}");
+        let alone = [unscoped("maybe", Effect::Permit, &condition)];
+        let decision = asked(&mut rng, &with_rules(&trial, &alone));
+        assert_eq!(decision.reason, Reason::NoPermit, "{what}");
+        assert_eq!(decision.errors.len(), 1, "{what}");
+        let beside = [alone[0].clone(), unscoped("yes", Effect::Permit, "")];
+        let decision = asked(&mut rng, &with_rules(&trial, &beside));
+        assert_eq!(decision.reason, Reason::PolicyPermit, "{what}");
+        assert_eq!(decision.determining, [PolicyId::new("yes")], "{what}");
+        assert_eq!(decision.errors.len(), 1, "{what}");
+    }
+}
+
+/// Asks a random question to which some policy can apply.
+fn asked(rng: &mut StdRng, snapshot: &Snapshot) -> Decision {
+    loop {
+        let decision = decide(snapshot, &case(rng));
+        if decision.reason != Reason::ActionNotApplicable {
+            return decision;
+        }
+    }
+}
+
+#[test]
+fn law_same_inputs_same_answer() {
+    for_random_bundles(5_000..5_060, |rng, trial| {
+        let again = Snapshot::compile(&trial.bundle).unwrap();
+        let live: Vec<_> = trial
+            .stored
+            .iter()
+            .filter(|entity| trial.bundle.entities.iter().all(|other| other.uid != entity.uid))
+            .rev()
+            .cloned()
+            .collect();
+        let again = again.with_entities(&live, &[]).unwrap();
+        for _ in 0..10 {
+            let case = case(rng);
+            let first = decide(&trial.snapshot, &case);
+            assert_eq!(first, decide(&trial.snapshot, &case));
+            assert_eq!(first, decide(&again, &case), "a snapshot with another history");
+        }
+    });
+}
+
+/// Cedar errors when the stack runs short; a policy that is let in must not bring it there on any thread.
+#[test]
+fn law_same_answer_on_every_stack() {
+    let mut rng = StdRng::seed_from_u64(6_000);
+    let trial = std::iter::repeat_with(|| trial(&mut rng)).flatten().next().unwrap();
+    let chain = vec!["context.n == context.n"; 200].join(" && ");
+    let nested = format!("{}context.nested.flag || true{}", "(true && ".repeat(25), ")".repeat(25));
+    let rules = [
+        unscoped("yes", Effect::Permit, ""),
+        unscoped("chain", Effect::Forbid, &format!(" when {{ {chain} }}")),
+        unscoped("nested", Effect::Forbid, &format!(" when {{ {nested} }}")),
+    ];
+    let snapshot = with_rules(&trial, &rules);
+    let case = std::iter::repeat_with(|| case(&mut rng))
+        .find(|case| decide(&snapshot, case).reason != Reason::ActionNotApplicable)
+        .unwrap();
+    let on = |stack: usize| {
+        let (snapshot, case) = (snapshot.clone(), case.clone());
+        thread::Builder::new()
+            .stack_size(stack)
+            .spawn(move || decide(&snapshot, &case))
+            .unwrap()
+            .join()
+            .unwrap()
+    };
+    let decision = on(16 << 20);
+    assert_eq!(decision.determining.len(), 2, "{decision:?}");
+    assert_eq!(on(2 << 20), decision);
+}
+
+#[test]
+fn law_shadow_changes_nothing() {
+    let mut spoke = 0;
+    for_random_bundles(7_000..7_150, |rng, trial| {
+        let enforced: Vec<Rule> = trial.rules.iter().filter(|rule| !rule.shadow).cloned().collect();
+        let without = with_rules(trial, &enforced);
+        for _ in 0..40 {
+            let case = case(rng);
+            let (with, without) = (decide(&trial.snapshot, &case), decide(&without, &case));
+            assert!(without.shadow.is_empty());
+            spoke += u32::from(!with.shadow.is_empty());
+            let same = Decision { shadow: Vec::new(), bundle: without.bundle, ..with };
+            assert_eq!(same, without);
+        }
+    });
+    assert!(spoke > 200, "shadow policies spoke only {spoke} times");
+}
