@@ -176,7 +176,7 @@ impl Snapshot {
         {
             verdicts.reason = Reason::ApprovalRequired;
         }
-        self.decision(verdicts, outcomes)
+        self.decision(&verdicts, outcomes)
     }
 
     /// Whether what was asked is permitted, and nothing else.
@@ -266,7 +266,7 @@ impl Snapshot {
     }
 
     /// Writes the decision; places are in the order of ids, so everything in it is sorted.
-    fn decision(&self, verdicts: Verdicts, outcomes: Vec<(usize, Outcome)>) -> Decision {
+    fn decision(&self, verdicts: &Verdicts, outcomes: Vec<(usize, Outcome)>) -> Decision {
         let mut decision = self.refuse(verdicts.reason);
         for policy in verdicts
             .determining

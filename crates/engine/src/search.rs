@@ -47,10 +47,6 @@ impl Snapshot {
     ///
     /// Exact: every id found is permitted, and every stored entity that is permitted is found. Ids come in byte order
     /// after `after`, at most `limit` of them.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a question, taken apart, and a page"
-    )]
     pub fn search_subjects(
         &self,
         kind: &str,
@@ -92,10 +88,6 @@ impl Snapshot {
     /// Finds the stored entities of a type that `subject` may do `action` to (AuthZEN 1.0 §8.5).
     ///
     /// Exact and ordered as [`Snapshot::search_subjects`].
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a question, taken apart, and a page"
-    )]
     pub fn search_resources(
         &self,
         subject: &Subject,

@@ -24,7 +24,10 @@ fn compile(schema: &str, entities: Vec<Entity>) -> Snapshot {
 }
 
 fn bundle(schema: &str, entities: Vec<Entity>) -> Bundle {
-    let source = |file: &str, text: &str| Source { file: file.to_owned(), text: text.to_owned() };
+    let source = |file: &str, text: &str| Source {
+        file: file.to_owned(),
+        text: text.to_owned(),
+    };
     Bundle {
         schema: vec![source("a.cedarschema", schema)],
         policies: vec![source("a.cedar", POLICIES)],
@@ -59,9 +62,20 @@ fn user(name: &str, parents: &[&str]) -> Entity {
 fn inside(snapshot: &Snapshot, user: &str, group: &str) -> bool {
     let (user, group) = (uid(user), uid(group));
     let question = Question {
-        subject: Subject { kind: user.kind.to_string(), id: user.id.to_string(), properties: Map::new() },
-        action: Action { name: "act".to_owned(), properties: Map::new() },
-        resource: Resource { kind: group.kind.to_string(), id: group.id.to_string(), properties: Map::new() },
+        subject: Subject {
+            kind: user.kind.to_string(),
+            id: user.id.to_string(),
+            properties: Map::new(),
+        },
+        action: Action {
+            name: "act".to_owned(),
+            properties: Map::new(),
+        },
+        resource: Resource {
+            kind: group.kind.to_string(),
+            id: group.id.to_string(),
+            properties: Map::new(),
+        },
         context: Map::new(),
     };
     let facts = Facts {
@@ -71,7 +85,10 @@ fn inside(snapshot: &Snapshot, user: &str, group: &str) -> bool {
         approved: false,
     };
     let decision = snapshot.decide(&question, &facts);
-    assert!(matches!(decision.reason, Reason::PolicyPermit | Reason::NoPermit), "{decision:?}");
+    assert!(
+        matches!(decision.reason, Reason::PolicyPermit | Reason::NoPermit),
+        "{decision:?}"
+    );
     decision.verdict == Verdict::Permit
 }
 
@@ -86,76 +103,168 @@ fn entities_that_do_not_fit_are_refused() {
         (entity("Robot/r", &json!({}), &[]), "`Robot`"),
         (entity("Action/act", &json!({}), &[]), "`Action`"),
         (entity("User/u", &json!({}), &[]), "lacks `attrs.level`"),
-        (entity("User/u", &json!({"level": "high"}), &[]), "`attrs.level`"),
-        (entity("User/u", &json!({"level": 1.5}), &[]), "`attrs.level`"),
-        (entity("User/u", &json!({"level": 1, "x": 1}), &[]), "`attrs.x`"),
-        (entity("User/u", &json!({"level": 1, "boss": {"type": "Group", "id": "g"}}), &[]), "`attrs.boss`"),
-        (entity("User/u", &json!({"level": 1, "boss": "u"}), &[]), "`attrs.boss`"),
-        (entity("User/u", &json!({"level": 1, "limit": "1.23456"}), &[]), "`attrs.limit`"),
+        (
+            entity("User/u", &json!({"level": "high"}), &[]),
+            "`attrs.level`",
+        ),
+        (
+            entity("User/u", &json!({"level": 1.5}), &[]),
+            "`attrs.level`",
+        ),
+        (
+            entity("User/u", &json!({"level": 1, "x": 1}), &[]),
+            "`attrs.x`",
+        ),
+        (
+            entity(
+                "User/u",
+                &json!({"level": 1, "boss": {"type": "Group", "id": "g"}}),
+                &[],
+            ),
+            "`attrs.boss`",
+        ),
+        (
+            entity("User/u", &json!({"level": 1, "boss": "u"}), &[]),
+            "`attrs.boss`",
+        ),
+        (
+            entity("User/u", &json!({"level": 1, "limit": "1.23456"}), &[]),
+            "`attrs.limit`",
+        ),
         (user("User/u", &["User/v"]), "parent `User::\"v\"`"),
         (user("User/u", &["Robot/r"]), "parent `Robot::\"r\"`"),
         (group("Org/o", &["Group/g"]), "parent `Group::\"g\"`"),
         (group("Group/own", &[]), "belongs to the bundle"),
         (group("Stage/test", &[]), "`dev`, `prod`"),
         (tagged("User/u", json!({"t": "x"})), "`tags.t`"),
-        (Entity { tags: tagged("User/u", json!({"t": 1})).tags, ..group("Group/g", &[]) }, "`t`"),
+        (
+            Entity {
+                tags: tagged("User/u", json!({"t": 1})).tags,
+                ..group("Group/g", &[])
+            },
+            "`t`",
+        ),
         (group("Group/g", &["Group/g"]), "above itself"),
     ];
     for (entity, expected) in cases {
-        let error = snapshot.with_entities(std::slice::from_ref(&entity), &[]).unwrap_err();
+        let error = snapshot
+            .with_entities(std::slice::from_ref(&entity), &[])
+            .unwrap_err();
         assert_eq!(error.entity, entity.uid);
-        assert!(error.problem.contains(expected), "{error} does not say {expected}");
+        assert!(
+            error.problem.contains(expected),
+            "{error} does not say {expected}"
+        );
     }
-    let error = snapshot.with_entities(&[], &[uid("Group/own")]).unwrap_err();
+    let error = snapshot
+        .with_entities(&[], &[uid("Group/own")])
+        .unwrap_err();
     assert!(error.problem.contains("belongs to the bundle"), "{error}");
-    assert_eq!(snapshot.entity_count(), 1, "a refused change leaves nothing behind");
-    for fine in [group("Stage/dev", &[]), tagged("User/u", json!({"t": 1})), user("User/u", &["Org/o"])] {
+    assert_eq!(
+        snapshot.entity_count(),
+        1,
+        "a refused change leaves nothing behind"
+    );
+    for fine in [
+        group("Stage/dev", &[]),
+        tagged("User/u", json!({"t": 1})),
+        user("User/u", &["Org/o"]),
+    ] {
         snapshot.with_entities(&[fine], &[]).unwrap();
     }
 }
 
 #[test]
 fn a_bundle_with_entities_that_do_not_fit_does_not_compile() {
-    let wrong = vec![entity("User/u", &json!({}), &[]), group("Robot/r", &[]), group("Org/o", &[]), group("Org/o", &[])];
+    let wrong = vec![
+        entity("User/u", &json!({}), &[]),
+        group("Robot/r", &[]),
+        group("Org/o", &[]),
+        group("Org/o", &[]),
+    ];
     let error = Snapshot::compile(&bundle(SCHEMA, wrong)).unwrap_err();
-    let text: Vec<String> = error.diagnostics.iter().map(|one| one.message.clone()).collect();
+    let text: Vec<String> = error
+        .diagnostics
+        .iter()
+        .map(|one| one.message.clone())
+        .collect();
     assert_eq!(text.len(), 3, "{text:?}");
-    assert!(text[0].contains("User::\"u\"") && text[1].contains("Robot") && text[2].contains("twice"), "{text:?}");
+    assert!(
+        text[0].contains("User::\"u\"") && text[1].contains("Robot") && text[2].contains("twice"),
+        "{text:?}"
+    );
 }
 
 #[test]
 fn a_change_of_parents_reaches_everything_below() {
     let snapshot = compile(SCHEMA, vec![group("Org/top", &[])]);
     // The user comes before its groups, and the groups before theirs.
-    let snapshot = snapshot.with_entities(&[user("User/u", &["Group/a"])], &[]).unwrap();
-    assert!(inside(&snapshot, "User/u", "Group/a"), "a parent need not be stored");
-    let snapshot = snapshot.with_entities(&[group("Group/a", &["Group/b"])], &[]).unwrap();
-    let before = snapshot.with_entities(&[group("Group/b", &["Group/c"])], &[]).unwrap();
+    let snapshot = snapshot
+        .with_entities(&[user("User/u", &["Group/a"])], &[])
+        .unwrap();
+    assert!(
+        inside(&snapshot, "User/u", "Group/a"),
+        "a parent need not be stored"
+    );
+    let snapshot = snapshot
+        .with_entities(&[group("Group/a", &["Group/b"])], &[])
+        .unwrap();
+    let before = snapshot
+        .with_entities(&[group("Group/b", &["Group/c"])], &[])
+        .unwrap();
     assert!(inside(&before, "User/u", "Group/c"));
     assert!(!inside(&before, "User/u", "Org/top"));
 
-    let after = before.with_entities(&[group("Group/b", &["Org/top"])], &[]).unwrap();
+    let after = before
+        .with_entities(&[group("Group/b", &["Org/top"])], &[])
+        .unwrap();
     assert!(inside(&after, "User/u", "Org/top"));
-    assert!(!inside(&after, "User/u", "Group/c"), "what is no longer above is gone");
-    assert!(inside(&before, "User/u", "Group/c"), "the old snapshot stays as it was");
+    assert!(
+        !inside(&after, "User/u", "Group/c"),
+        "what is no longer above is gone"
+    );
+    assert!(
+        inside(&before, "User/u", "Group/c"),
+        "the old snapshot stays as it was"
+    );
 
-    let removed = after.with_entities(&[], &[uid("Group/b"), uid("Group/never"), uid("No/such")]).unwrap();
-    assert!(inside(&removed, "User/u", "Group/b"), "the edge to it stands");
-    assert!(!inside(&removed, "User/u", "Org/top"), "what was above it is above nobody below it");
-    let again = removed.with_entities(&[group("Group/b", &["Org/top"])], &[]).unwrap();
+    let removed = after
+        .with_entities(&[], &[uid("Group/b"), uid("Group/never"), uid("No/such")])
+        .unwrap();
+    assert!(
+        inside(&removed, "User/u", "Group/b"),
+        "the edge to it stands"
+    );
+    assert!(
+        !inside(&removed, "User/u", "Org/top"),
+        "what was above it is above nobody below it"
+    );
+    let again = removed
+        .with_entities(&[group("Group/b", &["Org/top"])], &[])
+        .unwrap();
     assert!(inside(&again, "User/u", "Org/top"));
 }
 
 #[test]
 fn nothing_stands_above_itself() {
     let snapshot = compile(SCHEMA, Vec::new());
-    let chain = [group("Group/a", &["Group/b"]), group("Group/b", &["Group/c"])];
+    let chain = [
+        group("Group/a", &["Group/b"]),
+        group("Group/b", &["Group/c"]),
+    ];
     let snapshot = snapshot.with_entities(&chain, &[]).unwrap();
-    let error = snapshot.with_entities(&[group("Group/c", &["Group/a"])], &[]).unwrap_err();
+    let error = snapshot
+        .with_entities(&[group("Group/c", &["Group/a"])], &[])
+        .unwrap_err();
     assert!(error.problem.contains("above itself"), "{error}");
-    let diamond = [group("Group/d", &["Group/b", "Group/a"]), group("Group/c", &["Org/o"])];
+    let diamond = [
+        group("Group/d", &["Group/b", "Group/a"]),
+        group("Group/c", &["Org/o"]),
+    ];
     let snapshot = snapshot.with_entities(&diamond, &[]).unwrap();
-    let snapshot = snapshot.with_entities(&[user("User/u", &["Group/d"])], &[]).unwrap();
+    let snapshot = snapshot
+        .with_entities(&[user("User/u", &["Group/d"])], &[])
+        .unwrap();
     assert!(inside(&snapshot, "User/u", "Org/o"));
 }
 
@@ -163,22 +272,37 @@ fn nothing_stands_above_itself() {
 fn ancestors_are_bounded_and_long_chains_need_no_stack() {
     let snapshot = compile(SCHEMA, Vec::new());
     let name = |number: usize| format!("Group/g{number:05}");
-    let chain: Vec<Entity> = (0..1_000).map(|number| group(&name(number), &[&name(number + 1)])).collect();
+    let chain: Vec<Entity> = (0..1_000)
+        .map(|number| group(&name(number), &[&name(number + 1)]))
+        .collect();
     let snapshot = snapshot.with_entities(&chain, &[]).unwrap();
-    let error = snapshot.with_entities(&[group("Group/more", &[&name(0)])], &[]).unwrap_err();
-    assert!(error.problem.contains("more than 1000 ancestors"), "{error}");
+    let error = snapshot
+        .with_entities(&[group("Group/more", &[&name(0)])], &[])
+        .unwrap_err();
+    assert!(
+        error.problem.contains("more than 1000 ancestors"),
+        "{error}"
+    );
 }
 
 #[test]
 fn another_bundle_keeps_the_live_entities_and_reads_them_again() {
-    let mut live = entity("User/u", &json!({"level": 3, "limit": "1.50", "boss": {"type": "User", "id": "b"}}), &["Group/a"]);
+    let mut live = entity(
+        "User/u",
+        &json!({"level": 3, "limit": "1.50", "boss": {"type": "User", "id": "b"}}),
+        &["Group/a"],
+    );
     live.tags.insert("t".to_owned(), json!(4));
     let snapshot = compile(SCHEMA, vec![group("Group/a", &["Group/b"])]);
-    let snapshot = snapshot.with_entities(&[live, group("Group/c", &[])], &[]).unwrap();
+    let snapshot = snapshot
+        .with_entities(&[live, group("Group/c", &[])], &[])
+        .unwrap();
     assert!(inside(&snapshot, "User/u", "Group/b"));
 
     // The same schema, other entities of its own.
-    let moved = snapshot.recompile(&bundle(SCHEMA, vec![group("Group/a", &["Org/o"])])).unwrap();
+    let moved = snapshot
+        .recompile(&bundle(SCHEMA, vec![group("Group/a", &["Org/o"])]))
+        .unwrap();
     assert!(inside(&moved, "User/u", "Org/o") && !inside(&moved, "User/u", "Group/b"));
     let gone = snapshot.recompile(&bundle(SCHEMA, Vec::new())).unwrap();
     assert!(inside(&gone, "User/u", "Group/a") && !inside(&gone, "User/u", "Group/b"));
@@ -186,14 +310,23 @@ fn another_bundle_keeps_the_live_entities_and_reads_them_again() {
 
     // Another schema that still fits, one that no longer does, and a name that is taken.
     let wider = SCHEMA.replace("level: Long", "level: Long, nick?: String");
-    let wider = snapshot.recompile(&bundle(&wider, vec![group("Group/a", &["Org/o"])])).unwrap();
+    let wider = snapshot
+        .recompile(&bundle(&wider, vec![group("Group/a", &["Org/o"])]))
+        .unwrap();
     assert!(inside(&wider, "User/u", "Org/o"));
     assert_eq!(wider.entity_count(), 3);
     let narrower = SCHEMA.replace("limit?: decimal", "limit?: Long");
-    let error = snapshot.recompile(&bundle(&narrower, Vec::new())).unwrap_err();
+    let error = snapshot
+        .recompile(&bundle(&narrower, Vec::new()))
+        .unwrap_err();
     assert!(error.to_string().contains("attrs.limit"), "{error}");
-    for schema in [SCHEMA.to_owned(), SCHEMA.replace("level: Long", "level: Long, nick?: String")] {
-        let error = snapshot.recompile(&bundle(&schema, vec![group("Group/c", &[])])).unwrap_err();
+    for schema in [
+        SCHEMA.to_owned(),
+        SCHEMA.replace("level: Long", "level: Long, nick?: String"),
+    ] {
+        let error = snapshot
+            .recompile(&bundle(&schema, vec![group("Group/c", &[])]))
+            .unwrap_err();
         assert!(error.to_string().contains("stored as well"), "{error}");
     }
 }

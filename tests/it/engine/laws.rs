@@ -22,7 +22,10 @@ fn for_random_bundles(seeds: Range<u64>, mut check: impl FnMut(&mut StdRng, &Tri
             checked += 1;
         }
     }
-    assert!(checked * 5 > all * 4, "only {checked} of {all} bundles were checked");
+    assert!(
+        checked * 5 > all * 4,
+        "only {checked} of {all} bundles were checked"
+    );
 }
 
 fn decide(snapshot: &Snapshot, case: &Case) -> Decision {
@@ -31,7 +34,11 @@ fn decide(snapshot: &Snapshot, case: &Case) -> Decision {
 
 /// A policy without a scope.
 fn unscoped(id: &str, effect: Effect, body: &str) -> Rule {
-    let word = if effect == Effect::Permit { "permit" } else { "forbid" };
+    let word = if effect == Effect::Permit {
+        "permit"
+    } else {
+        "forbid"
+    };
     Rule {
         id: id.to_owned(),
         text: format!("@id(\"{id}\")\n{word} (principal, action, resource){body};"),
@@ -43,14 +50,21 @@ fn unscoped(id: &str, effect: Effect, body: &str) -> Rule {
 }
 
 fn with_rules(trial: &Trial, rules: &[Rule]) -> Snapshot {
-    trial.snapshot.recompile(&bundle(rules, trial.bundle.entities.clone())).unwrap()
+    trial
+        .snapshot
+        .recompile(&bundle(rules, trial.bundle.entities.clone()))
+        .unwrap()
 }
 
 #[test]
 fn law_no_permit_denies() {
     for_random_bundles(1_000..1_060, |rng, trial| {
-        let forbids: Vec<Rule> =
-            trial.rules.iter().filter(|rule| rule.effect == Effect::Forbid || rule.shadow).cloned().collect();
+        let forbids: Vec<Rule> = trial
+            .rules
+            .iter()
+            .filter(|rule| rule.effect == Effect::Forbid || rule.shadow)
+            .cloned()
+            .collect();
         let snapshot = with_rules(trial, &forbids);
         for _ in 0..20 {
             let decision = decide(&snapshot, &case(rng));
@@ -58,7 +72,10 @@ fn law_no_permit_denies() {
         }
         let nothing = with_rules(trial, &[]);
         let decision = decide(&nothing, &case(rng));
-        assert!(matches!(decision.reason, Reason::NoPermit | Reason::ActionNotApplicable));
+        assert!(matches!(
+            decision.reason,
+            Reason::NoPermit | Reason::ActionNotApplicable
+        ));
     });
 }
 
@@ -71,7 +88,10 @@ fn law_adding_a_forbid_never_allows() {
             forbid = rule(rng, 900);
         }
         let rules: Vec<Rule> = trial.rules.iter().cloned().chain([forbid]).collect();
-        let Ok(after) = trial.snapshot.recompile(&bundle(&rules, trial.bundle.entities.clone())) else {
+        let Ok(after) = trial
+            .snapshot
+            .recompile(&bundle(&rules, trial.bundle.entities.clone()))
+        else {
             return;
         };
         for _ in 0..40 {
@@ -83,7 +103,10 @@ fn law_adding_a_forbid_never_allows() {
             changed += u32::from(before.verdict != after.verdict);
         }
     });
-    assert!(changed > 20, "the forbids turned only {changed} permits into denies");
+    assert!(
+        changed > 20,
+        "the forbids turned only {changed} permits into denies"
+    );
 }
 
 /// Conditions that validate strictly and cannot be evaluated.
@@ -92,8 +115,14 @@ const ERRORS: &[(&str, &str)] = &[
     ("overflow of -", "-9223372036854775807 - 2 < 0"),
     ("overflow of *", "9223372036854775807 * 2 > 0"),
     ("overflow of negation", "-(-9223372036854775807 - 1) > 0"),
-    ("an entity that is not stored", "App::User::\"nobody\".level > 0"),
-    ("an entity that is not stored, further away", "App::User::\"nobody\".boss.boss.level > 0"),
+    (
+        "an entity that is not stored",
+        "App::User::\"nobody\".level > 0",
+    ),
+    (
+        "an entity that is not stored, further away",
+        "App::User::\"nobody\".boss.boss.level > 0",
+    ),
     (
         "a time out of range",
         "datetime(\"2024-01-01\").offset(duration(\"9223372036854775807ms\")) > context.at",
@@ -125,7 +154,10 @@ fn law_erroring_forbid_denies() {
 #[test]
 fn an_erroring_permit_is_not_given() {
     let mut rng = StdRng::seed_from_u64(4_000);
-    let trial = std::iter::repeat_with(|| trial(&mut rng)).flatten().next().unwrap();
+    let trial = std::iter::repeat_with(|| trial(&mut rng))
+        .flatten()
+        .next()
+        .unwrap();
     for (what, condition) in ERRORS {
         let condition = format!(" when {{ {condition} }}");
         let alone = [unscoped("maybe", Effect::Permit, &condition)];
@@ -157,7 +189,13 @@ fn law_same_inputs_same_answer() {
         let live: Vec<_> = trial
             .stored
             .iter()
-            .filter(|entity| trial.bundle.entities.iter().all(|other| other.uid != entity.uid))
+            .filter(|entity| {
+                trial
+                    .bundle
+                    .entities
+                    .iter()
+                    .all(|other| other.uid != entity.uid)
+            })
             .rev()
             .cloned()
             .collect();
@@ -166,7 +204,11 @@ fn law_same_inputs_same_answer() {
             let case = case(rng);
             let first = decide(&trial.snapshot, &case);
             assert_eq!(first, decide(&trial.snapshot, &case));
-            assert_eq!(first, decide(&again, &case), "a snapshot with another history");
+            assert_eq!(
+                first,
+                decide(&again, &case),
+                "a snapshot with another history"
+            );
         }
     });
 }
@@ -175,9 +217,16 @@ fn law_same_inputs_same_answer() {
 #[test]
 fn law_same_answer_on_every_stack() {
     let mut rng = StdRng::seed_from_u64(6_000);
-    let trial = std::iter::repeat_with(|| trial(&mut rng)).flatten().next().unwrap();
+    let trial = std::iter::repeat_with(|| trial(&mut rng))
+        .flatten()
+        .next()
+        .unwrap();
     let chain = vec!["context.n == context.n"; 200].join(" && ");
-    let nested = format!("{}context.nested.flag || true{}", "(true && ".repeat(25), ")".repeat(25));
+    let nested = format!(
+        "{}context.nested.flag || true{}",
+        "(true && ".repeat(25),
+        ")".repeat(25)
+    );
     let rules = [
         unscoped("yes", Effect::Permit, ""),
         unscoped("chain", Effect::Forbid, &format!(" when {{ {chain} }}")),
@@ -205,14 +254,23 @@ fn law_same_answer_on_every_stack() {
 fn law_shadow_changes_nothing() {
     let mut spoke = 0;
     for_random_bundles(7_000..7_150, |rng, trial| {
-        let enforced: Vec<Rule> = trial.rules.iter().filter(|rule| !rule.shadow).cloned().collect();
+        let enforced: Vec<Rule> = trial
+            .rules
+            .iter()
+            .filter(|rule| !rule.shadow)
+            .cloned()
+            .collect();
         let without = with_rules(trial, &enforced);
         for _ in 0..40 {
             let case = case(rng);
             let (with, without) = (decide(&trial.snapshot, &case), decide(&without, &case));
             assert!(without.shadow.is_empty());
             spoke += u32::from(!with.shadow.is_empty());
-            let same = Decision { shadow: Vec::new(), bundle: without.bundle, ..with };
+            let same = Decision {
+                shadow: Vec::new(),
+                bundle: without.bundle,
+                ..with
+            };
             assert_eq!(same, without);
         }
     });

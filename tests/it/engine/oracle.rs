@@ -89,15 +89,22 @@ impl Oracle {
             expected.determining.extend(failed);
         }
         if reason == Reason::PolicyForbid && !case.facts.approved {
-            let approved = Facts { approved: true, ..case.facts.clone() };
+            let approved = Facts {
+                approved: true,
+                ..case.facts.clone()
+            };
             if self.enforce(case, &approved, entities).0 == Reason::PolicyPermit {
                 expected.reason = Reason::ApprovalRequired;
             }
         }
         for set in &self.shadow {
             let response = self.ask(set, case, &case.facts, entities);
-            expected.shadow.extend(reasons(&response).into_iter().map(|id| (id, false)));
-            expected.shadow.extend(errors(&response).into_iter().map(|id| (id, true)));
+            expected
+                .shadow
+                .extend(reasons(&response).into_iter().map(|id| (id, false)));
+            expected
+                .shadow
+                .extend(errors(&response).into_iter().map(|id| (id, true)));
         }
         expected
     }
@@ -123,7 +130,11 @@ impl Oracle {
     pub fn request(&self, case: &Case, facts: &Facts) -> Request {
         let question = &case.question;
         let name = question.action.name.as_str();
-        let action = if name.ends_with('"') { name.to_owned() } else { format!("App::Action::\"{name}\"") };
+        let action = if name.ends_with('"') {
+            name.to_owned()
+        } else {
+            format!("App::Action::\"{name}\"")
+        };
         let action = CedarUid::from_str(&action).unwrap();
         let mut context = case.context.clone();
         context.insert("facts".to_owned(), cedar_facts(facts));
@@ -175,11 +186,13 @@ fn add(set: &mut PolicySet, rule: &Rule) -> Vec<String> {
     let id = CedarPolicyId::new(&rule.id);
     match &rule.links {
         None => {
-            set.add(Policy::parse(Some(id), &rule.text).unwrap()).unwrap();
+            set.add(Policy::parse(Some(id), &rule.text).unwrap())
+                .unwrap();
             vec![rule.id.clone()]
         }
         Some(links) => {
-            set.add_template(Template::parse(Some(id.clone()), &rule.text).unwrap()).unwrap();
+            set.add_template(Template::parse(Some(id.clone()), &rule.text).unwrap())
+                .unwrap();
             links.iter().map(|one| link(set, &id, one)).collect()
         }
     }
@@ -190,23 +203,35 @@ fn link(set: &mut PolicySet, template: &CedarPolicyId, link: &Link) -> String {
         .slots
         .iter()
         .map(|(slot, uid)| {
-            let slot = if slot == "?principal" { SlotId::principal() } else { SlotId::resource() };
+            let slot = if slot == "?principal" {
+                SlotId::principal()
+            } else {
+                SlotId::resource()
+            };
             (slot, cedar_uid(uid))
         })
         .collect();
     let id = link.id.to_string();
-    set.link(template.clone(), CedarPolicyId::new(&id), slots).unwrap();
+    set.link(template.clone(), CedarPolicyId::new(&id), slots)
+        .unwrap();
     id
 }
 
 fn reasons(response: &Response) -> BTreeSet<String> {
-    response.diagnostics().reason().map(ToString::to_string).collect()
+    response
+        .diagnostics()
+        .reason()
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn errors(response: &Response) -> BTreeSet<String> {
     let errors = response.diagnostics().errors();
-    errors.map(|error| match error {
-        cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id().to_string(),
-    })
-    .collect()
+    errors
+        .map(|error| match error {
+            cedar_policy::AuthorizationError::PolicyEvaluationError(error) => {
+                error.policy_id().to_string()
+            }
+        })
+        .collect()
 }

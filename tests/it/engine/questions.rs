@@ -56,17 +56,29 @@ pub fn case(rng: &mut StdRng) -> Case {
     }
     if rng.random_bool(0.3) {
         let arguments = json!({"path": text(rng), "bytes": long(rng)});
-        question.action.properties = arguments.as_object().unwrap().clone();
+        question
+            .action
+            .properties
+            .clone_from(arguments.as_object().unwrap());
         context.insert("action".to_owned(), arguments);
     }
     let asserted = noise(rng, &mut question);
-    Case { question, facts: facts(rng), context, asserted }
+    Case {
+        question,
+        facts: facts(rng),
+        context,
+        asserted,
+    }
 }
 
 /// Names an action by its id or in full.
 fn name(rng: &mut StdRng) -> String {
     let id = action(rng);
-    if rng.random_bool(0.1) { format!("App::Action::\"{id}\"") } else { id.to_owned() }
+    if rng.random_bool(0.1) {
+        format!("App::Action::\"{id}\"")
+    } else {
+        id.to_owned()
+    }
 }
 
 /// Adds what the schema does not take, and now and then an assertion that it does; returns the latter.
@@ -84,17 +96,32 @@ fn noise(rng: &mut StdRng, question: &mut Question) -> Map<String, Value> {
     }
     if rng.random_bool(0.1) {
         question.context.insert("undeclared".to_owned(), json!("x"));
-        question.context.insert("action".to_owned(), json!({"path": "forged"}));
+        question
+            .context
+            .insert("action".to_owned(), json!({"path": "forged"}));
     }
     asserted
 }
 
 fn members(rng: &mut StdRng) -> Vec<(&'static str, Both)> {
-    let plain = |value: Value| Both { ours: value.clone(), cedar: value };
+    let plain = |value: Value| Both {
+        ours: value.clone(),
+        cedar: value,
+    };
     let mut members = vec![
         ("n", plain(json!(long(rng)))),
-        ("nested", plain(json!({"deep": {"x": long(rng)}, "flag": rng.random_bool(0.5)}))),
-        ("labels", plain(json!((0..rng.random_range(0..4)).map(|_| text(rng)).collect::<Vec<_>>()))),
+        (
+            "nested",
+            plain(json!({"deep": {"x": long(rng)}, "flag": rng.random_bool(0.5)})),
+        ),
+        (
+            "labels",
+            plain(json!(
+                (0..rng.random_range(0..4))
+                    .map(|_| text(rng))
+                    .collect::<Vec<_>>()
+            )),
+        ),
     ];
     if rng.random_bool(0.5) {
         members.push(("m", plain(json!(long(rng)))));
@@ -107,7 +134,11 @@ fn members(rng: &mut StdRng) -> Vec<(&'static str, Both)> {
     ];
     for (member, function, text) in texts {
         let cedar = extension(function, text);
-        let ours = if rng.random_bool(0.5) { json!(text) } else { cedar.clone() };
+        let ours = if rng.random_bool(0.5) {
+            json!(text)
+        } else {
+            cedar.clone()
+        };
         members.push((member, Both { ours, cedar }));
     }
     members.push(("who", entity(rng, &any_user)));
@@ -125,7 +156,11 @@ fn entity(rng: &mut StdRng, name: &dyn Fn(&mut StdRng) -> EntityUid) -> Both {
     let uid = name(rng);
     let cedar = reference(&uid);
     let bare = json!({"type": uid.kind, "id": uid.id});
-    let ours = if rng.random_bool(0.5) { bare } else { cedar.clone() };
+    let ours = if rng.random_bool(0.5) {
+        bare
+    } else {
+        cedar.clone()
+    };
     Both { ours, cedar }
 }
 

@@ -36,7 +36,11 @@ struct Known {
 /// Makes a random rule.
 pub fn rule(rng: &mut StdRng, number: usize) -> Rule {
     let id = format!("p{number}");
-    let effect = if rng.random_bool(0.55) { Effect::Permit } else { Effect::Forbid };
+    let effect = if rng.random_bool(0.55) {
+        Effect::Permit
+    } else {
+        Effect::Forbid
+    };
     let shadow = rng.random_bool(0.15);
     let obligation = rng.random_bool(0.3);
     let mut known = Known::default();
@@ -54,7 +58,11 @@ pub fn rule(rng: &mut StdRng, number: usize) -> Rule {
     if obligation {
         text.push_str("@obligation(\"log\")\n");
     }
-    let word = if effect == Effect::Permit { "permit" } else { "forbid" };
+    let word = if effect == Effect::Permit {
+        "permit"
+    } else {
+        "forbid"
+    };
     let _ = write!(text, "{word} ({principal}, {action}, {resource})");
     for _ in 0..rng.random_range(0..3) {
         let clause = pick(rng, &["when", "when", "unless"]);
@@ -66,11 +74,18 @@ pub fn rule(rng: &mut StdRng, number: usize) -> Rule {
     }
     text.push(';');
     let links = (!slots.is_empty()).then(|| links(rng, &id, &slots));
-    Rule { id, text, effect, shadow, obligation, links }
+    Rule {
+        id,
+        text,
+        effect,
+        shadow,
+        obligation,
+        links,
+    }
 }
 
 fn links(rng: &mut StdRng, id: &str, slots: &[(&'static str, &'static str)]) -> Vec<Link> {
-    (0..rng.random_range(0..4))
+    (0..rng.random_range(0..6))
         .map(|number| Link {
             id: PolicyId::new(format!("{id}-{number}")),
             template: PolicyId::new(id),
@@ -90,18 +105,34 @@ fn scope(
     slots: Option<&mut Vec<(&'static str, &'static str)>>,
 ) -> String {
     let is_principal = variable == "principal";
-    let kinds: &[&'static str] = if is_principal { &["User", "Bot"] } else { &["File", "Folder"] };
-    let groups: &[&'static str] = if is_principal { &["Team", "Team", "User"] } else { &["Folder"] };
+    let kinds: &[&'static str] = if is_principal {
+        &["User", "Bot"]
+    } else {
+        &["File", "Folder"]
+    };
+    let groups: &[&'static str] = if is_principal {
+        &["Team", "Team", "User"]
+    } else {
+        &["Folder"]
+    };
     let kind = pick(rng, kinds);
     let group = pick(rng, groups);
     let choice = rng.random_range(0..10);
     let (text, learnt) = match slots {
         Some(slots) if choice < 8 => {
-            let name = if is_principal { "?principal" } else { "?resource" };
+            let name = if is_principal {
+                "?principal"
+            } else {
+                "?resource"
+            };
             let (text, learnt, filler) = match choice {
                 0..3 => (format!("{variable} == {name}"), Some(kind), kind),
                 3..6 => (format!("{variable} in {name}"), None, group),
-                _ => (format!("{variable} is App::{kind} in {name}"), Some(kind), group),
+                _ => (
+                    format!("{variable} is App::{kind} in {name}"),
+                    Some(kind),
+                    group,
+                ),
             };
             slots.push((name, filler));
             // What fills the slot is not known to the body: a link is validated with it, the template without.
@@ -113,7 +144,10 @@ fn scope(
             3 => (format!("{variable} is App::{kind}"), Some(kind)),
             4..6 => (format!("{variable} == {}", any(rng, kind)), Some(kind)),
             6..8 => (format!("{variable} in {}", any(rng, group)), None),
-            _ => (format!("{variable} is App::{kind} in {}", any(rng, group)), Some(kind)),
+            _ => (
+                format!("{variable} is App::{kind} in {}", any(rng, group)),
+                Some(kind),
+            ),
         },
     };
     if is_principal {
@@ -126,12 +160,18 @@ fn scope(
 
 fn action_scope(rng: &mut StdRng) -> String {
     let name = |rng: &mut StdRng| {
-        let id = pick(rng, &["read", "list", "write", "peek", "readers", "writers", "all"]);
+        let id = pick(
+            rng,
+            &["read", "list", "write", "peek", "readers", "writers", "all"],
+        );
         format!("App::Action::\"{id}\"")
     };
     match rng.random_range(0..8) {
         0..4 => "action".to_owned(),
-        4 => format!("action == App::Action::\"{}\"", pick(rng, &["read", "list", "write", "peek"])),
+        4 => format!(
+            "action == App::Action::\"{}\"",
+            pick(rng, &["read", "list", "write", "peek"])
+        ),
         5 => format!("action in {}", name(rng)),
         _ => format!("action in [{}, {}]", name(rng), name(rng)),
     }
@@ -159,7 +199,11 @@ fn boolean(rng: &mut StdRng, known: Known, depth: u32) -> String {
         9 => of_text(rng, known),
         10 => of_kind(rng),
         _ => {
-            let facts = ["context.facts.approved", "context.facts.environment == \"live\"", "context.nested.flag"];
+            let facts = [
+                "context.facts.approved",
+                "context.facts.environment == \"live\"",
+                "context.nested.flag",
+            ];
             pick(rng, &facts).to_owned()
         }
     }
@@ -202,7 +246,12 @@ fn user(rng: &mut StdRng, known: Known, depth: u32) -> String {
         1 => "principal.boss".to_owned(),
         2 if known.principal == Some("User") => "principal".to_owned(),
         3 => any(rng, "User").to_string(),
-        4 => format!("(if {} then {} else {})", comparison(rng, known), "resource.owner", "context.who"),
+        4 => format!(
+            "(if {} then {} else {})",
+            comparison(rng, known),
+            "resource.owner",
+            "context.who"
+        ),
         _ => "context.who".to_owned(),
     }
 }
@@ -214,7 +263,10 @@ fn membership(rng: &mut StdRng, known: Known) -> String {
         1 => format!("{} in [{}, {}]", user(rng, known, 1), team(rng), team(rng)),
         2 => format!("resource in {}", any(rng, "Folder")),
         3 => format!("{} == {}", user(rng, known, 1), user(rng, known, 1)),
-        4 => format!("action in App::Action::\"{}\"", pick(rng, &["readers", "writers", "all"])),
+        4 => format!(
+            "action in App::Action::\"{}\"",
+            pick(rng, &["readers", "writers", "all"])
+        ),
         // Strict typing wants both sides of an equation of one type.
         5 => match known.principal {
             Some(kind) => format!("principal == {}", any(rng, kind)),
@@ -231,9 +283,16 @@ fn of_extension(rng: &mut StdRng, known: Known) -> String {
         1 => format!("{a}.limit.greaterThanOrEqual(context.amount)"),
         2 => format!("context.ip.isInRange(ip(\"{}\"))", ip(rng)),
         3 => format!("{a}.address.isLoopback()"),
-        4 => format!("context.at {} datetime(\"{}\")", pick(rng, &["<", ">="]), datetime(rng)),
+        4 => format!(
+            "context.at {} datetime(\"{}\")",
+            pick(rng, &["<", ">="]),
+            datetime(rng)
+        ),
         5 => format!("{a}.since.offset(context.span) <= context.facts.now"),
-        6 => format!("context.at.durationSince({a}.since) > duration(\"{}\")", duration(rng)),
+        6 => format!(
+            "context.at.durationSince({a}.since) > duration(\"{}\")",
+            duration(rng)
+        ),
         7 => format!("{a}.quota.toMinutes() > {}", number(rng, known, 0)),
         _ => format!("context.span == duration(\"{}\")", duration(rng)),
     }
@@ -241,13 +300,19 @@ fn of_extension(rng: &mut StdRng, known: Known) -> String {
 
 fn of_set(rng: &mut StdRng, known: Known) -> String {
     let a = user(rng, known, 1);
-    let labels = format!("[{:?}, {:?}]", pick(rng, &["a", "b"]), pick(rng, &["abc", "prod"]));
+    let labels = format!(
+        "[{:?}, {:?}]",
+        pick(rng, &["a", "b"]),
+        pick(rng, &["abc", "prod"])
+    );
     match rng.random_range(0..6) {
         0 => format!("{a}.friends.contains({})", user(rng, known, 1)),
         1 => format!("context.labels.containsAny({labels})"),
         2 => format!("context.labels.containsAll({labels})"),
         3 => "context.labels.isEmpty()".to_owned(),
-        4 if known.resource == Some("File") => format!("resource.labels.contains(\"{}\")", pick(rng, &["a", "abc"])),
+        4 if known.resource == Some("File") => {
+            format!("resource.labels.contains(\"{}\")", pick(rng, &["a", "abc"]))
+        }
         _ => format!("context.nested.deep == {{x: {}}}", number(rng, known, 0)),
     }
 }
@@ -256,9 +321,18 @@ fn of_optional(rng: &mut StdRng, known: Known) -> String {
     let a = user(rng, known, 1);
     match rng.random_range(0..7) {
         0 => format!("(context has m && context.m < {})", number(rng, known, 1)),
-        1 => format!("({a} has manager && {a}.manager.level < {})", number(rng, known, 1)),
-        2 => format!("({a} has manager.score && {a}.manager.score > {})", number(rng, known, 0)),
-        3 => format!("({a}.home has zip && {a}.home.zip > {})", number(rng, known, 0)),
+        1 => format!(
+            "({a} has manager && {a}.manager.level < {})",
+            number(rng, known, 1)
+        ),
+        2 => format!(
+            "({a} has manager.score && {a}.manager.score > {})",
+            number(rng, known, 0)
+        ),
+        3 => format!(
+            "({a}.home has zip && {a}.home.zip > {})",
+            number(rng, known, 0)
+        ),
         4 => format!("({a} has score && {a}.score > {})", number(rng, known, 0)),
         5 => "(context has action && context.action.bytes > 3)".to_owned(),
         _ => "(context has maybe && context.maybe.boss == resource.owner)".to_owned(),
@@ -271,12 +345,19 @@ fn of_tag(rng: &mut StdRng, known: Known) -> String {
     if known.principal == Some("Bot") && rng.random_bool(0.5) {
         return format!("(principal.hasTag(\"{tag}\") && principal.getTag(\"{tag}\") > 2)");
     }
-    format!("({a}.hasTag(\"{tag}\") && {a}.getTag(\"{tag}\") like \"*{}*\")", pick(rng, &["a", "x\\*y"]))
+    format!(
+        "({a}.hasTag(\"{tag}\") && {a}.getTag(\"{tag}\") like \"*{}*\")",
+        pick(rng, &["a", "x\\*y"])
+    )
 }
 
 fn of_text(rng: &mut StdRng, known: Known) -> String {
     match rng.random_range(0..3) {
-        0 => format!("{}.home.city == \"{}\"", user(rng, known, 1), text(rng).escape_debug()),
+        0 => format!(
+            "{}.home.city == \"{}\"",
+            user(rng, known, 1),
+            text(rng).escape_debug()
+        ),
         1 if known.principal == Some("Bot") => "principal.purpose like \"*a*\"".to_owned(),
         _ => "context.facts.caller like \"0*\"".to_owned(),
     }

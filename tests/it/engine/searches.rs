@@ -14,7 +14,10 @@ fn walk(limit: usize, search: impl Fn(Option<&str>, usize) -> Found) -> Vec<Stri
     loop {
         let found = search(ids.last().map(String::as_str), limit);
         assert!(found.ids.len() <= limit);
-        assert!(!found.more || found.ids.len() == limit, "a page that is not the last is full");
+        assert!(
+            !found.more || found.ids.len() == limit,
+            "a page that is not the last is full"
+        );
         ids.extend(found.ids);
         if !found.more {
             return ids;
@@ -40,10 +43,17 @@ fn searches_find_exactly_what_is_permitted() {
     let (mut hits, mut misses) = (0, 0);
     for seed in 8_000..8_100 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let Some(trial) = trial(&mut rng) else { continue };
+        let Some(trial) = trial(&mut rng) else {
+            continue;
+        };
         for limit in [1, 3, 100] {
             let case = case(&mut rng);
-            let Question { subject, action, resource, context } = &case.question;
+            let Question {
+                subject,
+                action,
+                resource,
+                context,
+            } = &case.question;
             let (snapshot, facts) = (&trial.snapshot, &case.facts);
 
             let candidates = stored(&trial, &subject.kind);
@@ -59,7 +69,15 @@ fn searches_find_exactly_what_is_permitted() {
                 .cloned()
                 .collect();
             let found = walk(limit, |after, limit| {
-                snapshot.search_subjects(&subject.kind, action, resource, context, facts, after, limit)
+                snapshot.search_subjects(
+                    &subject.kind,
+                    action,
+                    resource,
+                    context,
+                    facts,
+                    after,
+                    limit,
+                )
             });
             assert_eq!(found, expected, "seed {seed}: subjects");
             hits += expected.len();
@@ -68,45 +86,72 @@ fn searches_find_exactly_what_is_permitted() {
             let candidates = stored(&trial, &resource.kind);
             let expected: Vec<String> = candidates
                 .iter()
-                .filter(|id| permitted(snapshot, &case, |question| question.resource.id.clone_from(*id)))
+                .filter(|id| {
+                    permitted(snapshot, &case, |question| {
+                        question.resource.id.clone_from(*id);
+                    })
+                })
                 .cloned()
                 .collect();
             let found = walk(limit, |after, limit| {
-                snapshot.search_resources(subject, action, &resource.kind, context, facts, after, limit)
+                snapshot.search_resources(
+                    subject,
+                    action,
+                    &resource.kind,
+                    context,
+                    facts,
+                    after,
+                    limit,
+                )
             });
             assert_eq!(found, expected, "seed {seed}: resources");
             hits += expected.len();
             misses += candidates.len() - expected.len();
 
-            let expected: Vec<&str> = ["all", "list", "peek", "read", "readers", "write", "writers"]
-                .into_iter()
-                .filter(|name| {
-                    permitted(snapshot, &case, |question| {
-                        question.action.name = (*name).to_owned();
-                        question.action.properties.clear();
+            let expected: Vec<&str> =
+                ["all", "list", "peek", "read", "readers", "write", "writers"]
+                    .into_iter()
+                    .filter(|name| {
+                        permitted(snapshot, &case, |question| {
+                            question.action.name = (*name).to_owned();
+                            question.action.properties.clear();
+                        })
                     })
-                })
-                .collect();
-            let found =
-                walk(limit, |after, limit| snapshot.search_actions(subject, resource, context, facts, after, limit));
+                    .collect();
+            let found = walk(limit, |after, limit| {
+                snapshot.search_actions(subject, resource, context, facts, after, limit)
+            });
             assert_eq!(found, expected, "seed {seed}: actions");
         }
     }
-    assert!(hits > 200 && misses > 200, "{hits} hits and {misses} misses mean too little");
+    assert!(
+        hits > 200 && misses > 200,
+        "{hits} hits and {misses} misses mean too little"
+    );
 }
 
 #[test]
 fn a_search_for_what_the_schema_does_not_know_finds_nothing() {
     let mut rng = StdRng::seed_from_u64(8_000);
-    let trial = std::iter::repeat_with(|| trial(&mut rng)).flatten().next().unwrap();
+    let trial = std::iter::repeat_with(|| trial(&mut rng))
+        .flatten()
+        .next()
+        .unwrap();
     let case = case(&mut rng);
-    let Question { subject, action, resource, context } = &case.question;
+    let Question {
+        subject,
+        action,
+        resource,
+        context,
+    } = &case.question;
     let snapshot = &trial.snapshot;
     let nothing = Found::default();
     for kind in ["App::Nobody", "", "App::Action", "User"] {
-        let found = snapshot.search_subjects(kind, action, resource, context, &case.facts, None, 10);
+        let found =
+            snapshot.search_subjects(kind, action, resource, context, &case.facts, None, 10);
         assert_eq!(found, nothing, "{kind}");
-        let found = snapshot.search_resources(subject, action, kind, context, &case.facts, None, 10);
+        let found =
+            snapshot.search_resources(subject, action, kind, context, &case.facts, None, 10);
         assert_eq!(found, nothing, "{kind}");
     }
 }

@@ -49,7 +49,10 @@ when { context.facts.weekday == 1 && context.facts.environment == "live" && cont
 "#;
 
 fn snapshot() -> Snapshot {
-    let source = |file: &str, text: &str| Source { file: file.to_owned(), text: text.to_owned() };
+    let source = |file: &str, text: &str| Source {
+        file: file.to_owned(),
+        text: text.to_owned(),
+    };
     let bundle = Bundle {
         schema: vec![source("acme.cedarschema", SCHEMA)],
         policies: vec![source("acme.cedar", POLICIES)],
@@ -69,21 +72,43 @@ fn snapshot() -> Snapshot {
         entity("Acme::Tool", "t", json!({})),
         entity("Other::Tool", "t", json!({})),
     ];
-    Snapshot::compile(&bundle).unwrap().with_entities(&stored, &[]).unwrap()
+    Snapshot::compile(&bundle)
+        .unwrap()
+        .with_entities(&stored, &[])
+        .unwrap()
 }
 
 fn object(json: Value) -> Map<String, Value> {
-    json.as_object().unwrap().clone()
+    match json {
+        Value::Object(members) => members,
+        other => panic!("{other} is not an object"),
+    }
 }
 
 /// Asks `subject` (as `Type/id`) to do `action` to `resource`.
 fn question(subject: &str, action: &str, resource: &str) -> Question {
     let (kind, id) = subject.split_once('/').unwrap();
-    let subject = Subject { kind: kind.into(), id: id.into(), properties: Map::new() };
+    let subject = Subject {
+        kind: kind.into(),
+        id: id.into(),
+        properties: Map::new(),
+    };
     let (kind, id) = resource.split_once('/').unwrap();
-    let resource = Resource { kind: kind.into(), id: id.into(), properties: Map::new() };
-    let action = Action { name: action.into(), properties: Map::new() };
-    Question { subject, action, resource, context: Map::new() }
+    let resource = Resource {
+        kind: kind.into(),
+        id: id.into(),
+        properties: Map::new(),
+    };
+    let action = Action {
+        name: action.into(),
+        properties: Map::new(),
+    };
+    Question {
+        subject,
+        action,
+        resource,
+        context: Map::new(),
+    }
 }
 
 fn call(subject: &str, properties: Value, context: Value) -> Question {
@@ -120,18 +145,54 @@ fn notes(decision: &Decision) -> Vec<String> {
 #[test]
 fn what_the_schema_does_not_know_is_denied_with_its_own_reason() {
     let cases = [
-        (question("Nobody/x", "call", "Acme::Tool/t"), Reason::UnknownSubjectType),
-        (question("Agent/root", "call", "Acme::Tool/t"), Reason::UnknownSubjectType),
-        (question("acme::agent/root", "call", "Acme::Tool/t"), Reason::UnknownSubjectType),
-        (question("Acme::Action/call", "call", "Acme::Tool/t"), Reason::UnknownSubjectType),
-        (question("Acme::Agent/root", "call", "Tool/t"), Reason::UnknownResourceType),
-        (question("Acme::Agent/root", "fly", "Acme::Tool/t"), Reason::UnknownAction),
-        (question("Acme::Agent/root", "Call", "Acme::Tool/t"), Reason::UnknownAction),
-        (question("Acme::Agent/root", "Acme::Action::\"fly\"", "Acme::Tool/t"), Reason::UnknownAction),
-        (question("Acme::Agent/root", "::\"", "Acme::Tool/t"), Reason::UnknownAction),
-        (question("Acme::Agent/root", "plain", "Acme::Stage/dev"), Reason::ActionNotApplicable),
-        (question("Acme::Session/s", "plain", "Acme::Tool/t"), Reason::ActionNotApplicable),
-        (question("Acme::Agent/root", "call", "Acme::Stage/test"), Reason::MistypedProperty),
+        (
+            question("Nobody/x", "call", "Acme::Tool/t"),
+            Reason::UnknownSubjectType,
+        ),
+        (
+            question("Agent/root", "call", "Acme::Tool/t"),
+            Reason::UnknownSubjectType,
+        ),
+        (
+            question("acme::agent/root", "call", "Acme::Tool/t"),
+            Reason::UnknownSubjectType,
+        ),
+        (
+            question("Acme::Action/call", "call", "Acme::Tool/t"),
+            Reason::UnknownSubjectType,
+        ),
+        (
+            question("Acme::Agent/root", "call", "Tool/t"),
+            Reason::UnknownResourceType,
+        ),
+        (
+            question("Acme::Agent/root", "fly", "Acme::Tool/t"),
+            Reason::UnknownAction,
+        ),
+        (
+            question("Acme::Agent/root", "Call", "Acme::Tool/t"),
+            Reason::UnknownAction,
+        ),
+        (
+            question("Acme::Agent/root", "Acme::Action::\"fly\"", "Acme::Tool/t"),
+            Reason::UnknownAction,
+        ),
+        (
+            question("Acme::Agent/root", "::\"", "Acme::Tool/t"),
+            Reason::UnknownAction,
+        ),
+        (
+            question("Acme::Agent/root", "plain", "Acme::Stage/dev"),
+            Reason::ActionNotApplicable,
+        ),
+        (
+            question("Acme::Session/s", "plain", "Acme::Tool/t"),
+            Reason::ActionNotApplicable,
+        ),
+        (
+            question("Acme::Agent/root", "call", "Acme::Stage/test"),
+            Reason::MistypedProperty,
+        ),
     ];
     for (question, reason) in cases {
         let decision = decide(&question);
@@ -142,13 +203,21 @@ fn what_the_schema_does_not_know_is_denied_with_its_own_reason() {
 
 #[test]
 fn an_action_is_named_by_its_id_or_in_full() {
-    let named = |name: &str, resource: &str| decide(&question("Acme::Agent/root", name, resource)).determining;
+    let named = |name: &str, resource: &str| {
+        decide(&question("Acme::Agent/root", name, resource)).determining
+    };
     let admin = [remit_core::PolicyId::new("admin")];
-    let both = [remit_core::PolicyId::new("admin"), remit_core::PolicyId::new("other")];
+    let both = [
+        remit_core::PolicyId::new("admin"),
+        remit_core::PolicyId::new("other"),
+    ];
     assert_eq!(named("plain", "Acme::Tool/t"), admin);
     assert_eq!(named("Acme::Action::\"plain\"", "Acme::Tool/t"), admin);
     assert_eq!(named("odd \"name\"", "Acme::Tool/t"), admin);
-    assert_eq!(named("Acme::Action::\"odd \\\"name\\\"\"", "Acme::Tool/t"), admin);
+    assert_eq!(
+        named("Acme::Action::\"odd \\\"name\\\"\"", "Acme::Tool/t"),
+        admin
+    );
     // Three namespaces declare `share`: the resource's goes first, then the subject's.
     assert_eq!(named("share", "Acme::Tool/t"), admin);
     assert_eq!(named("share", "Other::Tool/t"), both);
@@ -161,13 +230,20 @@ fn an_assertable_property_overrides_what_is_stored_and_no_other_does() {
     let amount = || json!({"amount": 1});
     let permitted = |subject: &str, properties: Value| {
         let decision = decide(&call(subject, properties, amount()));
-        let by: Vec<String> = decision.determining.iter().map(ToString::to_string).collect();
+        let by: Vec<String> = decision
+            .determining
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         (by.join(" "), notes(&decision).join(", "))
     };
     let told = |by: &str, notes: &str| (by.to_owned(), notes.to_owned());
     assert_eq!(permitted("Acme::Agent/root", json!({})), told("admin", ""));
     assert_eq!(permitted("Acme::Agent/busy", json!({})), told("", ""));
-    assert_eq!(permitted("Acme::Agent/busy", json!({"load": 1})), told("load", ""));
+    assert_eq!(
+        permitted("Acme::Agent/busy", json!({"load": 1})),
+        told("load", "")
+    );
     assert_eq!(
         permitted("Acme::Agent/a", json!({"role": "admin"})),
         told("", "not assertable subject.properties.role")
@@ -177,7 +253,10 @@ fn an_assertable_property_overrides_what_is_stored_and_no_other_does() {
         told("load", "undeclared subject.properties.root")
     );
     // The whole type is assertable, and the entity need not be stored.
-    assert_eq!(permitted("Acme::Session/s", json!({"risk": 1})), told("calm", ""));
+    assert_eq!(
+        permitted("Acme::Session/s", json!({"risk": 1})),
+        told("calm", "")
+    );
     assert_eq!(
         permitted("Acme::Session/new", json!({"risk": 1})),
         told("calm", "not stored Acme::Session::\"new\"")
@@ -187,8 +266,16 @@ fn an_assertable_property_overrides_what_is_stored_and_no_other_does() {
         permitted("Acme::Agent/r\"oot\n", json!({"load": 1})),
         told("load", "not stored Acme::Agent::\"r\\\"oot\\n\"")
     );
-    assert_eq!(permitted("Acme::Agent/Root", json!({})).0, "", "ids are not folded");
-    assert_eq!(permitted("Acme::Agent/rооt", json!({})).0, "", "Cyrillic letters are others");
+    assert_eq!(
+        permitted("Acme::Agent/Root", json!({})).0,
+        "",
+        "ids are not folded"
+    );
+    assert_eq!(
+        permitted("Acme::Agent/rооt", json!({})).0,
+        "",
+        "Cyrillic letters are others"
+    );
 }
 
 #[test]
@@ -197,11 +284,19 @@ fn a_mistyped_member_denies() {
     let cases = [
         (json!({"load": "1"}), right(), "subject.properties.load"),
         (json!({"load": 1.5}), right(), "subject.properties.load"),
-        (json!({"load": 9_223_372_036_854_775_808_u64}), right(), "subject.properties.load"),
+        (
+            json!({"load": 9_223_372_036_854_775_808_u64}),
+            right(),
+            "subject.properties.load",
+        ),
         (json!({"load": null}), right(), "subject.properties.load"),
         (json!({}), json!({"amount": 1.0}), "context.amount"),
         (json!({}), json!({"amount": 1, "note": 5}), "context.note"),
-        (json!({}), json!({"amount": 1, "deep": {"n": true}}), "context.deep.n"),
+        (
+            json!({}),
+            json!({"amount": 1, "deep": {"n": true}}),
+            "context.deep.n",
+        ),
         (json!({}), json!({"amount": 1, "deep": [1]}), "context.deep"),
     ];
     for (properties, context, member) in cases {
@@ -209,9 +304,14 @@ fn a_mistyped_member_denies() {
         assert_eq!(decision.reason, Reason::MistypedProperty, "{member}");
         assert_eq!(notes(&decision), [format!("mistyped {member}")]);
     }
-    let mut peer = call("Acme::Session/s", json!({"peer": {"type": "Acme::Tool", "id": "t"}}), right());
+    let mut peer = call(
+        "Acme::Session/s",
+        json!({"peer": {"type": "Acme::Tool", "id": "t"}}),
+        right(),
+    );
     assert_eq!(decide(&peer).reason, Reason::MistypedProperty);
-    peer.subject.properties = object(json!({"risk": 1, "peer": {"__entity": {"type": "Acme::Agent", "id": "a"}}}));
+    peer.subject.properties =
+        object(json!({"risk": 1, "peer": {"__entity": {"type": "Acme::Agent", "id": "a"}}}));
     assert_eq!(decide(&peer).reason, Reason::PolicyPermit);
 }
 
@@ -219,23 +319,52 @@ fn a_mistyped_member_denies() {
 fn a_context_needs_what_is_required_and_drops_what_is_not_declared() {
     let decision = decide(&call("Acme::Agent/root", json!({}), json!({"x": 1})));
     assert_eq!(decision.reason, Reason::MissingContext);
-    assert_eq!(notes(&decision), ["undeclared context.x", "missing context.amount"]);
+    assert_eq!(
+        notes(&decision),
+        ["undeclared context.x", "missing context.amount"]
+    );
 
-    let decision = decide(&call("Acme::Agent/root", json!({}), json!({"amount": 1, "deep": {"o": 1}})));
+    let decision = decide(&call(
+        "Acme::Agent/root",
+        json!({}),
+        json!({"amount": 1, "deep": {"o": 1}}),
+    ));
     assert_eq!(decision.reason, Reason::MissingContext);
     assert_eq!(notes(&decision), ["missing context.deep.n"]);
 
-    let context = json!({"amount": 1, "deep": {"n": 1, "z": {}}, "action": {"path": "forged"}, "facts": {}});
+    let context =
+        json!({"amount": 1, "deep": {"n": 1, "z": {}}, "action": {"path": "forged"}, "facts": {}});
     let decision = decide(&call("Acme::Agent/root", json!({}), context));
     assert_eq!(decision.reason, Reason::PolicyPermit);
-    let expected = ["not assertable context.action", "undeclared context.deep.z", "not assertable context.facts"];
+    let expected = [
+        "not assertable context.action",
+        "undeclared context.deep.z",
+        "not assertable context.facts",
+    ];
     assert_eq!(notes(&decision), expected);
 
     // A question is recorded with its members sorted; asked again from there, it comes out the same.
-    let (one, other) = (r#"{"x":1,"b":2,"note":3,"amount":"q","a":4}"#, r#"{"a":4,"amount":"q","b":2,"note":3,"x":1}"#);
-    let asked = |context: &str| decide(&call("Acme::Agent/a", json!({}), serde_json::from_str(context).unwrap()));
+    let (one, other) = (
+        r#"{"x":1,"b":2,"note":3,"amount":"q","a":4}"#,
+        r#"{"a":4,"amount":"q","b":2,"note":3,"x":1}"#,
+    );
+    let asked = |context: &str| {
+        decide(&call(
+            "Acme::Agent/a",
+            json!({}),
+            serde_json::from_str(context).unwrap(),
+        ))
+    };
     assert_eq!(asked(one), asked(other));
-    assert_eq!(notes(&asked(one)), ["undeclared context.a", "undeclared context.b", "undeclared context.x", "mistyped context.amount"]);
+    assert_eq!(
+        notes(&asked(one)),
+        [
+            "undeclared context.a",
+            "undeclared context.b",
+            "undeclared context.x",
+            "mistyped context.amount"
+        ]
+    );
 }
 
 #[test]
@@ -246,10 +375,20 @@ fn the_arguments_of_an_action_are_its_properties() {
         question.context = object(context);
         decide(&question)
     };
-    assert_eq!(strict(json!({"path": "/ok", "bytes": 1}), json!({})).reason, Reason::PolicyPermit);
-    assert_eq!(strict(json!({"path": "/no"}), json!({})).reason, Reason::NoPermit);
+    assert_eq!(
+        strict(json!({"path": "/ok", "bytes": 1}), json!({})).reason,
+        Reason::PolicyPermit
+    );
+    assert_eq!(
+        strict(json!({"path": "/no"}), json!({})).reason,
+        Reason::NoPermit
+    );
     let decision = strict(json!({}), json!({"action": {"path": "/ok"}}));
-    assert_eq!(decision.reason, Reason::MissingContext, "nobody forges arguments in the context");
+    assert_eq!(
+        decision.reason,
+        Reason::MissingContext,
+        "nobody forges arguments in the context"
+    );
     assert_eq!(notes(&decision), ["missing action.properties.path"]);
     let decision = strict(json!({"path": 5}), json!({}));
     assert_eq!(decision.reason, Reason::MistypedProperty);
@@ -258,7 +397,10 @@ fn the_arguments_of_an_action_are_its_properties() {
 
     let mut plain = question("Acme::Agent/root", "plain", "Acme::Tool/t");
     plain.action.properties = object(json!({"path": "/ok"}));
-    assert_eq!(notes(&decide(&plain)), ["undeclared action.properties.path"]);
+    assert_eq!(
+        notes(&decide(&plain)),
+        ["undeclared action.properties.path"]
+    );
 }
 
 #[test]
@@ -279,5 +421,8 @@ fn the_notes_of_one_question_are_bounded() {
     assert_eq!(decision.reason, Reason::MistypedProperty);
     assert!(decision.notes.len() <= 257, "{}", decision.notes.len());
     let last = decision.notes.last().unwrap();
-    assert!(matches!(last, Note::Mistyped { member, .. } if member == "context.amount"), "{last:?}");
+    assert!(
+        matches!(last, Note::Mistyped { member, .. } if member == "context.amount"),
+        "{last:?}"
+    );
 }

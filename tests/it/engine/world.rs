@@ -117,12 +117,26 @@ pub fn decimal(rng: &mut StdRng) -> &'static str {
 
 /// The text of an IP address or range.
 pub fn ip(rng: &mut StdRng) -> &'static str {
-    pick(rng, &["10.0.0.1", "10.0.0.0/8", "127.0.0.1", "::1", "2001:db8::/32"])
+    pick(
+        rng,
+        &[
+            "10.0.0.1",
+            "10.0.0.0/8",
+            "127.0.0.1",
+            "::1",
+            "2001:db8::/32",
+        ],
+    )
 }
 
 /// The text of a point in time.
 pub fn datetime(rng: &mut StdRng) -> &'static str {
-    let texts = ["2024-01-01", "2024-01-01T00:00:00Z", "1999-12-31T23:59:59.999Z", "2024-06-01T12:00:00+0200"];
+    let texts = [
+        "2024-01-01",
+        "2024-01-01T00:00:00Z",
+        "1999-12-31T23:59:59.999Z",
+        "2024-06-01T12:00:00+0200",
+    ];
     pick(rng, &texts)
 }
 
@@ -156,7 +170,10 @@ pub fn entities(rng: &mut StdRng) -> Vec<Entity> {
 
 /// One random entity; a parent of its own type has a lower number, so that there is no cycle.
 pub fn entity(rng: &mut StdRng, kind: &str, number: u32) -> Entity {
-    let uid = EntityUid::new(format!("App::{kind}"), format!("{}{number}", kind.to_lowercase()));
+    let uid = EntityUid::new(
+        format!("App::{kind}"),
+        format!("{}{number}", kind.to_lowercase()),
+    );
     let mut attrs = Map::new();
     let mut tags = Map::new();
     let mut set = |name: &str, value: Value| {
@@ -181,7 +198,10 @@ pub fn entity(rng: &mut StdRng, kind: &str, number: u32) -> Entity {
             set("since", extension("datetime", datetime(rng)));
             set("quota", extension("duration", duration(rng)));
             set("address", extension("ip", ip(rng)));
-            set("friends", Value::Array((0..rng.random_range(0..3)).map(|_| user(rng)).collect()));
+            set(
+                "friends",
+                Value::Array((0..rng.random_range(0..3)).map(|_| user(rng)).collect()),
+            );
             if rng.random_bool(0.3) {
                 set("score", json!(long(rng)));
             }
@@ -212,7 +232,12 @@ pub fn entity(rng: &mut StdRng, kind: &str, number: u32) -> Entity {
         }
     }
     let parents = parents(rng, kind, number);
-    Entity { uid, attrs, parents, tags }
+    Entity {
+        uid,
+        attrs,
+        parents,
+        tags,
+    }
 }
 
 /// Random parents that the schema allows.
