@@ -20,3 +20,4 @@
 mod core;
 mod engine;
 mod kill;
+mod store;

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 pub mod app;
 pub mod bundles;
+pub mod postgres;
 pub mod server;
+pub mod sql;
 
 /// Returns the root of the repository.
 pub fn root() -> PathBuf {

@@ -78,7 +78,7 @@ macro_rules! list {
             " AND (d.subject_type = $8 OR $8 IS NULL) AND (d.subject_id = $9 OR $9 IS NULL)",
             " AND (d.action = $10 OR $10 IS NULL)",
             " AND (d.resource_type = $11 OR $11 IS NULL) AND (d.resource_id = $12 OR $12 IS NULL)",
-            " AND ($13 IS NULL OR EXISTS (SELECT 1 FROM decision_policies AS q",
+            " AND (CAST($13 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM decision_policies AS q",
             " WHERE q.tenant = $1 AND q.policy = $13 AND q.decision = d.id))",
             " ORDER BY d.id DESC LIMIT $14"
         )

@@ -84,31 +84,34 @@ pub(crate) mod sql {
             WHERE tenant = $1 AND revision > $2 AND revision <= $3 \
             AND (superseded IS NULL OR superseded > $3) AND (revision, kind, id) > ($4, $5, $6) \
             ORDER BY revision, kind, id LIMIT $7";
-        /// Ends the current versions that differ from what is given.
-        SUPERSEDE_CHANGED = "UPDATE entities SET superseded = $3 \
-            WHERE tenant = $1 AND superseded IS NULL AND (kind, id, revision) IN ( \
-            SELECT e.kind, e.id, e.revision FROM json_each($2) AS change \
-            CROSS JOIN entities AS e WHERE e.tenant = $1 AND e.kind = change.value ->> 'kind' \
-            AND e.id = change.value ->> 'id' AND e.superseded IS NULL \
-            AND (e.body IS NULL OR e.body <> change.value ->> 'body'))";
-        /// Adds versions where no current one is left.
+        // The four writing statements find the current version through `ON CONFLICT` and scalar subqueries, which look
+        // one row up by the index whatever the planner believes; joins were planned as nested scans of all entities.
+        /// Adds new entities, and ends the current versions that differ from what is given.
+        INSERT_OR_SUPERSEDE = "INSERT INTO entities (tenant, kind, id, revision, body) \
+            SELECT t.id, change.value ->> 'kind', change.value ->> 'id', t.revision, change.value ->> 'body' \
+            FROM tenants AS t CROSS JOIN json_each($2) AS change WHERE t.id = $1 \
+            ON CONFLICT (tenant, kind, id) WHERE superseded IS NULL \
+            DO UPDATE SET superseded = excluded.revision WHERE entities.body IS DISTINCT FROM excluded.body";
+        /// Adds the new versions of those that were ended.
         INSERT_VERSIONS = "INSERT INTO entities (tenant, kind, id, revision, body) \
             SELECT t.id, change.value ->> 'kind', change.value ->> 'id', t.revision, change.value ->> 'body' \
+            FROM tenants AS t CROSS JOIN json_each($2) AS change WHERE t.id = $1 ON CONFLICT DO NOTHING";
+        /// Ends the current versions of entities that are to go: each is there, so each meets its conflict.
+        SUPERSEDE_REMOVED = "INSERT INTO entities (tenant, kind, id, revision) \
+            SELECT t.id, change.value ->> 'kind', change.value ->> 'id', t.revision \
             FROM tenants AS t CROSS JOIN json_each($2) AS change \
-            WHERE t.id = $1 AND NOT EXISTS (SELECT 1 FROM entities AS e WHERE e.tenant = $1 \
-            AND e.kind = change.value ->> 'kind' AND e.id = change.value ->> 'id' AND e.superseded IS NULL)";
-        /// Ends the current versions of entities that are to go.
-        SUPERSEDE_REMOVED = "UPDATE entities SET superseded = $3 \
-            WHERE tenant = $1 AND superseded IS NULL AND (kind, id, revision) IN ( \
-            SELECT e.kind, e.id, e.revision FROM json_each($2) AS change \
-            CROSS JOIN entities AS e WHERE e.tenant = $1 AND e.kind = change.value ->> 'kind' \
-            AND e.id = change.value ->> 'id' AND e.superseded IS NULL AND e.body IS NOT NULL)";
-        /// Notes the removal of the entities whose versions this transaction ended.
+            WHERE t.id = $1 AND (SELECT e.body FROM entities AS e WHERE e.tenant = $1 \
+            AND e.kind = change.value ->> 'kind' AND e.id = change.value ->> 'id' \
+            AND e.superseded IS NULL) IS NOT NULL \
+            ON CONFLICT (tenant, kind, id) WHERE superseded IS NULL \
+            DO UPDATE SET superseded = excluded.revision";
+        /// Notes the removal of those that were ended.
         INSERT_REMOVALS = "INSERT INTO entities (tenant, kind, id, revision) \
-            SELECT t.id, e.kind, e.id, t.revision \
-            FROM tenants AS t CROSS JOIN json_each($2) AS change CROSS JOIN entities AS e \
-            WHERE t.id = $1 AND e.tenant = $1 AND e.kind = change.value ->> 'kind' \
-            AND e.id = change.value ->> 'id' AND e.superseded = t.revision AND e.body IS NOT NULL";
+            SELECT t.id, change.value ->> 'kind', change.value ->> 'id', t.revision \
+            FROM tenants AS t CROSS JOIN json_each($2) AS change \
+            WHERE t.id = $1 AND (SELECT e.id FROM entities AS e WHERE e.tenant = $1 \
+            AND e.kind = change.value ->> 'kind' AND e.id = change.value ->> 'id' \
+            AND e.superseded = t.revision) IS NOT NULL ON CONFLICT DO NOTHING";
     }
 }
 
@@ -152,15 +155,14 @@ impl Store {
             let (mut conn, revision) = self.begin_change_since(tenant, checked).await?;
             for chunk in upserts.chunks(CHUNK) {
                 let rows = Rows::of(chunk)?;
-                supersede(&mut conn, sql::SUPERSEDE_CHANGED, tenant, &rows, revision).await?;
-                insert(&mut conn, sql::INSERT_VERSIONS, tenant, &rows).await?;
+                write(&mut conn, sql::INSERT_OR_SUPERSEDE, tenant, &rows).await?;
+                write(&mut conn, sql::INSERT_VERSIONS, tenant, &rows).await?;
             }
             let mut removed = 0;
             for chunk in removals.chunks(CHUNK) {
                 let rows = Rows::of(chunk)?;
-                removed +=
-                    supersede(&mut conn, sql::SUPERSEDE_REMOVED, tenant, &rows, revision).await?;
-                insert(&mut conn, sql::INSERT_REMOVALS, tenant, &rows).await?;
+                removed += write(&mut conn, sql::SUPERSEDE_REMOVED, tenant, &rows).await?;
+                write(&mut conn, sql::INSERT_REMOVALS, tenant, &rows).await?;
             }
             conn.commit().await?;
             Ok(EntitiesChanged { revision, removed })
@@ -302,35 +304,19 @@ impl Store {
     }
 }
 
-async fn supersede(
+/// Runs one writing statement, and returns how many rows it wrote.
+async fn write(
     conn: &mut Conn,
     text: &'static str,
     tenant: TenantId,
     rows: &Rows,
-    at: Revision,
 ) -> Result<u64, Failure> {
     Ok(on!(conn, |raw| sqlx::query(text)
         .bind(tenant.uuid())
         .bind(rows)
-        .bind(number(at))
         .execute(raw)
         .await
         .map(|done| done.rows_affected()))?)
-}
-
-async fn insert(
-    conn: &mut Conn,
-    text: &'static str,
-    tenant: TenantId,
-    rows: &Rows,
-) -> Result<(), Failure> {
-    on!(conn, |raw| sqlx::query(text)
-        .bind(tenant.uuid())
-        .bind(rows)
-        .execute(raw)
-        .await
-        .map(drop))?;
-    Ok(())
 }
 
 fn check_uid(uid: &EntityUid) -> Result<(), Error> {

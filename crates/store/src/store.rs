@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remit_core::{Clock, Revision, TenantId};
-use sqlx::{Executor, SqliteConnection};
+use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::db::{Conn, Db, Either};
@@ -150,6 +150,10 @@ impl Store {
         let all: Vec<(&'static str, &'static str)> = all.into_iter().flatten().copied().collect();
         self.within("prepare the statements", async {
             let mut conn = self.connect().await?;
+            // A statement that is prepared already would not meet the schema again, and SQLite prepares against the
+            // schema it read last, which it reads anew only when a statement runs.
+            on!(conn, |raw| raw.clear_cached_statements().await)?;
+            dialect::has_table(&mut conn, "migrations").await?;
             for (name, text) in &all {
                 let text = sqlx::SqlSafeStr::into_sql_str(*text);
                 let prepared = on!(conn, |raw| raw.prepare(text).await.map(drop));
