@@ -17,7 +17,9 @@
     reason = "a test fails by panicking, and tells why on the terminal"
 )]
 
+mod cli;
 mod core;
 mod engine;
 mod kill;
+mod serve;
 mod store;

@@ -1,23 +1,20 @@
-//! Configuration: the commented default file, a file, the environment, flags; each layer over the one before.
+//! Configuration: what can be set, and what of it can work; `layers` says where each value comes from.
 
-use std::collections::BTreeMap;
+mod layers;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::providers::{Env, Format as _, Toml};
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider, Source};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::error::Error;
 
+pub(crate) use layers::Layers;
+
 /// Every setting with its default and what it means; the truth that `docs/config.md` is made from.
 pub(crate) const DEFAULT: &str = include_str!("config.default.toml");
-
-/// What starts a variable of the environment that is a setting.
-const PREFIX: &str = "REMIT__";
 
 /// The largest configuration file or secret file that is read, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
@@ -126,176 +123,6 @@ pub(crate) enum LogFormat {
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Secret(String);
-
-/// One setting as it is in force, and where it was said.
-#[derive(Debug, Serialize)]
-pub(crate) struct Setting {
-    /// Section and key: `listen.http`.
-    pub(crate) key: String,
-    /// The value; `***` for a secret, absent where the setting has none.
-    pub(crate) value: serde_json::Value,
-    /// `default`, `--dev`, a file, a variable of the environment, or a flag.
-    pub(crate) source: String,
-}
-
-/// The layers of one configuration, before they are read.
-#[derive(Debug)]
-pub(crate) struct Layers(Figment);
-
-/// Settings that did not come from a file or the environment.
-struct Said {
-    by: &'static str,
-    settings: Vec<(String, Value)>,
-}
-
-// === impl Layers ===
-
-impl Layers {
-    /// Stacks the default, `file` where there is one, and the environment.
-    ///
-    /// `preset` goes right over the default, so that file and environment can still change it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] when `file` cannot be read.
-    pub(crate) fn new(file: Option<&Path>, preset: &[(&str, &str)]) -> Result<Self, Error> {
-        let mut figment = Figment::from(Toml::string(DEFAULT)).merge(Said {
-            by: "--dev",
-            settings: preset
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).into()))
-                .collect(),
-        });
-        if let Some(path) = file {
-            let text = read_small(path).map_err(|why| {
-                Error::Config(format!(
-                    "  --config: cannot read `{}`: {why}",
-                    path.display()
-                ))
-            })?;
-            // Read here and not by figment, which takes a missing file for an empty one.
-            let data: Dict = toml::from_str(&text).map_err(|why| {
-                Error::Config(format!(
-                    "  in `{}`: {}",
-                    path.display(),
-                    indent(&why.to_string())
-                ))
-            })?;
-            figment = figment.merge(FromFile {
-                path: path.to_owned(),
-                data,
-            });
-        }
-        Ok(Self(figment.merge(Env::prefixed(PREFIX).split("__"))))
-    }
-
-    /// Lays one flag of the command line over everything.
-    #[must_use]
-    pub(crate) fn flag<V: fmt::Display>(
-        self,
-        flag: &'static str,
-        key: &str,
-        value: Option<V>,
-    ) -> Self {
-        match value {
-            Some(value) => {
-                let settings = vec![(key.to_owned(), value.to_string().into())];
-                Self(self.0.merge(Said { by: flag, settings }))
-            }
-            None => self,
-        }
-    }
-
-    /// Reads and checks what is in force.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] naming every key at fault, where it was said and what was expected.
-    pub(crate) fn read(&self) -> Result<Config, Error> {
-        let config: Config = self.0.extract().map_err(|errors| {
-            let lines: Vec<_> = errors
-                .into_iter()
-                .map(|error| self.describe(&error))
-                .collect();
-            Error::Config(lines.join("\n"))
-        })?;
-        let mut faults = config.faults();
-        if faults.is_empty() {
-            return Ok(config);
-        }
-        for (key, problem) in &mut faults {
-            *problem = format!("  {key}: {problem}, from {}", self.source(key));
-        }
-        let lines: Vec<_> = faults.into_iter().map(|(_, line)| line).collect();
-        Err(Error::Config(lines.join("\n")))
-    }
-
-    /// Lists every setting with where it was said, by key.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] when the layers are no table.
-    pub(crate) fn settings(&self) -> Result<Vec<Setting>, Error> {
-        let dict: Dict = self
-            .0
-            .extract()
-            .map_err(|error| Error::Config(format!("  {error}")))?;
-        let mut found = BTreeMap::new();
-        for (section, value) in dict {
-            for (key, value) in value.into_dict().unwrap_or_default() {
-                found.insert(format!("{section}.{key}"), value);
-            }
-        }
-        let shown = |(key, value): (String, Value)| {
-            let value = serde_json::to_value(&value).unwrap_or_default();
-            let value = match (key.as_str(), value) {
-                ("auth.pepper", _) => "***".into(),
-                ("database.url", serde_json::Value::String(url)) => without_password(&url).into(),
-                (_, value) => value,
-            };
-            Setting {
-                source: self.source(&key),
-                key,
-                value,
-            }
-        };
-        Ok(found.into_iter().map(shown).collect())
-    }
-
-    fn describe(&self, error: &figment::Error) -> String {
-        use figment::error::Kind;
-        let mut path = error.path.clone();
-        if let Kind::UnknownField(name, _) = &error.kind
-            && path.last() != Some(name)
-        {
-            path.push(name.clone());
-        }
-        let key = path.join(".");
-        let problem = match &error.kind {
-            Kind::UnknownField(_, []) => "is not a setting".to_owned(),
-            Kind::UnknownField(name, known) => {
-                format!("is not a setting{}", suggestion(name, known))
-            }
-            kind if is_secret(&key) => {
-                // The value is not repeated.
-                let _ = kind;
-                "has the wrong type; a text was expected".to_owned()
-            }
-            kind => kind.to_string(),
-        };
-        let source = error
-            .metadata
-            .as_ref()
-            .map_or_else(|| self.source(&key), |from| describe_source(from, &key));
-        format!("  {key}: {problem}, from {source}")
-    }
-
-    fn source(&self, key: &str) -> String {
-        self.0
-            .find_metadata(key)
-            .map_or_else(|| "default".to_owned(), |from| describe_source(from, key))
-    }
-}
 
 // === impl Config ===
 
@@ -427,44 +254,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-// === impl Provider ===
-
-impl Provider for Said {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.by)
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        let mut dict = Dict::new();
-        for (key, value) in &self.settings {
-            let (section, key) = key.split_once('.').unwrap_or(("", key));
-            let entry = dict
-                .entry(section.to_owned())
-                .or_insert_with(|| Value::from(Dict::new()));
-            if let Value::Dict(_, section) = entry {
-                section.insert(key.to_owned(), value.clone());
-            }
-        }
-        Ok(Map::from([(Profile::Default, dict)]))
-    }
-}
-
-/// A configuration file that has been read.
-struct FromFile {
-    path: PathBuf,
-    data: Dict,
-}
-
-impl Provider for FromFile {
-    fn metadata(&self) -> Metadata {
-        Metadata::from("file", Source::File(self.path.clone()))
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        Ok(Map::from([(Profile::Default, self.data.clone())]))
-    }
-}
-
 /// Reads a secret from its value or its `_file` twin, without the line end an editor leaves.
 fn secret(key: &str, value: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>, Error> {
     let Some(path) = file else {
@@ -494,10 +283,6 @@ pub(crate) fn read_small(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-fn is_secret(key: &str) -> bool {
-    matches!(key, "auth.pepper" | "database.url")
-}
-
 /// Writes a database URL with `***` where its password is.
 pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -512,35 +297,4 @@ pub(crate) fn without_password(url: &str) -> String {
         }
         None => url.to_owned(),
     }
-}
-
-fn describe_source(from: &Metadata, key: &str) -> String {
-    match (&from.source, from.name.as_ref()) {
-        (Some(Source::File(path)), _) => format!("`{}`", path.display()),
-        (_, name) if name.contains("environment") => {
-            format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
-        }
-        (_, name) if name.starts_with("--") => name.to_owned(),
-        _ => "default".to_owned(),
-    }
-}
-
-/// Names the known setting that was probably meant, else all of them.
-fn suggestion(name: &str, known: &[&str]) -> String {
-    let near = known.iter().find(|other| {
-        let same = name
-            .bytes()
-            .zip(other.bytes())
-            .take_while(|(a, b)| a == b)
-            .count();
-        same * 2 >= other.len().max(name.len())
-    });
-    match near {
-        Some(near) => format!("; did you mean `{near}`?"),
-        None => format!("; there are {}", known.join(", ")),
-    }
-}
-
-fn indent(text: &str) -> String {
-    text.trim_end().replace('\n', "\n    ")
 }

@@ -87,15 +87,18 @@ pub(crate) async fn run(plan: Plan, out: &Output, announce: impl Fn(&Ready)) -> 
 /// Opens everything, the cheapest to refuse first.
 async fn open(plan: &Plan, telemetry: &Telemetry) -> Result<Parts, Error> {
     let config = &plan.config;
+    let dir = &config.data.dir;
+    let pepper = config.pepper()?;
+    if pepper.is_none() && plan.dev.is_none() {
+        return Err(no_pepper());
+    }
     let api = listen(config.listen.http, "--listen").await?;
     let operations = listen(config.listen.operations, "--operations").await?;
     let (url, operations_url) = (url_of(&api)?, url_of(&operations)?);
-    let dir = &config.data.dir;
     dev::make_folder(dir)?;
-    let pepper = match (config.pepper()?, &plan.dev) {
-        (Some(pepper), _) => pepper,
-        (None, Some(_)) => dev::pepper(dir)?,
-        (None, None) => return Err(no_pepper()),
+    let pepper = match pepper {
+        Some(pepper) => pepper,
+        None => dev::pepper(dir)?,
     };
     let pepper = Pepper::new(pepper.as_bytes()).map_err(|source| Error::Store {
         what: "use the pepper",

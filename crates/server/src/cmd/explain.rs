@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// As if a person had approved the call, with --bundle.
     #[arg(long, requires = "bundle")]
     approved: bool,
+    /// Write out every policy whose scope matches, also those that came to nothing.
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     question: question::Args,
     #[command(flatten)]
@@ -119,7 +122,7 @@ async fn recorded(id: DecisionId, args: &Args, out: &Output) -> Result<(), Error
     let body: Value = reply.json()?;
     let explained: Explained = reply.json()?;
     out.value(&body, |_| {
-        let text = render::explanation(&explained.explanation, out);
+        let text = render::explanation(&explained.explanation, args.all, out);
         if explained.reproduced {
             return text;
         }
@@ -148,6 +151,6 @@ fn offline(dir: &Path, args: &Args, out: &Output) -> Result<(), Error> {
     };
     let explanation = snapshot.explain(&question, &facts);
     out.value(&explanation, |explanation| {
-        render::explanation(explanation, out)
+        render::explanation(explanation, args.all, out)
     })
 }

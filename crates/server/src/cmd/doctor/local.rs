@@ -96,9 +96,7 @@ pub(super) fn folder(config: &Config) -> Check {
         Err(why) => Check::failed(
             NAME,
             format!("cannot write in `{shown}`: {why}"),
-            format!(
-                "chown the folder to whom Remit runs as, or set data.dir; you are looking at `{shown}`"
-            ),
+            "set data.dir to a folder that the user of Remit can write in",
         ),
         Ok(_) if readable_by_others(dir) => Check::warning(
             NAME,

@@ -8,8 +8,8 @@ use remit_engine::{
 use crate::cmd::decisions::verdict;
 use crate::output::{Output, Tone, plain};
 
-/// Writes an explanation.
-pub(super) fn explanation(explanation: &Explanation, out: &Output) -> String {
+/// Writes an explanation; without `all`, policies that came to nothing are only named.
+pub(super) fn explanation(explanation: &Explanation, all: bool, out: &Output) -> String {
     let decision = &explanation.decision;
     let mut lines = vec![format!(
         "{}  {}: {}",
@@ -23,10 +23,22 @@ pub(super) fn explanation(explanation: &Explanation, out: &Output) -> String {
             .iter()
             .map(|found| format!("  note: {}", plain(&note(found)))),
     );
-    for candidate in &explanation.candidates {
+    let (nothing, told): (Vec<_>, Vec<_>) = explanation
+        .candidates
+        .iter()
+        .partition(|candidate| !all && candidate.outcome == PolicyOutcome::NotSatisfied);
+    for candidate in told {
         let decided = decision.determining.contains(&candidate.policy);
         lines.push(String::new());
         lines.extend(policy(candidate, decided, out));
+    }
+    if !nothing.is_empty() {
+        let names: Vec<_> = nothing
+            .iter()
+            .map(|policy| plain(policy.policy.as_str()))
+            .collect();
+        let text = format!("\nnot satisfied: {} (--all shows why)", names.join(", "));
+        lines.push(out.paint(Tone::Dim, &text));
     }
     if explanation.omitted > 0 {
         lines.push(format!(
