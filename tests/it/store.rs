@@ -48,7 +48,7 @@ mod shipping;
 for_each_database! {
     migrations_are_applied_once;
     a_changed_migration_is_refused;
-    every_statement_prepares;
+    every_statement_prepares_on_both_databases;
     tenants_have_one_id_a_name;
     nothing_crosses_tenants;
     a_change_of_no_tenant_is_refused;
@@ -232,7 +232,7 @@ async fn a_changed_migration_is_refused(fixture: Fixture) {
 }
 
 /// INV-7: each statement is written once and holds on both databases.
-async fn every_statement_prepares(fixture: Fixture) {
+async fn every_statement_prepares_on_both_databases(fixture: Fixture) {
     assert!(fixture.store.check_statements().await.unwrap() >= 35);
     // The check finds a schema that is not ours.
     if fixture
