@@ -18,8 +18,10 @@
 )]
 
 mod cli;
+mod commands;
 mod core;
 mod engine;
 mod kill;
 mod serve;
 mod store;
+mod telemetry;

@@ -1,4 +1,4 @@
-//! `remit serve` and the commands against it: start, refusals to start, the whole day of an operator, a graceful stop.
+//! `remit serve`: what it says when it starts, when it cannot, and how it stops.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,19 +13,19 @@ use tempfile::TempDir;
 use crate::cli::{Run, command, folder, run, starter, with};
 
 /// How long a process may take to do what is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server started the way a person does, through the command line alone.
-struct Server {
-    child: Child,
-    dir: TempDir,
-    url: String,
-    operations: String,
-    key: String,
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) dir: TempDir,
+    pub(crate) url: String,
+    pub(crate) operations: String,
+    pub(crate) key: String,
 }
 
 impl Server {
-    fn dev() -> Self {
+    pub(crate) fn dev() -> Self {
         Self::start(
             folder(),
             &["serve", "--dev", "--listen", "127.0.0.1:0"],
@@ -33,7 +33,7 @@ impl Server {
         )
     }
 
-    fn start(dir: TempDir, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(dir: TempDir, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = spawn(dir.path(), arguments, variables);
         let ready = wait_for(&mut child, dir.path(), || {
             fs::read(dir.path().join("ready.json")).ok()
@@ -49,16 +49,16 @@ impl Server {
         }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Runs a command against it.
-    fn run(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         self.run_as(&self.key, arguments)
     }
 
-    fn run_as(&self, key: &str, arguments: &[&str]) -> Run {
+    pub(crate) fn run_as(&self, key: &str, arguments: &[&str]) -> Run {
         with(
             self.path(),
             &[("REMIT_URL", &self.url), ("REMIT_KEY", key)],
@@ -71,7 +71,7 @@ impl Server {
     }
 
     /// Asks it to stop, and returns its exit code and its folder.
-    fn stop(mut self) -> (Option<i32>, TempDir) {
+    pub(crate) fn stop(mut self) -> (Option<i32>, TempDir) {
         terminate(&self.child);
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -105,7 +105,7 @@ fn spawn(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
 }
 
 /// Polls until there is something, failing when the process ends or time is up.
-fn wait_for<T>(child: &mut Child, dir: &Path, look: impl Fn() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(child: &mut Child, dir: &Path, look: impl Fn() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -276,248 +276,6 @@ fn a_server_that_cannot_start_says_why_and_what_to_do() {
 }
 
 #[test]
-fn decisions_are_asked_listed_shown_and_explained() {
-    let server = Server::dev();
-    let permit = server.run(&[
-        "decide",
-        "-s",
-        "Agent:invoice-bot",
-        "-a",
-        "call",
-        "-r",
-        "Tool::\"mail.list\"",
-    ]);
-    permit.succeeds(&["permit  policy_permit", "reader-tools"]);
-    let deny = server.run(&[
-        "decide",
-        "-s",
-        "Agent:payroll-bot",
-        "-a",
-        "call",
-        "-r",
-        "Tool:mail.list",
-        "-o",
-        "json",
-    ]);
-    assert_eq!(deny.code, 2, "{}", deny.stderr);
-    let id = deny.json()["context"]["evaluation_id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let wait = server.run(&[
-        "decide",
-        "-s",
-        "Agent:invoice-bot",
-        "-a",
-        "pay",
-        "-r",
-        "Payee:FI2112345600000785",
-        "--properties",
-        "{\"amount\": 100001, \"currency\": \"EUR\"}",
-    ]);
-    assert_eq!(wait.code, 5, "{}{}", wait.stdout, wait.stderr);
-
-    let all = server.run(&["decisions", "list", "-o", "ndjson"]);
-    assert_eq!(all.stdout.lines().count(), 3, "{}", all.stdout);
-    let denied = server
-        .run(&[
-            "decisions",
-            "list",
-            "--verdict",
-            "deny",
-            "--agent",
-            "payroll-bot",
-            "-o",
-            "json",
-        ])
-        .json();
-    assert_eq!(denied.as_array().unwrap().len(), 1);
-    assert_eq!(denied[0]["id"], id.as_str());
-    server
-        .run(&["decisions", "list", "--policy", "nothing"])
-        .fails(0, &["none"]);
-    server.run(&["decisions", "show", &id]).succeeds(&[
-        "policy_forbid",
-        "active-agents",
-        "Agent::\"payroll-bot\"",
-    ]);
-    server
-        .run(&["decisions", "show", "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77"])
-        .fails(3, &["404"]);
-    server
-        .run_as("remit_wrong", &["decisions", "list"])
-        .fails(77, &["401", "help: check REMIT_KEY"]);
-    let (code, dir) = server.stop();
-    assert_eq!(code, Some(0));
-    // All three were shipped before it ended; the spool is sound.
-    run(dir.path(), &["log", "fsck", ".remit/spool"]).succeeds(&["sound"]);
-}
-
-#[test]
-fn bundles_go_there_and_back_unchanged() {
-    let server = Server::dev();
-    server
-        .run(&["bundle", "pull", "first"])
-        .succeeds(&["added    schema.cedarschema"]);
-    let hash = |dir: &str| {
-        let pulled = server.run(&["bundle", "pull", dir, "--dry-run"]);
-        pulled
-            .stderr
-            .split("sha256:")
-            .nth(1)
-            .unwrap()
-            .trim()
-            .to_owned()
-    };
-    let before = hash("first");
-    server
-        .run(&["bundle", "pull", "first"])
-        .succeeds(&["nothing changed"]);
-    let pushed = server.run(&["bundle", "push", "first", "-o", "json"]);
-    pushed.succeeds(&[&format!("sha256:{before}")]);
-    server.run(&["bundle", "pull", "second"]).succeeds(&[]);
-    assert_eq!(hash("second"), before);
-
-    // A changed folder goes back only with --force, and stale pushes are refused.
-    let file = server.path().join("first/tools.cedar");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{text}\n// a remark\n")).unwrap();
-    fs::write(server.path().join("first/extra.cedar"), "").unwrap();
-    server
-        .run(&["bundle", "pull", "first"])
-        .fails(3, &["1 file would change and 1 file would go"]);
-    server
-        .run(&["bundle", "push", "first", "--dry-run"])
-        .succeeds(&["would be accepted"]);
-    server
-        .run(&["bundle", "push", "first", "--if-match", "1"])
-        .fails(6, &["412", "help: somebody else changed it"]);
-    server
-        .run(&["bundle", "pull", "first", "--force"])
-        .succeeds(&["changed  tools.cedar", "removed  extra.cedar"]);
-
-    let revision = server
-        .run(&["bundle", "push", "second", "-o", "json"])
-        .json()["revision"]
-        .as_u64()
-        .unwrap();
-    fs::write(
-        server.path().join("second/broken.cedar"),
-        "@id(\"b\")\npermit (principal, action, resourc);\n",
-    )
-    .unwrap();
-    server
-        .run(&["bundle", "push", "second"])
-        .fails(3, &["second/broken.cedar:2:", "is not valid"]);
-    server
-        .run(&["bundle", "push", "second", "--dry-run"])
-        .fails(3, &["broken.cedar:2:"]);
-    fs::remove_file(server.path().join("second/broken.cedar")).unwrap();
-    let after = server.run(&[
-        "bundle",
-        "push",
-        "second",
-        "--if-match",
-        &revision.to_string(),
-    ]);
-    after.succeeds(&["in force at revision"]);
-}
-
-#[test]
-fn keys_are_made_listed_and_revoked() {
-    let server = Server::dev();
-    let made = server.run(&[
-        "key",
-        "create",
-        "reader",
-        "--scopes",
-        "read",
-        "--env",
-        "test",
-        "--expires-in",
-        "1d",
-    ]);
-    made.succeeds(&["remit_test_"]);
-    let key = made.stdout.trim().to_owned();
-    server.run_as(&key, &["decisions", "list"]).succeeds(&[]);
-    server
-        .run_as(
-            &key,
-            &["decide", "-s", "Agent:a", "-a", "call", "-r", "Tool:b"],
-        )
-        .fails(77, &["403", "evaluate"]);
-    let keys = server.run(&["key", "list", "-o", "json"]).json();
-    let listed = keys
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|listed| listed["name"] == "reader")
-        .unwrap();
-    assert!(
-        listed["expires_at"].is_string() && listed.get("key").is_none(),
-        "{listed}"
-    );
-    let id = listed["id"].as_str().unwrap();
-    server.run(&["key", "list"]).succeeds(&["reader", "until "]);
-    server.run(&["key", "revoke", id]).fails(0, &["is revoked"]);
-    server.run(&["key", "list"]).succeeds(&["revoked "]);
-    server
-        .run_as(&key, &["decisions", "list"])
-        .fails(77, &["401"]);
-    server
-        .run(&["key", "revoke", "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77"])
-        .fails(3, &["404"]);
-}
-
-#[test]
-fn entities_are_imported_in_chunks_and_errors_name_the_line() {
-    let server = Server::dev();
-    let entity = |number: usize| {
-        format!(
-            "{{\"uid\": {{\"type\": \"Tool\", \"id\": \"t{number}\"}}, \"attrs\": {{\"reviewed\": true, \"environment\": \"production\"}}, \"parents\": []}}"
-        )
-    };
-    let lines: Vec<_> = (0..250).map(entity).collect();
-    fs::write(server.path().join("tools.ndjson"), lines.join("\n")).unwrap();
-    let imported = server.run(&[
-        "entities",
-        "import",
-        "tools.ndjson",
-        "--chunk",
-        "100",
-        "-o",
-        "json",
-    ]);
-    imported.succeeds(&[]);
-    assert_eq!(imported.json()["written"], 250);
-    assert_eq!(imported.json()["chunks"], 3);
-    fs::write(
-        server.path().join("tools.json"),
-        format!("[{}]", lines[..10].join(",")),
-    )
-    .unwrap();
-    server
-        .run(&["entities", "import", "tools.json"])
-        .succeeds(&["10 written"]);
-
-    let mut wrong = lines.clone();
-    wrong[7] = "{\"uid\": ".to_owned();
-    fs::write(server.path().join("wrong.ndjson"), wrong.join("\n")).unwrap();
-    server
-        .run(&["entities", "import", "wrong.ndjson"])
-        .fails(3, &["wrong.ndjson:8:", "not JSON"]);
-    wrong[7] = entity(7).replace("true", "\"yes\"");
-    fs::write(server.path().join("wrong.ndjson"), wrong.join("\n")).unwrap();
-    server
-        .run(&["entities", "import", "wrong.ndjson", "--chunk", "5"])
-        .fails(3, &["entity 8 of the file; 5 applied before it"]);
-    fs::write(server.path().join("empty.json"), "[]").unwrap();
-    server
-        .run(&["entities", "import", "empty.json"])
-        .fails(3, &["holds no entities"]);
-}
-
-#[test]
 fn a_production_server_gets_its_first_key_from_the_database() {
     let dir = folder();
     fs::write(
@@ -679,61 +437,94 @@ fn it_starts_without_its_database_and_waits_for_it() {
 }
 
 #[test]
-fn the_doctor_sees_what_is_broken_and_what_to_do() {
-    let dir = folder();
-    let nobody = format!("http://{}", remit_tests::server::free_address());
-    let healthy = with(dir.path(), &[("REMIT_URL", &nobody)], &["doctor", "--dev"]);
-    healthy.succeeds(&["✓ configuration", "✓ data folder", "! server"]);
-
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    fs::create_dir_all(dir.path().join("bundle")).unwrap();
-    fs::write(dir.path().join("bundle/a.cedar"), "permit(").unwrap();
-    fs::write(dir.path().join("not-a-folder"), "").unwrap();
-    let broken = with(
-        dir.path(),
-        &[
-            ("REMIT_URL", &nobody),
-            ("REMIT__AUTH__PEPPER", "short"),
-            (
-                "REMIT__DATABASE__URL",
-                "postgres://remit:hunter2@127.0.0.1:1/remit",
-            ),
-            ("REMIT__DATA__DIR", "not-a-folder"),
-        ],
-        &["doctor", "--bundle", "bundle", "-o", "json"],
-    );
-    drop(taken);
-    assert_eq!(broken.code, 1, "{}{}", broken.stdout, broken.stderr);
-    let examination = broken.json();
-    assert_eq!(examination["healthy"], false);
-    let failed: Vec<&str> = examination["checks"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|check| check["state"] == "failed")
-        .map(|check| {
-            assert!(
-                check["fix"].as_str().is_some_and(|fix| !fix.is_empty()),
-                "{check}"
-            );
-            check["name"].as_str().unwrap()
+fn a_stop_under_load_fails_no_request_in_flight() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    let server = Server::dev();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let host = server.url.strip_prefix("http://").unwrap().to_owned();
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (host, key) = (host.clone(), server.key.clone());
+            let (stopping, answered) = (Arc::clone(&stopping), Arc::clone(&answered));
+            std::thread::spawn(move || {
+                loop {
+                    match evaluate(&host, &key) {
+                        Some(200) => answered.fetch_add(1, Ordering::SeqCst),
+                        // Refused at the door is what a stopping server does; cut off in the middle is not.
+                        None if stopping.load(Ordering::SeqCst) => return,
+                        other => panic!("a request was answered {other:?}"),
+                    };
+                }
+            })
         })
         .collect();
+    let deadline = Instant::now() + PATIENCE;
+    while answered.load(Ordering::SeqCst) < 50 {
+        assert!(Instant::now() < deadline, "no answers");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    stopping.store(true, Ordering::SeqCst);
+    let (code, dir) = server.stop();
+    for client in clients {
+        client.join().unwrap();
+    }
+    assert_eq!(code, Some(0));
+    // Every answer is in the database: what was given is listed by the next start.
+    let again = Server::start(dir, &["serve", "--dev", "--listen", "127.0.0.1:0"], &[]);
+    let listed = again.run(&["decisions", "list", "--limit", "100000", "-o", "ndjson"]);
     assert_eq!(
-        failed,
-        ["pepper", "data folder", "database", "bundle"],
-        "{examination}"
+        listed.stdout.lines().count(),
+        answered.load(Ordering::SeqCst)
     );
-    assert!(!broken.stdout.contains("hunter2"), "{}", broken.stdout);
-    let config = with(
-        dir.path(),
-        &[("REMIT_URL", &nobody), ("REMIT__LOG__QUEUE", "x")],
-        &["doctor"],
+}
+
+/// Asks one question on a connection of its own; `None` when no request could be sent.
+fn evaluate(host: &str, key: &str) -> Option<u16> {
+    use std::io::{Read, Write};
+    let body = r#"{"subject":{"type":"Agent","id":"invoice-bot"},"action":{"name":"call"},"resource":{"type":"Tool","id":"mail.list"}}"#;
+    let mut stream = std::net::TcpStream::connect(host).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!(
+        "POST /access/v1/evaluation HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
     );
-    assert_eq!(config.code, 1);
-    assert!(
-        config.stdout.contains("✗ configuration") && config.stdout.contains("log.queue"),
-        "{}",
-        config.stdout
-    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    // A connection that waited to be accepted when the listener closed is reset before it is a request.
+    stream.read_to_end(&mut answer).ok()?;
+    if answer.is_empty() {
+        return None;
+    }
+    String::from_utf8_lossy(&answer)
+        .split(' ')
+        .nth(1)?
+        .parse()
+        .ok()
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    use std::io::Write;
+    let mut server = Server::dev();
+    let host = server.url.strip_prefix("http://").unwrap().to_owned();
+    // A request that never ends keeps the first signal waiting.
+    let mut stream = std::net::TcpStream::connect(&host).unwrap();
+    write!(
+        stream,
+        "POST /access/v1/evaluation HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nContent-Length: 10\r\n\r\n{{",
+        server.key
+    )
+    .unwrap();
+    terminate(&server.child);
+    let stderr = server.path().join("stderr");
+    wait_for(&mut server.child, server.dir.path(), || {
+        fs::read_to_string(&stderr)
+            .ok()
+            .filter(|text| text.contains("stopping"))
+    });
+    terminate(&server.child);
+    assert_eq!(server.child.wait().unwrap().code(), Some(130));
 }

@@ -1,0 +1,370 @@
+//! The commands against a running server: an operator's day, from the first decision to the last key.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::cli::{command, folder, run, with};
+use crate::serve::{Server, wait_for};
+
+#[test]
+fn decisions_are_asked_listed_shown_and_explained() {
+    let server = Server::dev();
+    let permit = server.run(&[
+        "decide",
+        "-s",
+        "Agent:invoice-bot",
+        "-a",
+        "call",
+        "-r",
+        "Tool::\"mail.list\"",
+    ]);
+    permit.succeeds(&["permit  policy_permit", "reader-tools"]);
+    let deny = server.run(&[
+        "decide",
+        "-s",
+        "Agent:payroll-bot",
+        "-a",
+        "call",
+        "-r",
+        "Tool:mail.list",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(deny.code, 2, "{}", deny.stderr);
+    let id = deny.json()["context"]["evaluation_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let wait = server.run(&[
+        "decide",
+        "-s",
+        "Agent:invoice-bot",
+        "-a",
+        "pay",
+        "-r",
+        "Payee:FI2112345600000785",
+        "--properties",
+        "{\"amount\": 100001, \"currency\": \"EUR\"}",
+    ]);
+    assert_eq!(wait.code, 5, "{}{}", wait.stdout, wait.stderr);
+
+    let all = server.run(&["decisions", "list", "-o", "ndjson"]);
+    assert_eq!(all.stdout.lines().count(), 3, "{}", all.stdout);
+    let denied = server
+        .run(&[
+            "decisions",
+            "list",
+            "--verdict",
+            "deny",
+            "--agent",
+            "payroll-bot",
+            "-o",
+            "json",
+        ])
+        .json();
+    assert_eq!(denied.as_array().unwrap().len(), 1);
+    assert_eq!(denied[0]["id"], id.as_str());
+    server
+        .run(&["decisions", "list", "--policy", "nothing"])
+        .fails(0, &["none"]);
+    server.run(&["decisions", "show", &id]).succeeds(&[
+        "policy_forbid",
+        "active-agents",
+        "Agent::\"payroll-bot\"",
+    ]);
+    server
+        .run(&["decisions", "show", "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77"])
+        .fails(3, &["404"]);
+    server
+        .run_as("remit_wrong", &["decisions", "list"])
+        .fails(77, &["401", "help: check REMIT_KEY"]);
+    let (code, dir) = server.stop();
+    assert_eq!(code, Some(0));
+    // All three were shipped before it ended; the spool is sound.
+    run(dir.path(), &["log", "fsck", ".remit/spool"]).succeeds(&["sound"]);
+}
+
+#[test]
+fn bundles_go_there_and_back_unchanged() {
+    let server = Server::dev();
+    server
+        .run(&["bundle", "pull", "first"])
+        .succeeds(&["added    schema.cedarschema"]);
+    let hash = |dir: &str| {
+        let pulled = server.run(&["bundle", "pull", dir, "--dry-run"]);
+        pulled
+            .stderr
+            .split("sha256:")
+            .nth(1)
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let before = hash("first");
+    server
+        .run(&["bundle", "pull", "first"])
+        .succeeds(&["nothing changed"]);
+    let pushed = server.run(&["bundle", "push", "first", "-o", "json"]);
+    pushed.succeeds(&[&format!("sha256:{before}")]);
+    server.run(&["bundle", "pull", "second"]).succeeds(&[]);
+    assert_eq!(hash("second"), before);
+
+    // A changed folder goes back only with --force, and stale pushes are refused.
+    let file = server.path().join("first/tools.cedar");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}\n// a remark\n")).unwrap();
+    fs::write(server.path().join("first/extra.cedar"), "").unwrap();
+    server
+        .run(&["bundle", "pull", "first"])
+        .fails(3, &["1 file would change and 1 file would go"]);
+    server
+        .run(&["bundle", "push", "first", "--dry-run"])
+        .succeeds(&["would be accepted"]);
+    server
+        .run(&["bundle", "push", "first", "--if-match", "1"])
+        .fails(6, &["412", "help: somebody else changed it"]);
+    server
+        .run(&["bundle", "pull", "first", "--force"])
+        .succeeds(&["changed  tools.cedar", "removed  extra.cedar"]);
+
+    let revision = server
+        .run(&["bundle", "push", "second", "-o", "json"])
+        .json()["revision"]
+        .as_u64()
+        .unwrap();
+    fs::write(
+        server.path().join("second/broken.cedar"),
+        "@id(\"b\")\npermit (principal, action, resourc);\n",
+    )
+    .unwrap();
+    server
+        .run(&["bundle", "push", "second"])
+        .fails(3, &["second/broken.cedar:2:", "is not valid"]);
+    server
+        .run(&["bundle", "push", "second", "--dry-run"])
+        .fails(3, &["broken.cedar:2:"]);
+    fs::remove_file(server.path().join("second/broken.cedar")).unwrap();
+    let after = server.run(&[
+        "bundle",
+        "push",
+        "second",
+        "--if-match",
+        &revision.to_string(),
+    ]);
+    after.succeeds(&["in force at revision"]);
+}
+
+#[test]
+fn keys_are_made_listed_and_revoked() {
+    let server = Server::dev();
+    let made = server.run(&[
+        "key",
+        "create",
+        "reader",
+        "--scopes",
+        "read",
+        "--env",
+        "test",
+        "--expires-in",
+        "1d",
+    ]);
+    made.succeeds(&["remit_test_"]);
+    let key = made.stdout.trim().to_owned();
+    server.run_as(&key, &["decisions", "list"]).succeeds(&[]);
+    server
+        .run_as(
+            &key,
+            &["decide", "-s", "Agent:a", "-a", "call", "-r", "Tool:b"],
+        )
+        .fails(77, &["403", "evaluate"]);
+    let keys = server.run(&["key", "list", "-o", "json"]).json();
+    let listed = keys
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|listed| listed["name"] == "reader")
+        .unwrap();
+    assert!(
+        listed["expires_at"].is_string() && listed.get("key").is_none(),
+        "{listed}"
+    );
+    let id = listed["id"].as_str().unwrap();
+    server.run(&["key", "list"]).succeeds(&["reader", "until "]);
+    server.run(&["key", "revoke", id]).fails(0, &["is revoked"]);
+    server.run(&["key", "list"]).succeeds(&["revoked "]);
+    server
+        .run_as(&key, &["decisions", "list"])
+        .fails(77, &["401"]);
+    server
+        .run(&["key", "revoke", "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77"])
+        .fails(3, &["404"]);
+}
+
+#[test]
+fn entities_are_imported_in_chunks_and_errors_name_the_line() {
+    let server = Server::dev();
+    let entity = |number: usize| {
+        format!(
+            "{{\"uid\": {{\"type\": \"Tool\", \"id\": \"t{number}\"}}, \"attrs\": {{\"reviewed\": true, \"environment\": \"production\"}}, \"parents\": []}}"
+        )
+    };
+    let lines: Vec<_> = (0..250).map(entity).collect();
+    fs::write(server.path().join("tools.ndjson"), lines.join("\n")).unwrap();
+    let imported = server.run(&[
+        "entities",
+        "import",
+        "tools.ndjson",
+        "--chunk",
+        "100",
+        "-o",
+        "json",
+    ]);
+    imported.succeeds(&[]);
+    assert_eq!(imported.json()["written"], 250);
+    assert_eq!(imported.json()["chunks"], 3);
+    fs::write(
+        server.path().join("tools.json"),
+        format!("[{}]", lines[..10].join(",")),
+    )
+    .unwrap();
+    server
+        .run(&["entities", "import", "tools.json"])
+        .succeeds(&["10 written"]);
+
+    let mut wrong = lines.clone();
+    wrong[7] = "{\"uid\": ".to_owned();
+    fs::write(server.path().join("wrong.ndjson"), wrong.join("\n")).unwrap();
+    server
+        .run(&["entities", "import", "wrong.ndjson"])
+        .fails(3, &["wrong.ndjson:8:", "not JSON"]);
+    wrong[7] = entity(7).replace("true", "\"yes\"");
+    fs::write(server.path().join("wrong.ndjson"), wrong.join("\n")).unwrap();
+    server
+        .run(&["entities", "import", "wrong.ndjson", "--chunk", "5"])
+        .fails(3, &["entity 8 of the file; 5 applied before it"]);
+    fs::write(server.path().join("empty.json"), "[]").unwrap();
+    server
+        .run(&["entities", "import", "empty.json"])
+        .fails(3, &["holds no entities"]);
+}
+
+#[test]
+fn the_doctor_sees_what_is_broken_and_what_to_do() {
+    let dir = folder();
+    let nobody = format!("http://{}", remit_tests::server::free_address());
+    let healthy = with(dir.path(), &[("REMIT_URL", &nobody)], &["doctor", "--dev"]);
+    healthy.succeeds(&["✓ configuration", "✓ data folder", "! server"]);
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    fs::create_dir_all(dir.path().join("bundle")).unwrap();
+    fs::write(dir.path().join("bundle/a.cedar"), "permit(").unwrap();
+    fs::write(dir.path().join("not-a-folder"), "").unwrap();
+    let broken = with(
+        dir.path(),
+        &[
+            ("REMIT_URL", &nobody),
+            ("REMIT__AUTH__PEPPER", "short"),
+            (
+                "REMIT__DATABASE__URL",
+                "postgres://remit:hunter2@127.0.0.1:1/remit",
+            ),
+            ("REMIT__DATA__DIR", "not-a-folder"),
+        ],
+        &["doctor", "--bundle", "bundle", "-o", "json"],
+    );
+    drop(taken);
+    assert_eq!(broken.code, 1, "{}{}", broken.stdout, broken.stderr);
+    let examination = broken.json();
+    assert_eq!(examination["healthy"], false);
+    let failed: Vec<&str> = examination["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["state"] == "failed")
+        .map(|check| {
+            assert!(
+                check["fix"].as_str().is_some_and(|fix| !fix.is_empty()),
+                "{check}"
+            );
+            check["name"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(
+        failed,
+        ["pepper", "data folder", "database", "bundle"],
+        "{examination}"
+    );
+    assert!(!broken.stdout.contains("hunter2"), "{}", broken.stdout);
+    let config = with(
+        dir.path(),
+        &[("REMIT_URL", &nobody), ("REMIT__LOG__QUEUE", "x")],
+        &["doctor"],
+    );
+    assert_eq!(config.code, 1);
+    assert!(
+        config.stdout.contains("✗ configuration") && config.stdout.contains("log.queue"),
+        "{}",
+        config.stdout
+    );
+}
+
+#[test]
+fn the_tail_shows_what_is_decided_and_ends_when_interrupted() {
+    let server = Server::dev();
+    let (out, err) = (
+        server.path().join("tail.out"),
+        server.path().join("tail.err"),
+    );
+    let mut tail = command(
+        server.path(),
+        &["decisions", "tail", "--verdict", "deny", "-o", "ndjson"],
+    )
+    .envs([("REMIT_URL", &server.url), ("REMIT_KEY", &server.key)])
+    .stdout(fs::File::create(&out).unwrap())
+    .stderr(fs::File::create(&err).unwrap())
+    .spawn()
+    .unwrap();
+    wait_for(&mut tail, server.path(), || {
+        fs::read_to_string(&err)
+            .ok()
+            .filter(|text| text.contains("waiting for decisions"))
+    });
+    server
+        .run(&[
+            "decide",
+            "-s",
+            "Agent:invoice-bot",
+            "-a",
+            "call",
+            "-r",
+            "Tool:mail.list",
+        ])
+        .succeeds(&[]);
+    let deny = server.run(&[
+        "decide",
+        "-s",
+        "Agent:payroll-bot",
+        "-a",
+        "call",
+        "-r",
+        "Tool:mail.list",
+        "-o",
+        "json",
+    ]);
+    let lines = wait_for(&mut tail, server.path(), || {
+        fs::read_to_string(&out)
+            .ok()
+            .filter(|text| text.ends_with('\n'))
+    });
+    let shown: Value = serde_json::from_str(lines.trim()).unwrap();
+    assert_eq!(shown["id"], deny.json()["context"]["evaluation_id"]);
+    let interrupted = Command::new("kill")
+        .args(["-INT", &tail.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(interrupted.success());
+    assert_eq!(tail.wait().unwrap().code(), Some(0));
+}
