@@ -486,6 +486,21 @@ fn a_broken_policy_is_shown_with_its_place_and_its_help() {
 }
 
 #[test]
+fn a_policy_cannot_steer_the_terminal_it_is_shown_on() {
+    let dir = folder();
+    let bundle = starter(dir.path());
+    let text = "@id(\"a\u{1b}[2J\")\npermit (principal, action, resource) when { nosuch /* \u{1b}]0;owned\u{7} */ };\n";
+    fs::write(bundle.join("extra.cedar"), text).unwrap();
+    let ran = run(dir.path(), &["policy", "validate", "starter"]);
+    ran.fails(3, &["starter/extra.cedar:2:"]);
+    assert!(
+        !ran.stderr.contains(['\u{1b}', '\u{7}']),
+        "{:?}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn policies_are_formatted_in_place_or_checked() {
     let dir = folder();
     fs::write(

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::config::read_small;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::output::plain;
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -207,7 +208,7 @@ impl Client {
         while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
             if body.len() + chunk.len() > ANSWER_BYTES {
                 let problem = format!("it is larger than {ANSWER_BYTES} bytes");
-                return Err(Error::Answer { url, problem });
+                return Err(Error::NotUnderstood { url, problem });
             }
             body.extend_from_slice(&chunk);
         }
@@ -227,9 +228,9 @@ impl Reply {
     ///
     /// # Errors
     ///
-    /// [`Error::Answer`] when it is not what was expected.
+    /// [`Error::NotUnderstood`] when it is not what was expected.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.body).map_err(|why| Error::Answer {
+        serde_json::from_slice(&self.body).map_err(|why| Error::NotUnderstood {
             url: self.url.clone(),
             problem: why.to_string(),
         })
@@ -293,12 +294,12 @@ impl ProblemBody {
 
 impl fmt::Display for ProblemBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Remit answers {} {}", self.status, self.title)?;
+        write!(f, "Remit answers {} {}", self.status, plain(&self.title))?;
         if !self.detail.is_empty() {
-            write!(f, ": {}", self.detail)?;
+            write!(f, ": {}", plain(&self.detail))?;
         }
         match &self.request_id {
-            Some(id) => write!(f, " (request {id})"),
+            Some(id) => write!(f, " (request {})", plain(id)),
             None => Ok(()),
         }
     }

@@ -8,6 +8,8 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, S
 use remit_core::Bundle;
 use remit_engine::{Diagnostic, Severity};
 
+use crate::output::plain;
+
 /// Some diagnostics, with the text of the files they point into.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Found {
@@ -100,6 +102,13 @@ fn property(text: &str) -> String {
         .replace('\n', "%0A")
 }
 
+/// Replaces what would steer a terminal, byte for byte, so that places stay where they are.
+fn shown(text: &str) -> String {
+    let steers =
+        |character: char| character.is_ascii_control() && !matches!(character, '\n' | '\t');
+    text.replace('\r', " ").replace(steers, "?")
+}
+
 /// Draws diagnostics for a terminal; plain when `color` is off.
 pub(crate) fn render(found: &Found, color: bool) -> String {
     let theme = if color {
@@ -114,7 +123,7 @@ pub(crate) fn render(found: &Found, color: bool) -> String {
     for diagnostic in &found.diagnostics {
         let source = diagnostic.file.as_ref().and_then(|file| {
             found.sources.get(file).map(|text| {
-                NamedSource::new(found.dir.join(file).display().to_string(), text.clone())
+                NamedSource::new(found.dir.join(file).display().to_string(), shown(text))
             })
         });
         let drawn = Drawn { diagnostic, source };
@@ -131,7 +140,7 @@ pub(crate) fn render(found: &Found, color: bool) -> String {
 
 impl fmt::Display for Drawn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.diagnostic.message)?;
+        f.write_str(&plain(&self.diagnostic.message))?;
         match (&self.diagnostic.policy, &self.diagnostic.file, &self.source) {
             (Some(policy), _, _) => write!(f, " (policy `{policy}`)"),
             (None, Some(file), None) => write!(f, " (in `{file}`)"),

@@ -56,7 +56,7 @@ pub(crate) enum Error {
     },
     /// Something answers that is not Remit, or not this version of it.
     #[error("the answer of `{url}` is not understood: {problem}")]
-    Answer {
+    NotUnderstood {
         /// Who answered.
         url: String,
         /// What was expected.
@@ -140,7 +140,7 @@ impl Error {
             Self::NoKey => Exit::NotPermitted,
             Self::Refused(problem) => problem.exit(),
             Self::Io { .. }
-            | Self::Answer { .. }
+            | Self::NotUnderstood { .. }
             | Self::Unwritable(_)
             | Self::Telemetry(_)
             | Self::Crashed(_) => Exit::Unexpected,

@@ -32,13 +32,13 @@ pub(crate) struct Args {
 
 /// The answer of an evaluation (AuthZEN 1.0 §6.2), with what Remit puts into its context.
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct Evaluation {
     decision: bool,
-    context: AnswerContext,
+    context: Context,
 }
 
 #[derive(Debug, Deserialize)]
-struct AnswerContext {
+struct Context {
     #[serde(default)]
     evaluation_id: Option<String>,
     reason: ReasonBody,
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Args, out: &Output) -> Result<Exit, Error> {
         .json(&question);
     let reply = client.send(request).await?;
     let body: Value = reply.json()?;
-    let answer: Answer = reply.json()?;
+    let answer: Evaluation = reply.json()?;
     out.value(&body, |_| describe(&answer, out))?;
     Ok(match (answer.decision, answer.context.reason.code) {
         (true, _) => Exit::Ok,
@@ -78,7 +78,7 @@ pub(crate) async fn run(args: Args, out: &Output) -> Result<Exit, Error> {
     })
 }
 
-fn describe(answer: &Answer, out: &Output) -> String {
+fn describe(answer: &Evaluation, out: &Output) -> String {
     let context = &answer.context;
     let verdict = if answer.decision {
         out.paint(Tone::Good, "permit")
