@@ -58,6 +58,8 @@ pub(crate) fn start(settings: &config::Telemetry) -> Result<Telemetry, Error> {
         LogFormat::Json => lines
             .json()
             .flatten_event(true)
+            // The line of a request says all of it; its span would say the half of it again.
+            .with_current_span(false)
             .with_span_list(false)
             .boxed(),
         LogFormat::Text => lines.with_ansi(false).boxed(),
