@@ -528,3 +528,49 @@ fn a_second_signal_ends_it_at_once() {
     terminate(&server.child);
     assert_eq!(server.child.wait().unwrap().code(), Some(130));
 }
+
+#[test]
+fn it_becomes_ready_when_its_postgres_comes() {
+    let Some(mut postgres) = remit_tests::postgres::Postgres::start() else {
+        return;
+    };
+    let url = postgres.fresh_database();
+    postgres.stop();
+    let dir = folder();
+    fs::write(
+        dir.path().join("pepper"),
+        "0123456789abcdef0123456789abcdef",
+    )
+    .unwrap();
+    let arguments = ["serve", "--migrate", "--listen", "127.0.0.1:0"];
+    let variables = [
+        ("REMIT__AUTH__PEPPER_FILE", "pepper"),
+        ("REMIT__DATABASE__URL", url.as_str()),
+    ];
+    let mut child = spawn(dir.path(), &arguments, &variables);
+    let stdout = dir.path().join("stdout");
+    wait_for(&mut child, dir.path(), || {
+        fs::read_to_string(&stdout)
+            .ok()
+            .filter(|text| text.contains("listening on"))
+    });
+    assert!(!dir.path().join("ready.json").exists());
+    postgres.restart();
+    let back = Instant::now();
+    wait_for(&mut child, dir.path(), || {
+        fs::read(dir.path().join("ready.json")).ok()
+    });
+    assert!(
+        back.elapsed() < Duration::from_secs(20),
+        "ready only after {:?}",
+        back.elapsed()
+    );
+    let made = with(
+        dir.path(),
+        &variables,
+        &["key", "create", "ops", "--scopes", "all", "--direct"],
+    );
+    made.succeeds(&["remit_live_"]);
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
