@@ -34,7 +34,9 @@ async fn authzen_certification_sqlite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn authzen_certification_postgres() {
-    let Some(url) = Postgres::database().await else { return };
+    let Some(url) = Postgres::database().await else {
+        return;
+    };
     certify(Some(url)).await;
 }
 
@@ -55,7 +57,11 @@ fn vectors() -> Option<Vec<Vector>> {
 
 async fn certify(database_url: Option<String>) {
     let Some(vectors) = vectors() else { return };
-    let database = if database_url.is_some() { "Postgres" } else { "SQLite" };
+    let database = if database_url.is_some() {
+        "Postgres"
+    } else {
+        "SQLite"
+    };
     let remit = start(database_url.as_deref()).await;
 
     let mut failures = String::new();
@@ -67,8 +73,15 @@ async fn certify(database_url: Option<String>) {
         }
     }
     let passed = vectors.len() - failed;
-    println!("AuthZEN certification on {database}: {passed} of {} vectors pass, {failed} fail", vectors.len());
-    assert_eq!(vectors.len(), 127, "the vectors are not the ones this test was written for");
+    println!(
+        "AuthZEN certification on {database}: {passed} of {} vectors pass, {failed} fail",
+        vectors.len()
+    );
+    assert_eq!(
+        vectors.len(),
+        127,
+        "the vectors are not the ones this test was written for"
+    );
     assert!(failed == 0, "{failures}\n{}", remit.output());
 }
 
@@ -82,7 +95,10 @@ async fn the_certification_fails_where_it_should() {
     for vector in &vectors {
         failed += usize::from(check(&remit, vector).await.is_err());
     }
-    println!("with a wrong key {failed} of {} vectors fail", vectors.len());
+    println!(
+        "with a wrong key {failed} of {} vectors fail",
+        vectors.len()
+    );
     assert!(failed > 100);
 }
 
@@ -104,14 +120,19 @@ async fn check(remit: &Remit, vector: &Vector) -> Result<(), String> {
                 let items = body["evaluations"].as_array().cloned().unwrap_or_default();
                 items.iter().map(|item| item["decision"].clone()).collect()
             };
-            same("decisions", &json!(decisions(expected)), &json!(decisions(&first)))?;
+            same(
+                "decisions",
+                &json!(decisions(expected)),
+                &json!(decisions(&first)),
+            )?;
         }
         expected => {
-            let results = if vector.body.get("page").and_then(|page| page.get("limit")) == Some(&json!(1)) {
-                walk(remit, vector).await?
-            } else {
-                array(&first["results"])?
-            };
+            let results =
+                if vector.body.get("page").and_then(|page| page.get("limit")) == Some(&json!(1)) {
+                    walk(remit, vector).await?
+                } else {
+                    array(&first["results"])?
+                };
             for wanted in expected["results"].as_array().unwrap() {
                 if !results.contains(wanted) {
                     return Err(format!("{wanted} is not among {results:?}"));
@@ -123,9 +144,15 @@ async fn check(remit: &Remit, vector: &Vector) -> Result<(), String> {
         }
     }
     for _ in 1..TIMES {
-        let again = send(remit, vector, &vector.body).await?.ok_or("no JSON body")?;
+        let again = send(remit, vector, &vector.body)
+            .await?
+            .ok_or("no JSON body")?;
         if vector.endpoint.ends_with("/evaluation") {
-            same("the decision, asked again", &first["decision"], &again["decision"])?;
+            same(
+                "the decision, asked again",
+                &first["decision"],
+                &again["decision"],
+            )?;
         } else {
             same("the body, asked again", &first, &again)?;
         }
@@ -144,7 +171,9 @@ async fn walk(remit: &Remit, vector: &Vector) -> Result<Vec<Value>, String> {
             return Err(format!("a page of length 1 has {} results", results.len()));
         }
         all.extend(results);
-        let token = page["page"]["next_token"].as_str().ok_or("`page.next_token` is missing")?;
+        let token = page["page"]["next_token"]
+            .as_str()
+            .ok_or("`page.next_token` is missing")?;
         if token.is_empty() {
             return Ok(all);
         }
@@ -175,33 +204,55 @@ async fn send(remit: &Remit, vector: &Vector, body: &Value) -> Result<Option<Val
     let headers = answer.headers().clone();
     let text = answer.text().await.map_err(|error| error.to_string())?;
     if !vector.accept_status.contains(&status) {
-        return Err(format!("status {status} is not among {:?}: {text}", vector.accept_status));
+        return Err(format!(
+            "status {status} is not among {:?}: {text}",
+            vector.accept_status
+        ));
     }
-    if vector.x_request_id && headers.get("x-request-id").is_none_or(|id| id != request_id) {
+    if vector.x_request_id
+        && headers
+            .get("x-request-id")
+            .is_none_or(|id| id != request_id)
+    {
         return Err("the request id is not echoed".to_owned());
     }
     if status == 401 && !headers.contains_key("www-authenticate") {
         return Err("a 401 without WWW-Authenticate".to_owned());
     }
-    if headers.get("content-type").is_none_or(|media| media != "application/json") {
-        return Err(format!("the content type is {:?}", headers.get("content-type")));
+    if headers
+        .get("content-type")
+        .is_none_or(|media| media != "application/json")
+    {
+        return Err(format!(
+            "the content type is {:?}",
+            headers.get("content-type")
+        ));
     }
     let json: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
     if status >= 400 {
-        return if json.is_string() { Ok(None) } else { Err(format!("the error is not a string: {text}")) };
+        return if json.is_string() {
+            Ok(None)
+        } else {
+            Err(format!("the error is not a string: {text}"))
+        };
     }
     // `page` is to come first, and only where it was asked for.
     if let Some(page) = json.get("page") {
         if !text.starts_with(r#"{"page":"#) || vector.body.get("page").is_none() {
             return Err(format!("`page` is in the wrong place: {text}"));
         }
-        page["next_token"].as_str().ok_or("`page.next_token` is missing")?;
+        page["next_token"]
+            .as_str()
+            .ok_or("`page.next_token` is missing")?;
     }
     Ok(Some(json))
 }
 
 fn array(value: &Value) -> Result<Vec<Value>, String> {
-    value.as_array().cloned().ok_or_else(|| format!("`results` is {value}"))
+    value
+        .as_array()
+        .cloned()
+        .ok_or_else(|| format!("`results` is {value}"))
 }
 
 fn same(what: &str, expected: &Value, found: &Value) -> Result<(), String> {

@@ -58,17 +58,26 @@ async fn what_is_answered_is_recorded() {
     let request = app
         .request(Method::POST, EVALUATION)
         .header("x-request-id", "request 7")
-        .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        .header(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        );
     let mut question = reads("alice");
     question["context"] = json!({ "odd": ["\u{0}", "\"\r\n\u{7}", 1.5, null] });
     let reply = app.send(request, &question).await;
     assert_eq!(reply.header("x-request-id"), "request 7");
-    assert_eq!(reply.header("traceparent"), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    assert_eq!(
+        reply.header("traceparent"),
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    );
 
     let record = shipped(&app, reply.header("x-decision-id")).await;
     assert_eq!(record["question"], question);
     assert_eq!(record["caller"]["request_id"], json!("request 7"));
-    assert_eq!(record["caller"]["trace_id"], json!("0af7651916cd43dd8448eb211c80319c"));
+    assert_eq!(
+        record["caller"]["trace_id"],
+        json!("0af7651916cd43dd8448eb211c80319c")
+    );
     assert_eq!(record["facts"]["environment"], json!("dev"));
     assert_eq!(record["at"], json!("2026-01-05T10:00:00.000000Z"));
     assert_eq!(record["decision"]["reason"], json!("policy_permit"));
@@ -90,7 +99,11 @@ async fn shipped(app: &TestApp, id: &str) -> Value {
     assert!(log.caught_up(Duration::from_secs(30)).await);
     let _ = stop.send(());
     shipping.await.unwrap();
-    let stored = app.store.decision(app.tenant, id.parse().unwrap()).await.unwrap();
+    let stored = app
+        .store
+        .decision(app.tenant, id.parse().unwrap())
+        .await
+        .unwrap();
     serde_json::to_value(stored.unwrap().record).unwrap()
 }
 
@@ -132,7 +145,11 @@ async fn unknown_types_and_actions_are_denied() {
         assert_eq!(reply.status, StatusCode::OK, "{pointer}");
         let body = reply.json();
         assert_eq!(body["decision"], json!(false), "{pointer}");
-        assert_eq!(body["context"]["reason"]["code"], json!(reason), "{pointer}");
+        assert_eq!(
+            body["context"]["reason"]["code"],
+            json!(reason),
+            "{pointer}"
+        );
     }
 }
 
@@ -143,7 +160,10 @@ async fn a_number_has_one_spelling_in_question_and_record() {
         "resource":{"type":"record","id":"record-1"},"context":{"a":1.0,"b":-0,"c":1e2,"d":0.5}}"#;
     let reply = app.post(EVALUATION, question).await;
     let record = shipped(&app, reply.header("x-decision-id")).await;
-    assert_eq!(record["question"]["context"].to_string(), r#"{"a":1,"b":0,"c":100,"d":0.5}"#);
+    assert_eq!(
+        record["question"]["context"].to_string(),
+        r#"{"a":1,"b":0,"c":100,"d":0.5}"#
+    );
 }
 
 #[tokio::test]
@@ -151,7 +171,11 @@ async fn without_a_bundle_nothing_is_decided() {
     let app = TestApp::empty(remit_api::Options::default()).await;
     let reply = app.post(EVALUATION, reads("alice")).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(reply.text.contains("no policies are loaded yet"), "{}", reply.text);
+    assert!(
+        reply.text.contains("no policies are loaded yet"),
+        "{}",
+        reply.text
+    );
     assert!(reply.text.contains(reply.header("x-request-id")));
     assert_eq!(reply.header("retry-after"), "1");
 }
@@ -162,15 +186,27 @@ async fn stale_policy_decides_nothing() {
     app.pause();
     // The loop that was told to stop may be in its last poll.
     app.clock.advance(Duration::from_secs(4));
-    assert_eq!(app.post(EVALUATION, reads("alice")).await.status, StatusCode::OK);
+    assert_eq!(
+        app.post(EVALUATION, reads("alice")).await.status,
+        StatusCode::OK
+    );
     app.clock.advance(Duration::from_secs(60));
     let reply = app.post(EVALUATION, reads("alice")).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(reply.text.contains("out of date"), "{}", reply.text);
     let ready = app.operations("/readyz").await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(ready.text.contains("has not answered for"), "{}", ready.text);
-    assert!(app.operations("/metrics").await.text.contains("\nremit_policy_stale 1\n"));
+    assert!(
+        ready.text.contains("has not answered for"),
+        "{}",
+        ready.text
+    );
+    assert!(
+        app.operations("/metrics")
+            .await
+            .text
+            .contains("\nremit_policy_stale 1\n")
+    );
 
     app.resume();
     app.caught_up().await;
@@ -190,7 +226,9 @@ async fn a_revision_that_is_not_reached_is_not_answered() {
         ("+1".to_owned(), StatusCode::BAD_REQUEST),
         ("soon".to_owned(), StatusCode::BAD_REQUEST),
     ] {
-        let request = app.request(Method::POST, EVALUATION).header("remit-revision", &revision);
+        let request = app
+            .request(Method::POST, EVALUATION)
+            .header("remit-revision", &revision);
         let reply = app.send(request, reads("alice")).await;
         assert_eq!(reply.status, expected, "{revision}: {}", reply.text);
     }
@@ -204,27 +242,37 @@ async fn a_write_is_read_back_with_its_revision() {
         "action": { "name": "write" },
         "resource": { "type": "record", "id": "record-2" },
     });
-    assert_eq!(app.post(EVALUATION, &question).await.json()["decision"], json!(false));
+    assert_eq!(
+        app.post(EVALUATION, &question).await.json()["decision"],
+        json!(false)
+    );
     let carol = serde_json::from_value(json!({
         "uid": { "type": "user", "id": "carol" }, "attrs": { "role": "admin" }, "parents": [],
     }))
     .unwrap();
     let revision = upsert(&app, carol).await;
-    let request = app.request(Method::POST, EVALUATION).header("remit-revision", revision.to_string());
+    let request = app
+        .request(Method::POST, EVALUATION)
+        .header("remit-revision", revision.to_string());
     let reply = app.send(request, &question).await;
     assert_eq!(reply.json()["decision"], json!(true), "{}", reply.text);
     assert!(reply.header("remit-revision").parse::<u64>().unwrap() >= revision.number());
 }
 
 async fn upsert(app: &TestApp, entity: remit_core::Entity) -> remit_core::Revision {
-    app.store.upsert_entities(app.tenant, &[entity]).await.unwrap()
+    app.store
+        .upsert_entities(app.tenant, &[entity])
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_broken_state_leaves_the_last_good_one_and_goes_stale() {
     let mut app = TestApp::start(&bundle()).await;
     let mut broken = bundle();
-    broken.policies[0].text.push_str("\npermit (principal, action, resource) when { nonsense };");
+    broken.policies[0]
+        .text
+        .push_str("\npermit (principal, action, resource) when { nonsense };");
     app.store
         .put_bundle(app.tenant, remit_store::Expected::Any, &broken, None)
         .await
@@ -238,12 +286,23 @@ async fn a_broken_state_leaves_the_last_good_one_and_goes_stale() {
         assert!(std::time::Instant::now() < deadline, "{}", ready.text);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(app.post(EVALUATION, reads("alice")).await.status, StatusCode::OK);
+    assert_eq!(
+        app.post(EVALUATION, reads("alice")).await.status,
+        StatusCode::OK
+    );
     app.clock.advance(Duration::from_secs(6));
     let reply = app.post(EVALUATION, reads("alice")).await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{}", reply.text);
+    assert_eq!(
+        reply.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        reply.text
+    );
     app.put(&bundle()).await;
-    assert_eq!(app.post(EVALUATION, reads("alice")).await.status, StatusCode::OK);
+    assert_eq!(
+        app.post(EVALUATION, reads("alice")).await.status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
@@ -251,14 +310,23 @@ async fn one_broken_tenant_does_not_stop_another() {
     let app = TestApp::start(&bundle()).await;
     let other = app.store.ensure_tenant("other").await.unwrap();
     let broken = Bundle {
-        policies: vec![remit_core::Source { file: "a.cedar".to_owned(), text: "nonsense".to_owned() }],
+        policies: vec![remit_core::Source {
+            file: "a.cedar".to_owned(),
+            text: "nonsense".to_owned(),
+        }],
         ..bundle()
     };
-    app.store.put_bundle(other, remit_store::Expected::Any, &broken, None).await.unwrap();
+    app.store
+        .put_bundle(other, remit_store::Expected::Any, &broken, None)
+        .await
+        .unwrap();
     app.clock.advance(Duration::from_secs(60));
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while app.post(EVALUATION, reads("alice")).await.status != StatusCode::OK {
-        assert!(std::time::Instant::now() < deadline, "the good tenant is not confirmed");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the good tenant is not confirmed"
+        );
     }
     assert_eq!(app.operations("/readyz").await.status, StatusCode::OK);
 }
@@ -269,6 +337,10 @@ async fn a_log_that_refuses_means_no_answer() {
     app.log.close().await;
     let reply = app.post(EVALUATION, reads("alice")).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(reply.text.contains("could not be recorded"), "{}", reply.text);
+    assert!(
+        reply.text.contains("could not be recorded"),
+        "{}",
+        reply.text
+    );
     assert_eq!(reply.header("x-decision-id"), "");
 }

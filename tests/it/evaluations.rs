@@ -15,8 +15,13 @@ async fn ask(app: &TestApp, body: Value) -> Reply {
 
 fn decisions(reply: &Reply) -> Vec<bool> {
     let body = reply.json();
-    let items = body["evaluations"].as_array().unwrap_or_else(|| panic!("{}", reply.text));
-    items.iter().map(|item| item["decision"].as_bool().unwrap()).collect()
+    let items = body["evaluations"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{}", reply.text));
+    items
+        .iter()
+        .map(|item| item["decision"].as_bool().unwrap())
+        .collect()
 }
 
 /// Bob reads, writes and reads record-1: permit, deny, permit.
@@ -39,10 +44,22 @@ async fn each_semantic_stops_where_it_says() {
     for (options, expected) in [
         (json!({}), vec![true, false, true]),
         (Value::Null, vec![true, false, true]),
-        (json!({ "evaluations_semantic": null }), vec![true, false, true]),
-        (json!({ "evaluations_semantic": "execute_all", "unknown": 1 }), vec![true, false, true]),
-        (json!({ "evaluations_semantic": "deny_on_first_deny" }), vec![true, false]),
-        (json!({ "evaluations_semantic": "permit_on_first_permit" }), vec![true]),
+        (
+            json!({ "evaluations_semantic": null }),
+            vec![true, false, true],
+        ),
+        (
+            json!({ "evaluations_semantic": "execute_all", "unknown": 1 }),
+            vec![true, false, true],
+        ),
+        (
+            json!({ "evaluations_semantic": "deny_on_first_deny" }),
+            vec![true, false],
+        ),
+        (
+            json!({ "evaluations_semantic": "permit_on_first_permit" }),
+            vec![true],
+        ),
     ] {
         let reply = ask(&app, bob(options.clone())).await;
         assert_eq!(decisions(&reply), expected, "{options}");
@@ -52,7 +69,9 @@ async fn each_semantic_stops_where_it_says() {
     assert_eq!(reply.status, StatusCode::BAD_REQUEST);
     assert_eq!(
         reply.json(),
-        json!("`options.evaluations_semantic` must be one of `execute_all`, `deny_on_first_deny`, `permit_on_first_permit`")
+        json!(
+            "`options.evaluations_semantic` must be one of `execute_all`, `deny_on_first_deny`, `permit_on_first_permit`"
+        )
     );
 }
 
@@ -60,7 +79,11 @@ async fn each_semantic_stops_where_it_says() {
 async fn only_decided_items_are_recorded() {
     let app = app().await;
     let before = app.log.status().sequence;
-    let reply = ask(&app, bob(json!({ "evaluations_semantic": "deny_on_first_deny" }))).await;
+    let reply = ask(
+        &app,
+        bob(json!({ "evaluations_semantic": "deny_on_first_deny" })),
+    )
+    .await;
     assert_eq!(reply.header("x-decision-id").split(", ").count(), 2);
     assert_eq!(app.log.status().sequence - before, 2);
 }
@@ -104,11 +127,26 @@ async fn an_invalid_item_is_a_deny_of_its_own() {
     let good = json!({ "resource": { "type": "record", "id": "record-1" } });
     for (item, message) in [
         (json!(5), "an item of `evaluations` must be an object"),
-        (json!({ "resource": "record-1" }), "`resource` must be an object, not a string"),
-        (json!({ "resource": { "type": "record", "id": 5 } }), "`resource.id` must be a string, not a number"),
-        (json!({ "context": [] }), "`context` must be an object, not an array"),
-        (json!({ "context": { "facts": {} } }), "`context.facts` is supplied by Remit and must not be sent"),
-        (json!({ "subject": { "type": "user", "id": "" } }), "`subject.id` must not be empty"),
+        (
+            json!({ "resource": "record-1" }),
+            "`resource` must be an object, not a string",
+        ),
+        (
+            json!({ "resource": { "type": "record", "id": 5 } }),
+            "`resource.id` must be a string, not a number",
+        ),
+        (
+            json!({ "context": [] }),
+            "`context` must be an object, not an array",
+        ),
+        (
+            json!({ "context": { "facts": {} } }),
+            "`context.facts` is supplied by Remit and must not be sent",
+        ),
+        (
+            json!({ "subject": { "type": "user", "id": "" } }),
+            "`subject.id` must not be empty",
+        ),
     ] {
         let body = json!({
             "subject": { "type": "user", "id": "alice" },
@@ -143,13 +181,22 @@ async fn without_items_it_is_a_single_evaluation() {
         let body = reply.json();
         assert_eq!(body["decision"], json!(true));
         assert!(body.get("evaluations").is_none());
-        assert_eq!(body["context"]["evaluation_id"], json!(reply.header("x-decision-id")));
+        assert_eq!(
+            body["context"]["evaluation_id"],
+            json!(reply.header("x-decision-id"))
+        );
     }
     let reply = ask(&app, json!({ "evaluations": [] })).await;
-    assert_eq!((reply.status, reply.json()), (StatusCode::BAD_REQUEST, json!("`subject` is missing")));
+    assert_eq!(
+        (reply.status, reply.json()),
+        (StatusCode::BAD_REQUEST, json!("`subject` is missing"))
+    );
     let reply = ask(&app, json!({ "evaluations": {} })).await;
     let expected = json!("`evaluations` must be an array, not an object");
-    assert_eq!((reply.status, reply.json()), (StatusCode::BAD_REQUEST, expected));
+    assert_eq!(
+        (reply.status, reply.json()),
+        (StatusCode::BAD_REQUEST, expected)
+    );
 }
 
 #[tokio::test]
@@ -173,7 +220,12 @@ async fn a_batch_has_limits() {
     // A small body that would be written out to twenty megabytes of records.
     let before = app.log.status().sequence;
     let reply = ask(&app, batch(1_000, &"x".repeat(20_000))).await;
-    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", reply.text);
+    assert_eq!(
+        reply.status,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "{}",
+        reply.text
+    );
     assert_eq!(app.log.status().sequence, before);
 }
 
@@ -183,8 +235,14 @@ async fn the_same_batch_has_the_same_body() {
     let first = ask(&app, bob(json!({}))).await;
     let second = ask(&app, bob(json!({}))).await;
     assert_eq!(first.text, second.text);
-    assert_eq!(first.text, r#"{"evaluations":[{"decision":true},{"decision":false},{"decision":true}]}"#);
-    assert_ne!(first.header("x-decision-id"), second.header("x-decision-id"));
+    assert_eq!(
+        first.text,
+        r#"{"evaluations":[{"decision":true},{"decision":false},{"decision":true}]}"#
+    );
+    assert_ne!(
+        first.header("x-decision-id"),
+        second.header("x-decision-id")
+    );
 }
 
 #[tokio::test]

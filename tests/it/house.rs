@@ -44,7 +44,9 @@ const OWNERS: &[(&str, &[&str])] = &[
 ];
 
 /// Names that say nothing about what a file holds.
-const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helpers", "manager", "service", "misc", "mod"];
+const EMPTY_NAMES: &[&str] = &[
+    "util", "utils", "common", "helpers", "manager", "service", "misc", "mod",
+];
 
 const FILE_LINES: usize = 600;
 const LIB_LINES: usize = 60;
@@ -55,7 +57,10 @@ fn crates_depend_in_one_direction() {
     for (name, allowed) in EDGES {
         for dependency in dependencies(name) {
             if let Some(ours) = dependency.strip_prefix("remit-") {
-                assert!(allowed.contains(&ours), "crates/{name} may not depend on remit-{ours}");
+                assert!(
+                    allowed.contains(&ours),
+                    "crates/{name} may not depend on remit-{ours}"
+                );
             }
         }
     }
@@ -65,7 +70,10 @@ fn crates_depend_in_one_direction() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     present.sort_by_key(|name| listed.iter().position(|other| other == name));
-    assert_eq!(present, listed, "a new crate needs an ADR and an edge in this test");
+    assert_eq!(
+        present, listed,
+        "a new crate needs an ADR and an edge in this test"
+    );
 }
 
 #[test]
@@ -73,7 +81,10 @@ fn outside_crates_have_owners() {
     for (name, _) in EDGES {
         for dependency in dependencies(name) {
             if let Some((_, owners)) = OWNERS.iter().find(|(owned, _)| *owned == dependency) {
-                assert!(owners.contains(name), "crates/{name} may not name `{dependency}`, which belongs to {owners:?}");
+                assert!(
+                    owners.contains(name),
+                    "crates/{name} may not name `{dependency}`, which belongs to {owners:?}"
+                );
             }
         }
     }
@@ -84,19 +95,62 @@ fn files_are_short_and_say_what_they_are() {
     for file in rust_files() {
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.lines().count();
-        let most = if file.ends_with("src/lib.rs") { LIB_LINES } else { FILE_LINES };
-        assert!(lines <= most, "{} has {lines} lines, the limit is {most}", shown(&file));
-        assert!(text.starts_with("//!"), "{} does not say on its first line what it is", shown(&file));
+        let most = if file.ends_with("src/lib.rs") {
+            LIB_LINES
+        } else {
+            FILE_LINES
+        };
+        assert!(
+            lines <= most,
+            "{} has {lines} lines, the limit is {most}",
+            shown(&file)
+        );
+        assert!(
+            text.starts_with("//!"),
+            "{} does not say on its first line what it is",
+            shown(&file)
+        );
         let name = file.file_stem().unwrap().to_str().unwrap();
-        assert!(!EMPTY_NAMES.contains(&name), "{}: the name says nothing", shown(&file));
+        assert!(
+            !EMPTY_NAMES.contains(&name),
+            "{}: the name says nothing",
+            shown(&file)
+        );
     }
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(readme.lines().count() <= README_LINES, "README.md is longer than {README_LINES} lines");
+    assert!(
+        readme.lines().count() <= README_LINES,
+        "README.md is longer than {README_LINES} lines"
+    );
+}
+
+/// A test file without a `mod` line would never run, and nobody would notice.
+#[test]
+fn every_test_file_runs() {
+    let main = fs::read_to_string(root().join("tests/it/main.rs")).unwrap();
+    for entry in fs::read_dir(root().join("tests/it")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let listed = main
+            .lines()
+            .any(|line| line.ends_with(&format!("mod {name};")));
+        assert!(
+            path.is_dir() || name == "main" || listed,
+            "tests/it/{name}.rs is not in main.rs"
+        );
+    }
 }
 
 #[test]
 fn sql_stands_only_in_store() {
-    let sql = ["SELECT ", "INSERT INTO ", "DELETE FROM ", "CREATE TABLE ", "ALTER TABLE ", "PRAGMA "];
+    let sql = [
+        "SELECT ",
+        "INSERT INTO ",
+        "DELETE FROM ",
+        "CREATE TABLE ",
+        "ALTER TABLE ",
+        "PRAGMA ",
+    ];
     for file in product_files().filter(|file| !shown(file).starts_with("crates/store/")) {
         for (number, line) in code_lines(&fs::read_to_string(&file).unwrap()) {
             assert!(
@@ -121,34 +175,62 @@ fn migrations_are_paired() {
     };
     let (postgres, sqlite) = (names("postgres"), names("sqlite"));
     assert!(!sqlite.is_empty(), "there are no migrations");
-    assert_eq!(postgres, sqlite, "both databases have the same migrations by name");
+    assert_eq!(
+        postgres, sqlite,
+        "both databases have the same migrations by name"
+    );
     for (index, name) in sqlite.iter().enumerate() {
-        assert!(name.starts_with(&format!("{:04}_", index + 1)), "{name} is not number {}", index + 1);
+        assert!(
+            name.starts_with(&format!("{:04}_", index + 1)),
+            "{name} is not number {}",
+            index + 1
+        );
     }
 }
 
 #[test]
 fn only_sync_installs_a_snapshot() {
-    only_in(".install(", &["crates/api/src/sync.rs"], &["crates/engine/"]);
+    only_in(
+        ".install(",
+        &["crates/api/src/sync.rs"],
+        &["crates/engine/"],
+    );
 }
 
 #[test]
 fn only_app_decides() {
     // `Snapshot::decide` is reached from `App`, and in the engine itself; commands that need no server evaluate cases.
-    only_in("snapshot.decide(", &["crates/api/src/app.rs"], &["crates/engine/", "crates/server/src/cmd/"]);
+    only_in(
+        "snapshot.decide(",
+        &["crates/api/src/app.rs"],
+        &["crates/engine/", "crates/server/src/cmd/"],
+    );
     only_in("Answer {", &["crates/api/src/app.rs"], &[]);
 }
 
 #[test]
 fn the_engine_reads_nothing_but_its_inputs() {
     let banned = [
-        "std::fs", "std::env", "std::net", "std::process", "Instant::now", "SystemTime", "tokio", "tracing::", "rand::",
-        "getrandom", "async fn",
+        "std::fs",
+        "std::env",
+        "std::net",
+        "std::process",
+        "Instant::now",
+        "SystemTime",
+        "tokio",
+        "tracing::",
+        "rand::",
+        "getrandom",
+        "async fn",
     ];
     for file in product_files().filter(|file| shown(file).starts_with("crates/engine/")) {
         for (number, line) in code_lines(&fs::read_to_string(&file).unwrap()) {
             for word in banned {
-                assert!(!line.contains(word), "{}:{number} names `{word}`: {line}", shown(&file));
+                assert!(
+                    !line.contains(word),
+                    "{}:{number} names `{word}`: {line}",
+                    shown(&file)
+                );
             }
         }
     }
@@ -159,7 +241,11 @@ fn time_and_ids_come_from_the_clock() {
     for file in product_files().filter(|file| !shown(file).starts_with("crates/core/")) {
         for (number, line) in code_lines(&fs::read_to_string(&file).unwrap()) {
             for word in ["SystemTime::now", "Utc::now", "now_v7", "new_v4"] {
-                assert!(!line.contains(word), "{}:{number} names `{word}`: {line}", shown(&file));
+                assert!(
+                    !line.contains(word),
+                    "{}:{number} names `{word}`: {line}",
+                    shown(&file)
+                );
             }
         }
     }
@@ -168,9 +254,15 @@ fn time_and_ids_come_from_the_clock() {
 #[test]
 fn the_api_reads_no_environment() {
     for crate_name in ["core", "engine", "store", "log", "api"] {
-        for file in product_files().filter(|file| shown(file).starts_with(&format!("crates/{crate_name}/"))) {
+        for file in
+            product_files().filter(|file| shown(file).starts_with(&format!("crates/{crate_name}/")))
+        {
             for (number, line) in code_lines(&fs::read_to_string(&file).unwrap()) {
-                assert!(!line.contains("env::var"), "{}:{number} reads the environment: {line}", shown(&file));
+                assert!(
+                    !line.contains("env::var"),
+                    "{}:{number} reads the environment: {line}",
+                    shown(&file)
+                );
             }
         }
     }
@@ -190,7 +282,10 @@ fn a_nearer_clippy_file_repeats_the_root_one() {
     };
     let nearer = entries("crates/engine/clippy.toml");
     for path in entries("clippy.toml") {
-        assert!(nearer.contains(&path), "crates/engine/clippy.toml lacks `{path}` of the root file");
+        assert!(
+            nearer.contains(&path),
+            "crates/engine/clippy.toml lacks `{path}` of the root file"
+        );
     }
 }
 
@@ -198,16 +293,28 @@ fn a_nearer_clippy_file_repeats_the_root_one() {
 #[test]
 fn every_invariant_names_its_test() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let tests: String = rust_files().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let tests: String = rust_files()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
     for number in 1..=10 {
         let row = text
             .lines()
             .find(|line| line.starts_with(&format!("| INV-{number} |")))
             .unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for INV-{number}"));
-        let named: Vec<&str> = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+        let named: Vec<&str> = row
+            .rsplit('|')
+            .nth(1)
+            .unwrap()
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .collect();
         assert!(!named.is_empty(), "INV-{number} names no test");
         for name in named {
-            assert!(tests.contains(&format!("fn {name}(")), "INV-{number} names `{name}`, which is no test");
+            assert!(
+                tests.contains(&format!("fn {name}(")),
+                "INV-{number} names `{name}`, which is no test"
+            );
         }
     }
 }
@@ -217,13 +324,21 @@ fn links_between_documents_lead_somewhere() {
     let documents = files(&root(), &["md"]);
     for document in documents {
         let text = fs::read_to_string(&document).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let path = link.split('#').next().unwrap();
             if path.is_empty() || path.contains("://") || path.starts_with("mailto:") {
                 continue;
             }
             let target = document.parent().unwrap().join(path);
-            assert!(target.exists(), "{} links to `{link}`, which is not there", shown(&document));
+            assert!(
+                target.exists(),
+                "{} links to `{link}`, which is not there",
+                shown(&document)
+            );
         }
     }
 }
@@ -241,11 +356,18 @@ fn only_in(needle: &str, allowed: &[&str], exempt: &[&str]) {
         }
     }
     for (file, line) in &found {
-        let fine = allowed.contains(&file.as_str()) || exempt.iter().any(|folder| file.starts_with(folder));
-        assert!(fine, "{file}:{line} has `{needle}`, which belongs in {allowed:?}");
+        let fine = allowed.contains(&file.as_str())
+            || exempt.iter().any(|folder| file.starts_with(folder));
+        assert!(
+            fine,
+            "{file}:{line} has `{needle}`, which belongs in {allowed:?}"
+        );
     }
     for file in allowed {
-        assert!(found.contains_key(*file), "`{needle}` is not in {file}: this test looks for the wrong text");
+        assert!(
+            found.contains_key(*file),
+            "`{needle}` is not in {file}: this test looks for the wrong text"
+        );
     }
 }
 
@@ -262,7 +384,12 @@ fn code_lines(text: &str) -> Vec<(usize, &str)> {
 fn dependencies(name: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
     let manifest: toml::Value = toml::from_str(&text).unwrap();
-    manifest["dependencies"].as_table().unwrap().keys().cloned().collect()
+    manifest["dependencies"]
+        .as_table()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect()
 }
 
 fn product_files() -> impl Iterator<Item = PathBuf> {
@@ -273,7 +400,9 @@ fn product_files() -> impl Iterator<Item = PathBuf> {
 }
 
 fn rust_files() -> impl Iterator<Item = PathBuf> {
-    ["crates", "tests", "benches"].into_iter().flat_map(|folder| files(&root().join(folder), &["rs"]))
+    ["crates", "tests", "benches"]
+        .into_iter()
+        .flat_map(|folder| files(&root().join(folder), &["rs"]))
 }
 
 fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
@@ -285,7 +414,10 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
             if !matches!(name.as_str(), "target" | ".git" | "node_modules") {
                 found.extend(files(&path, endings));
             }
-        } else if path.extension().is_some_and(|ending| endings.contains(&ending.to_str().unwrap_or(""))) {
+        } else if path
+            .extension()
+            .is_some_and(|ending| endings.contains(&ending.to_str().unwrap_or("")))
+        {
             found.push(path);
         }
     }
@@ -294,5 +426,8 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
 }
 
 fn shown(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }

@@ -17,11 +17,18 @@
     reason = "a test fails by panicking, and tells why on the terminal"
 )]
 
+mod authzen;
+mod bad_input;
 mod cli;
 mod commands;
 mod core;
 mod engine;
+mod evaluate;
+mod evaluations;
+mod house;
 mod kill;
+mod operations;
+mod search;
 mod serve;
 mod store;
 mod telemetry;

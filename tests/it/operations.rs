@@ -16,9 +16,10 @@ async fn asked() -> TestApp {
             "action": { "name": "read" },
             "resource": { "type": "record", "id": "record-1" },
         });
-        let request = app
-            .request(Method::POST, "/access/v1/evaluation")
-            .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let request = app.request(Method::POST, "/access/v1/evaluation").header(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        );
         app.send(request, question).await;
     }
     app.post("/nowhere/at/all", "").await;
@@ -29,7 +30,10 @@ async fn asked() -> TestApp {
 async fn metrics_say_what_happened() {
     let app = asked().await;
     let reply = app.operations("/metrics").await;
-    assert_eq!(reply.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(
+        reply.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
     let text = reply.text;
     for line in [
         "# TYPE remit_decisions_total counter",
@@ -46,7 +50,10 @@ async fn metrics_say_what_happened() {
         r#"http_server_request_duration_seconds_count{method="POST",route="/access/v1/evaluation",status="200"} 3"#,
         r#"http_server_request_duration_seconds_count{method="POST",route="unmatched",status="404"} 1"#,
     ] {
-        assert!(text.contains(&format!("{line}\n")), "{line} is missing from\n{text}");
+        assert!(
+            text.contains(&format!("{line}\n")),
+            "{line} is missing from\n{text}"
+        );
     }
     assert!(text.contains("remit_policy_set_info{version="), "{text}");
     assert!(text.contains(r#"cedar_version="4."#), "{text}");
@@ -60,7 +67,10 @@ async fn metrics_say_what_happened() {
 async fn openmetrics_has_exemplars_of_denies() {
     let app = asked().await;
     let reply = app
-        .operations_accepting("/metrics", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+        .operations_accepting(
+            "/metrics",
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+        )
         .await;
     assert_eq!(
         reply.header("content-type"),
@@ -70,9 +80,16 @@ async fn openmetrics_has_exemplars_of_denies() {
     let exemplar = reply
         .text
         .lines()
-        .find(|line| line.starts_with(r#"remit_decision_duration_seconds_bucket"#) && line.contains(r#"decision="deny""#) && line.contains(" # {"))
+        .find(|line| {
+            line.starts_with(r#"remit_decision_duration_seconds_bucket"#)
+                && line.contains(r#"decision="deny""#)
+                && line.contains(" # {")
+        })
         .unwrap_or_else(|| panic!("no exemplar in\n{}", reply.text));
-    assert!(exemplar.contains(r#"trace_id="0af7651916cd43dd8448eb211c80319c""#), "{exemplar}");
+    assert!(
+        exemplar.contains(r#"trace_id="0af7651916cd43dd8448eb211c80319c""#),
+        "{exemplar}"
+    );
     assert!(exemplar.contains("decision_id="), "{exemplar}");
 }
 
@@ -97,5 +114,8 @@ fn the_page_of_errors_is_the_table() {
         fs::write(&path, &page).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page, "docs/errors.md is out of date; run this test with REMIT_UPDATE_DOCS=1");
+    assert!(
+        written == page,
+        "docs/errors.md is out of date; run this test with REMIT_UPDATE_DOCS=1"
+    );
 }

@@ -29,8 +29,13 @@ async fn subjects(app: &TestApp, body: Value) -> Reply {
 
 fn ids(reply: &Reply) -> Vec<String> {
     let body = reply.json();
-    let results = body["results"].as_array().unwrap_or_else(|| panic!("{}", reply.text));
-    results.iter().map(|result| result["id"].as_str().unwrap().to_owned()).collect()
+    let results = body["results"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{}", reply.text));
+    results
+        .iter()
+        .map(|result| result["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -58,8 +63,20 @@ async fn each_search_finds_what_the_policies_permit() {
     });
     let reply = app.post("/access/v1/search/action", body).await;
     let names = reply.json();
-    assert!(names["results"].as_array().unwrap().contains(&json!({ "name": "read" })), "{names}");
-    assert!(names["results"].as_array().unwrap().contains(&json!({ "name": "write" })), "{names}");
+    assert!(
+        names["results"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({ "name": "read" })),
+        "{names}"
+    );
+    assert!(
+        names["results"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({ "name": "write" })),
+        "{names}"
+    );
 }
 
 #[tokio::test]
@@ -87,7 +104,10 @@ async fn with_admins(count: usize) -> TestApp {
             tags: serde_json::Map::new(),
         })
         .collect();
-    app.store.upsert_entities(app.tenant, &admins).await.unwrap();
+    app.store
+        .upsert_entities(app.tenant, &admins)
+        .await
+        .unwrap();
     app.caught_up().await;
     app
 }
@@ -129,12 +149,17 @@ async fn pages_hold_every_result_once() {
 #[tokio::test]
 async fn a_token_is_good_for_its_query_only() {
     let app = with_admins(5).await;
-    let first = subjects(&app, who_writes_archived(Some(json!({ "limit": 2 })))).await.json();
+    let first = subjects(&app, who_writes_archived(Some(json!({ "limit": 2 }))))
+        .await
+        .json();
     let token = first["page"]["next_token"].as_str().unwrap().to_owned();
     let ask = |page: Value| subjects(&app, who_writes_archived(Some(page)));
 
     assert_eq!(ask(json!({ "token": token })).await.status, StatusCode::OK);
-    assert_eq!(ask(json!({ "token": token, "limit": 2 })).await.status, StatusCode::OK);
+    assert_eq!(
+        ask(json!({ "token": token, "limit": 2 })).await.status,
+        StatusCode::OK
+    );
     let reply = ask(json!({ "token": token, "limit": 3 })).await;
     assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text);
 
@@ -160,14 +185,19 @@ async fn a_token_is_good_for_its_query_only() {
     for nonsense in ["x", "%", "AAAA", &"A".repeat(100_000)] {
         let reply = ask(json!({ "token": nonsense })).await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST);
-        assert_eq!(reply.json(), json!("`page.token` is not a token for this query; start again without one"));
+        assert_eq!(
+            reply.json(),
+            json!("`page.token` is not a token for this query; start again without one")
+        );
     }
 }
 
 #[tokio::test]
 async fn another_tenant_cannot_use_a_token() {
     let app = with_admins(5).await;
-    let first = subjects(&app, who_writes_archived(Some(json!({ "limit": 2 })))).await.json();
+    let first = subjects(&app, who_writes_archived(Some(json!({ "limit": 2 }))))
+        .await
+        .json();
     let token = first["page"]["next_token"].clone();
     let other = app.store.ensure_tenant("other").await.unwrap();
     let new = remit_store::NewKey {
@@ -176,15 +206,27 @@ async fn another_tenant_cannot_use_a_token() {
         scopes: remit_store::Scope::ALL.iter().copied().collect(),
         expires_at: None,
     };
-    let (_, key) = app.store.create_key(other, &new, &app.pepper).await.unwrap();
+    let (_, key) = app
+        .store
+        .create_key(other, &new, &app.pepper)
+        .await
+        .unwrap();
     let bundle = bundles::pack("authzen-certification");
-    app.store.put_bundle(other, remit_store::Expected::Any, &bundle, None).await.unwrap();
+    app.store
+        .put_bundle(other, remit_store::Expected::Any, &bundle, None)
+        .await
+        .unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     loop {
         let request = http::Request::post("/access/v1/search/subject")
             .header("authorization", format!("Bearer {}", key.reveal()))
             .header("content-type", "application/json");
-        let reply = app.send(request, who_writes_archived(Some(json!({ "token": token })))).await;
+        let reply = app
+            .send(
+                request,
+                who_writes_archived(Some(json!({ "token": token }))),
+            )
+            .await;
         if reply.status == StatusCode::BAD_REQUEST {
             break;
         }
@@ -199,17 +241,33 @@ async fn a_page_has_limits() {
     for (page, message) in [
         (json!({ "limit": 0 }), "`page.limit` must be at least 1"),
         (json!({ "limit": -1 }), "`page.limit`"),
-        (json!({ "limit": "2" }), "`page.limit` must be a whole number, not a string"),
-        (json!({ "token": 5 }), "`page.token` must be a string, not a number"),
+        (
+            json!({ "limit": "2" }),
+            "`page.limit` must be a whole number, not a string",
+        ),
+        (
+            json!({ "token": 5 }),
+            "`page.token` must be a string, not a number",
+        ),
         (json!([]), "`page` must be an object, not an array"),
     ] {
         let reply = subjects(&app, who_reads(Some(page.clone()))).await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{page}");
         let text = reply.json();
-        assert!(text.as_str().unwrap().starts_with(message), "{page}: {text}");
+        assert!(
+            text.as_str().unwrap().starts_with(message),
+            "{page}: {text}"
+        );
     }
-    for page in [json!({}), json!({ "limit": u32::MAX }), json!({ "limit": null, "properties": {} })] {
-        assert_eq!(ids(&subjects(&app, who_reads(Some(page))).await), ["alice", "bob"]);
+    for page in [
+        json!({}),
+        json!({ "limit": u32::MAX }),
+        json!({ "limit": null, "properties": {} }),
+    ] {
+        assert_eq!(
+            ids(&subjects(&app, who_reads(Some(page))).await),
+            ["alice", "bob"]
+        );
     }
 }
 
@@ -228,7 +286,8 @@ async fn metadata_names_every_endpoint_under_the_public_url() {
         ..Options::default()
     };
     let app = TestApp::empty(options).await;
-    let request = http::Request::get("/.well-known/authzen-configuration").header("host", "evil.example");
+    let request =
+        http::Request::get("/.well-known/authzen-configuration").header("host", "evil.example");
     let reply = app.send(request, "").await;
     assert_eq!(reply.status, StatusCode::OK);
     assert_eq!(

@@ -34,7 +34,7 @@ reasons! {
     PolicyForbid = "policy_forbid";
     /// No policy permits it.
     NoPermit = "no_permit";
-    /// It is forbidden until a person approves exactly this call.
+    /// It needs a person's approval of exactly this call.
     ApprovalRequired = "approval_required";
     /// A forbidding policy could not be evaluated, so it is taken to forbid.
     PolicyError = "policy_error";

@@ -170,9 +170,8 @@ impl Snapshot {
     pub(crate) fn settle(&self, asked: &Asked<'_>, facts: &Facts) -> Decision {
         let outcomes = self.outcomes(asked);
         let mut verdicts = self.weigh(&outcomes);
-        if verdicts.reason == Reason::PolicyForbid
-            && !facts.approved
-            && self.approval_would_permit(asked, &outcomes, &verdicts)
+        let requestable = matches!(verdicts.reason, Reason::PolicyForbid | Reason::NoPermit);
+        if requestable && !facts.approved && self.approval_would_permit(asked, &outcomes, &verdicts)
         {
             verdicts.reason = Reason::ApprovalRequired;
         }
@@ -244,7 +243,9 @@ impl Snapshot {
             self.policy(place)
                 .is_some_and(|policy| policy.mentions_approval)
         };
-        if !verdicts.determining.iter().all(|place| looks(*place)) {
+        let could_change = outcomes.iter().any(|(place, _)| looks(*place))
+            && verdicts.determining.iter().all(|place| looks(*place));
+        if !could_change {
             return false;
         }
         let Some(context) = approved(&asked.shaped.context) else {
