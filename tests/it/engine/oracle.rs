@@ -88,7 +88,8 @@ impl Oracle {
             let failed = expected.errors.intersection(&self.forbids).cloned();
             expected.determining.extend(failed);
         }
-        if reason == Reason::PolicyForbid && !case.facts.approved {
+        let requestable = matches!(reason, Reason::PolicyForbid | Reason::NoPermit);
+        if requestable && !case.facts.approved {
             let approved = Facts {
                 approved: true,
                 ..case.facts.clone()
