@@ -77,14 +77,19 @@ fn engine_equals_cedar() {
         seeds.first(),
         seeds.last()
     );
+    let times = |what: &str| counts.get(what).copied().unwrap_or(0);
+    println!(
+        "candidates, mean: {:.1}",
+        times("candidates explained") as f64 / times("explained") as f64
+    );
     if seeds.len() == 1 {
         return;
     }
     let at_least = |what: &str, least: u64| {
-        let times = counts.get(what).copied().unwrap_or(0);
+        let found = times(what);
         assert!(
-            times >= least,
-            "only {times} times `{what}`: the test means too little"
+            found >= least,
+            "only {found} times `{what}`: the test means too little"
         );
     };
     at_least("cases", 100_000);
@@ -100,7 +105,7 @@ fn engine_equals_cedar() {
     at_least("determined by a link", 500);
     at_least("unknown entities", 5_000);
     at_least("asserted attributes", 500);
-    let discarded = counts.get("bundles discarded").copied().unwrap_or(0);
+    let discarded = times("bundles discarded");
     assert!(
         discarded * 5 < BUNDLES,
         "{discarded} bundles did not validate"
@@ -153,6 +158,18 @@ fn compare(seed: u64) -> Counts {
                 .join("\n")
         );
         count("cases");
+        if number % 16 == 0 {
+            let explained = trial.snapshot.explain(&case.question, &case.facts);
+            assert_eq!(
+                explained.decision, decision,
+                "an explanation explains this decision"
+            );
+            count("explained");
+            explained
+                .candidates
+                .iter()
+                .for_each(|_| count("candidates explained"));
+        }
         tally(&trial, &case, &decision, &mut count);
     }
     counts
