@@ -112,7 +112,9 @@ impl Shipper {
         let mut pause = FIRST_PAUSE;
         loop {
             let worked = self.step().await;
-            self.report(&worked);
+            if let Err(error) = &worked {
+                self.report(error);
+            }
             let wait = async {
                 match &worked {
                     Ok(Step::Shipped) => tokio::task::yield_now().await,
@@ -135,24 +137,23 @@ impl Shipper {
         }
     }
 
-    /// Says once when shipping fails, and once when it works again.
-    fn report(&mut self, worked: &Result<Step, Failure>) {
-        match worked {
-            Ok(_) => {
-                if self.spool.set_ship_error(None) {
-                    tracing::info!("decision records are shipped again");
-                }
-            }
-            Err(error) => {
-                self.known = None;
-                let counters = &self.spool.counters;
-                counters.ship_errors.fetch_add(1, Ordering::Relaxed);
-                let text = whole(error);
-                if self.spool.set_ship_error(Some(text.clone())) {
-                    tracing::warn!(error = %text, "decision records cannot be shipped; they stay in the spool");
-                }
-            }
+    /// Says once when shipping fails, until it works again.
+    fn report(&mut self, error: &Failure) {
+        self.known = None;
+        let counters = &self.spool.counters;
+        counters.ship_errors.fetch_add(1, Ordering::Relaxed);
+        let text = whole(error);
+        if self.spool.set_ship_error(Some(text.clone())) {
+            tracing::warn!(error = %text, "decision records cannot be shipped; they stay in the spool");
         }
+    }
+
+    /// Says that records are in the store; whoever waits for that finds shipping well again.
+    fn pass(&self, sequence: u64, offset: u64) {
+        if self.spool.set_ship_error(None) {
+            tracing::info!("decision records are shipped again");
+        }
+        self.spool.pass(sequence, offset);
     }
 
     /// Ships one batch, or removes one segment that is shipped.
@@ -169,7 +170,7 @@ impl Shipper {
         }
         let known = self.known(segment.name.replica).await?;
         if segment.last <= known {
-            self.spool.pass(segment.last, segment.end);
+            self.pass(segment.last, segment.end);
             return Ok(Step::Shipped);
         }
         let batch = read(segment.clone(), known).await?;
@@ -187,7 +188,7 @@ impl Shipper {
                 .shipped
                 .fetch_add(batch.rows.len() as u64, Ordering::Relaxed);
         }
-        self.spool.pass(batch.last, batch.end);
+        self.pass(batch.last, batch.end);
         Ok(Step::Shipped)
     }
 
@@ -266,35 +267,36 @@ impl Batch {
         };
         let mut rest = bytes.as_slice();
         while batch.rows.len() < BATCH_RECORDS && !rest.is_empty() {
-            let damaged = |what: String| Failure::Damaged {
-                path: segment.name.path.clone(),
-                offset: batch.end,
-                what,
-            };
-            let frame = match Frame::read(rest) {
-                Ok(frame) => frame,
-                // The end of what was read at once is not the end of the segment.
-                Err(_)
-                    if batch.last > segment.passed_sequence
-                        && segment.end > batch.end + rest.len() as u64 =>
-                {
-                    break;
+            match batch.take(rest, segment.name.replica, known) {
+                Ok(size) => rest = rest.get(size..).unwrap_or_default(),
+                // What was read whole is shipped first. Read again from here, it is the end of what was read at once,
+                // or it is damage.
+                Err(_) if batch.last > segment.passed_sequence => break,
+                Err(what) => {
+                    return Err(Failure::Damaged {
+                        path: segment.name.path.clone(),
+                        offset: batch.end,
+                        what,
+                    });
                 }
-                Err(fault) => return Err(damaged(fault.what().to_owned())),
-            };
-            let sequence = frame.place.sequence;
-            if sequence != batch.last + 1 {
-                return Err(damaged(format!("found record {sequence} out of order")));
             }
-            if sequence > known {
-                let row = row(segment.name.replica, &frame).map_err(damaged)?;
-                batch.rows.push(row);
-            }
-            batch.last = sequence;
-            batch.end += frame.size() as u64;
-            rest = rest.get(frame.size()..).unwrap_or_default();
         }
         Ok(batch)
+    }
+
+    /// Takes the frame at the start of `bytes` and returns its size, or says what is wrong with it.
+    fn take(&mut self, bytes: &[u8], replica: ReplicaId, known: u64) -> Result<usize, String> {
+        let frame = Frame::read(bytes).map_err(|fault| fault.what().to_owned())?;
+        let sequence = frame.place.sequence;
+        if sequence != self.last + 1 {
+            return Err(format!("found record {sequence} out of order"));
+        }
+        if sequence > known {
+            self.rows.push(row(replica, &frame)?);
+        }
+        self.last = sequence;
+        self.end += frame.size() as u64;
+        Ok(frame.size())
     }
 }
 
