@@ -16,7 +16,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_remit");
 const ROUNDS: u64 = 3;
 const CONNECTIONS: usize = 8;
 /// No answer takes as long as this.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Which decision was answered how: `true` permits.
 type Answered = BTreeMap<String, bool>;

@@ -27,6 +27,7 @@ mod evaluate;
 mod evaluations;
 mod house;
 mod kill;
+mod log;
 mod operations;
 mod search;
 mod serve;
