@@ -17,17 +17,23 @@
     reason = "a test fails by panicking, and tells why on the terminal"
 )]
 
+mod access_matrix;
 mod authzen;
 mod bad_input;
+mod bundles;
 mod cli;
 mod commands;
 mod core;
+mod decisions;
 mod engine;
+mod entities;
 mod evaluate;
 mod evaluations;
 mod house;
+mod keys;
 mod kill;
 mod log;
+mod openapi;
 mod operations;
 mod search;
 mod serve;

@@ -211,9 +211,22 @@ impl TestApp {
     }
 
     /// Sends a request.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is not one that the OpenAPI document describes.
     pub async fn send(&self, request: http::request::Builder, body: impl ToString) -> Reply {
         let request = request.body(Body::from(body.to_string())).unwrap();
-        Reply::of(self.router.clone().oneshot(request).await.unwrap()).await
+        let (method, path) = (request.method().clone(), request.uri().to_string());
+        let reply = Reply::of(self.router.clone().oneshot(request).await.unwrap()).await;
+        crate::contract::check(
+            method.as_str(),
+            &path,
+            reply.status,
+            &reply.headers,
+            &reply.text,
+        );
+        reply
     }
 
     /// Reads a path of the operations port.

@@ -20,6 +20,7 @@ mod docs;
 mod entities;
 mod evaluate;
 mod evaluations;
+mod explain;
 mod json;
 mod keys;
 mod layers;

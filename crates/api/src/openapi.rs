@@ -315,19 +315,19 @@ impl Operation {
     }
 
     fn add_usual_problems(&mut self) {
-        let mut usual = vec![Kind::INTERNAL, Kind::OVERLOADED, Kind::DEADLINE];
+        let mut usual = vec![
+            Kind::INVALID_REQUEST,
+            Kind::INTERNAL,
+            Kind::OVERLOADED,
+            Kind::DEADLINE,
+        ];
         match self.access {
             Access::Open => {}
             Access::Key => usual.push(Kind::UNAUTHENTICATED),
             Access::Scope(_) => usual.extend([Kind::UNAUTHENTICATED, Kind::MISSING_SCOPE]),
         }
         if self.body.is_some() {
-            usual.extend([
-                Kind::MALFORMED_BODY,
-                Kind::INVALID_REQUEST,
-                Kind::BODY_TOO_SLOW,
-                Kind::TOO_LARGE,
-            ]);
+            usual.extend([Kind::MALFORMED_BODY, Kind::BODY_TOO_SLOW, Kind::TOO_LARGE]);
         }
         for kind in usual {
             if !self.problems.contains(&kind) {
@@ -349,19 +349,11 @@ impl Operation {
         }
         let codes: Vec<&str> = kinds.iter().map(|kind| kind.code).collect();
         let schema = json!({ "allOf": [reference("Problem"), { "properties": { "code": { "enum": codes } } }] });
-        let example = kinds.first().map(|kind| examples::problem(kind));
         let mut content = Map::new();
         if self.errors == Errors::Authzen {
-            let title = kinds.first().map(|kind| kind.title);
-            content.insert(
-                JSON.to_owned(),
-                json!({ "schema": { "type": "string" }, "example": title }),
-            );
+            content.insert(JSON.to_owned(), json!({ "schema": { "type": "string" } }));
         }
-        content.insert(
-            PROBLEM.to_owned(),
-            json!({ "schema": schema, "example": example }),
-        );
+        content.insert(PROBLEM.to_owned(), json!({ "schema": schema }));
         json!({ "description": told.join("; "), "headers": header_references(&headers), "content": content })
     }
 }

@@ -11,8 +11,8 @@ use crate::app::App;
 use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
 use crate::{
-    bulk, bundle, decisions, docs, entities, evaluate, evaluations, keys, layers, metadata,
-    openapi, search,
+    bulk, bundle, decisions, docs, entities, evaluate, evaluations, explain, keys, layers,
+    metadata, openapi, search,
 };
 
 /// One endpoint, as it is routed; the tests hold the OpenAPI document against the list of them.
@@ -94,7 +94,7 @@ fn routes() -> Routes {
         // What was decided
         .get("/v1/decisions", Key(Read), decisions::list)
         .get("/v1/decisions/{id}", Key(Read), decisions::get)
-        // .post("/v1/decisions/{id}/explain", Key(Read), explain::explain)
+        .post("/v1/decisions/{id}/explain", Key(Read), explain::explain)
         // Who may ask
         .get("/v1/keys", Key(Keys), keys::list)
         .post("/v1/keys", Key(Keys), keys::create)

@@ -14,7 +14,7 @@ function h(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -29,11 +29,15 @@ function resolve(value) {
 
 const refName = (schema) => schema && schema.$ref && schema.$ref.split("/").pop();
 
-/** Splits a description into paragraphs, with `code` spans. */
+/** Makes a line of text with `code` spans. */
+function line(text) {
+  return text.split(/(`[^`]+`)/).map((part) =>
+    part.startsWith("`") && part.length > 2 ? h("code", {}, part.slice(1, -1)) : part.replaceAll("\n", " "));
+}
+
+/** Splits a description into paragraphs. */
 function prose(text) {
-  return (text || "").split(/\n\n+/).filter(Boolean).map((paragraph) =>
-    h("p", {}, paragraph.split(/(`[^`]+`)/).map((part) =>
-      part.startsWith("`") && part.length > 2 ? h("code", {}, part.slice(1, -1)) : part.replaceAll("\n", " "))));
+  return (text || "").split(/\n\n+/).filter(Boolean).map((paragraph) => h("p", {}, line(paragraph)));
 }
 
 /** Colours JSON text. */
@@ -136,7 +140,7 @@ function responseList(responses) {
     const headers = Object.entries(response.headers || {});
     const example = exampleOf(media);
     return h("details", {},
-      h("summary", {}, h("span", { class: `code ${statusClass(status)}` }, status), h("span", {}, response.description)),
+      h("summary", {}, h("span", { class: `code ${statusClass(status)}` }, status), h("span", {}, line(response.description))),
       type ? h("p", { class: "mono dim" }, type) : null,
       media ? shape(media.schema) : null,
       headers.length ? h("ul", { class: "members" }, headers.map(([name, header]) => h("li", {},

@@ -17,7 +17,7 @@ pub(super) fn problem(kind: &Kind) -> Value {
         "status": kind.status,
         "request_id": "0d6c2f6e7a1b4f0f",
     });
-    if *kind == *Kind::POLICY_INVALID
+    if kind == Kind::POLICY_INVALID
         && let Some(members) = body.as_object_mut()
     {
         members.insert("diagnostics".to_owned(), json!([diagnostic("error")]));
@@ -185,8 +185,21 @@ pub(super) fn decision_page() -> Value {
 
 pub(super) fn explained() -> Value {
     json!({
-        "id": DECISION, "against": "recorded", "entities": "recorded", "recorded": decision(), "decision": decision(),
-        "reproduced": true, "explanation": {},
+        "id": DECISION, "against": "recorded", "entities": "recorded", "recorded": decision(), "reproduced": true,
+        "explanation": { "decision": decision(), "candidates": [{
+            "policy": "active-agents", "effect": "forbid", "shadow": false, "outcome": { "result": "satisfied" },
+            "file": "agents.cedar", "line": 6,
+            "scope": {
+                "principal": { "matched": true, "wants": "principal is Agent" },
+                "action": { "matched": true, "wants": "action" },
+                "resource": { "matched": true, "wants": "resource" },
+            },
+            "clauses": [{
+                "kind": "unless", "text": "principal has status && principal.status == \"active\"",
+                "outcome": { "result": "false" },
+                "values": [{ "expression": "principal.status", "value": "\"suspended\"" }],
+            }],
+        }] },
     })
 }
 

@@ -273,22 +273,69 @@ fn decisions() -> Value {
     })
 }
 
+fn outcome(results: &[&str]) -> Value {
+    json!({
+        "type": "object", "required": ["result"],
+        "properties": { "result": { "type": "string", "enum": results }, "message": text("Why it could not be evaluated.") },
+    })
+}
+
 fn explanations() -> Value {
     json!({
         "Explained": {
             "type": "object", "description": "One recorded decision made again, step by step.",
-            "required": ["id", "against", "entities", "recorded", "decision", "reproduced", "explanation"],
+            "required": ["id", "against", "entities", "recorded", "reproduced", "explanation"],
             "properties": {
                 "id": id("The decision."),
                 "against": { "type": "string", "enum": ["recorded", "current"], "description": "Which bundle decided this time: that of the record, or today's." },
                 "entities": { "type": "string", "enum": ["recorded", "current"], "description": "As of when live entities were taken: of the record's revision, or today's, also where more than 100,000 would have to be read back." },
                 "recorded": reference("Decision"),
-                "decision": reference("Decision"),
                 "reproduced": { "type": "boolean", "description": "Whether the same came out." },
                 "explanation": reference("Explanation"),
             },
         },
-        "Explanation": { "type": "object", "description": "Every candidate policy with its scope and its clauses." },
+        "Explanation": {
+            "type": "object", "description": "A decision with everything that led to it.", "required": ["decision", "candidates"],
+            "properties": {
+                "decision": reference("Decision"),
+                "candidates": list_of("PolicyExplanation", "The policies whose scope the question satisfies: those that settled it first."),
+                "omitted": count("How many candidates beyond the first 1,000 are left out."),
+                "nearest": { "type": "array", "description": "Where no policy permits: the permits with the fewest failing parts, nearest first.", "items": {
+                    "allOf": [reference("PolicyExplanation"), { "required": ["failing"], "properties": { "failing": count("How many parts do not hold.") } }],
+                } },
+            },
+        },
+        "PolicyExplanation": {
+            "type": "object", "description": "What one policy made of the question.",
+            "required": ["policy", "effect", "shadow", "outcome", "file", "line", "scope", "clauses"],
+            "properties": {
+                "policy": text("Which."), "effect": reference("Effect"),
+                "shadow": { "type": "boolean", "description": "Whether it is in shadow mode, with no part in the decision." },
+                "outcome": outcome(&["satisfied", "not_satisfied", "error"]),
+                "file": text("The file it stands in."), "line": count("The line it starts on."),
+                "scope": {
+                    "type": "object", "description": "Its head, part by part.", "required": ["principal", "action", "resource"],
+                    "properties": { "principal": reference("ScopePart"), "action": reference("ScopePart"), "resource": reference("ScopePart") },
+                },
+                "clauses": list_of("ClauseExplanation", "Its clauses in their order."),
+            },
+        },
+        "ScopePart": {
+            "type": "object", "description": "One part of a policy's head.", "required": ["matched", "wants"],
+            "properties": { "matched": { "type": "boolean", "description": "Whether the question satisfies it." }, "wants": text("What it says.") },
+        },
+        "ClauseExplanation": {
+            "type": "object", "description": "One clause of a policy.", "required": ["kind", "text", "outcome"],
+            "properties": {
+                "kind": { "type": "string", "enum": ["when", "unless"], "description": "Whether it must be true or must be false." },
+                "text": text("As written, without its braces."),
+                "outcome": outcome(&["true", "false", "error", "not_reached"]),
+                "values": { "type": "array", "description": "What it read, in order.", "items": {
+                    "type": "object", "required": ["expression"],
+                    "properties": { "expression": text("What was read."), "value": text("Its value, printed as in a policy; left out when there is none to read.") },
+                } },
+            },
+        },
     })
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::reference;
+use super::{examples, reference};
+use crate::problem::Kind;
 
 /// Returns the schemas by name.
 pub(super) fn all() -> Map<String, Value> {
@@ -155,7 +156,7 @@ fn service() -> Value {
         "OpenApi": { "type": "object", "description": "This document.", "required": ["openapi", "info", "paths"] },
         "Problem": {
             "type": "object", "description": "What went wrong (RFC 9457). A status of 500 or more tells no detail; the request id finds it in the log.",
-            "required": ["type", "code", "title", "status", "request_id"],
+            "required": ["type", "code", "title", "status", "request_id"], "example": examples::problem(Kind::POLICY_INVALID),
             "properties": {
                 "type": { "type": "string", "description": "`urn:remit:problem:` and the code." },
                 "code": { "type": "string", "description": "The stable code; `docs/errors.md` lists them all." },

@@ -1,0 +1,339 @@
+//! Who may call what: every operation of the OpenAPI document, asked by everybody, as one table.
+
+use std::fmt::Write;
+
+use http::{Request, StatusCode};
+use remit_api::Options;
+use remit_core::{Bundle, Entity};
+use remit_store::{Expected, NewKey, Scope};
+use remit_tests::app::{Reply, TestApp};
+use remit_tests::contract::DOCUMENT;
+use remit_tests::golden;
+use serde_json::{Value, json};
+
+/// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, and all of another tenant.
+const CALLERS: [&str; 9] = [
+    "nobody", "revoked", "evaluate", "search", "read", "write", "keys", "all", "other",
+];
+
+/// What the operations are asked about.
+struct World {
+    test: TestApp,
+    keys: Vec<(&'static str, Option<String>)>,
+    decision: String,
+    victim: String,
+}
+
+/// One request of an operation: its path with the parts filled in, a precondition, and a body.
+struct Recipe {
+    path: String,
+    condition: Option<(&'static str, &'static str)>,
+    body: Value,
+}
+
+/// The bundle of the document's own example.
+fn bundle() -> Value {
+    DOCUMENT["paths"]["/v1/bundle"]["put"]["requestBody"]["content"]["application/json"]["example"]
+        .clone()
+}
+
+/// Returns a request for an operation, or `None` for one that this table does not know yet.
+fn recipe(world: &World, id: &str) -> Option<Recipe> {
+    let body = |body: Value| (None, body);
+    let entity = "/v1/entities/Agent/invoice-bot";
+    let decision = format!("/v1/decisions/{}", world.decision);
+    let question = json!({
+        "subject": { "type": "Agent", "id": "invoice-bot" }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": "mail.send" },
+    });
+    let (path, (condition, body)) = match id {
+        "evaluate" => ("/access/v1/evaluation".to_owned(), body(question)),
+        "evaluate_batch" => (
+            "/access/v1/evaluations".to_owned(),
+            body(json!({ "evaluations": [question] })),
+        ),
+        "search_subjects" => ("/access/v1/search/subject".to_owned(), body(question)),
+        "search_resources" => ("/access/v1/search/resource".to_owned(), body(question)),
+        "search_actions" => ("/access/v1/search/action".to_owned(), body(question)),
+        "get_configuration" => (
+            "/.well-known/authzen-configuration".to_owned(),
+            body(Value::Null),
+        ),
+        "get_openapi" => ("/openapi.json".to_owned(), body(Value::Null)),
+        "get_bundle" => ("/v1/bundle".to_owned(), body(Value::Null)),
+        "put_bundle" => ("/v1/bundle".to_owned(), (Some(("if-match", "*")), bundle())),
+        "check_bundle" => ("/v1/bundle/check".to_owned(), body(bundle())),
+        "list_entities" => ("/v1/entities".to_owned(), body(Value::Null)),
+        "get_entity" | "delete_entity" => (entity.to_owned(), body(Value::Null)),
+        // Only over what is there, so that another tenant has nothing to write over.
+        "put_entity" => (entity.to_owned(), (Some(("if-match", "*")), json!({}))),
+        "change_entities" => (
+            "/v1/entities/bulk".to_owned(),
+            body(json!([{ "remove": { "type": "Agent", "id": "invoice-bot" } }])),
+        ),
+        "list_decisions" => ("/v1/decisions".to_owned(), body(Value::Null)),
+        "get_decision" => (decision, body(Value::Null)),
+        "explain_decision" => (format!("{decision}/explain"), body(Value::Null)),
+        "create_key" => (
+            "/v1/keys".to_owned(),
+            body(json!({ "name": "child", "environment": "dev", "scopes": ["keys"] })),
+        ),
+        "list_keys" => ("/v1/keys".to_owned(), body(Value::Null)),
+        "get_key" | "revoke_key" => (format!("/v1/keys/{}", world.victim), body(Value::Null)),
+        "who_am_i" => ("/v1/whoami".to_owned(), body(Value::Null)),
+        _ => return None,
+    };
+    Some(Recipe {
+        path,
+        condition,
+        body,
+    })
+}
+
+impl World {
+    async fn make() -> Self {
+        let bundle: Bundle = serde_json::from_value(bundle()).unwrap();
+        let test = TestApp::empty(Options::default()).await;
+        let (log, store) = (test.log.clone(), test.store.clone());
+        tokio::spawn(async move { log.ship(store, std::future::pending()).await });
+        test.store
+            .put_bundle(test.tenant, Expected::Any, &bundle, None)
+            .await
+            .unwrap();
+        test.caught_up().await;
+        let mut keys = vec![("nobody", None)];
+        let revoked = test.new_key(&[Scope::Read], "dev", None).await;
+        let id: remit_core::KeyId = revoked.split('_').nth(2).unwrap().parse().unwrap();
+        test.store.revoke_key(test.tenant, id).await.unwrap();
+        keys.push(("revoked", Some(revoked)));
+        for scope in Scope::ALL {
+            keys.push((
+                scope.as_str(),
+                Some(test.new_key(&[*scope], "dev", None).await),
+            ));
+        }
+        keys.push(("all", Some(test.key.clone())));
+        let tenant = test.store.ensure_tenant("other").await.unwrap();
+        test.store
+            .put_bundle(tenant, Expected::Any, &bundle, None)
+            .await
+            .unwrap();
+        let new = NewKey {
+            name: "other".to_owned(),
+            environment: "dev".to_owned(),
+            scopes: Scope::ALL.iter().copied().collect(),
+            expires_at: None,
+        };
+        let (_, key) = test
+            .store
+            .create_key(tenant, &new, &test.pepper)
+            .await
+            .unwrap();
+        keys.push(("other", Some(key.reveal())));
+        let mut world = Self {
+            test,
+            keys,
+            decision: String::new(),
+            victim: String::new(),
+        };
+        world.settle(key.reveal()).await;
+        world.decision = world.ask().await;
+        world.restore().await;
+        world
+    }
+
+    /// Waits until the other tenant is served.
+    async fn settle(&self, key: String) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while self
+            .send("GET", "/v1/entities", Some(&key), None, &Value::Null)
+            .await
+            .status
+            != StatusCode::OK
+            || self
+                .send("POST", "/v1/bundle/check", Some(&key), None, &bundle())
+                .await
+                .header("remit-revision")
+                == "0"
+        {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the other tenant is not served"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn ask(&self) -> String {
+        let question = json!({
+            "subject": { "type": "Agent", "id": "invoice-bot" }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": "mail.send" },
+        });
+        self.test
+            .post("/access/v1/evaluation", question)
+            .await
+            .header("x-decision-id")
+            .to_owned()
+    }
+
+    /// Puts back what an operation may have taken away: the entity, and a key to be revoked.
+    async fn restore(&mut self) {
+        let entity: Entity =
+            serde_json::from_value(json!({ "uid": { "type": "Agent", "id": "invoice-bot" } }))
+                .unwrap();
+        self.test
+            .store
+            .upsert_entities(self.test.tenant, &[entity])
+            .await
+            .unwrap();
+        let victim = self.test.new_key(&[Scope::Read], "dev", None).await;
+        let id: remit_core::KeyId = victim.split('_').nth(2).unwrap().parse().unwrap();
+        self.victim = id.to_string();
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        condition: Option<(&str, &str)>,
+        body: &Value,
+    ) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(key) = key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        if let Some((name, value)) = condition {
+            request = request.header(name, value);
+        }
+        if body.is_null() {
+            return self.test.send(request, "").await;
+        }
+        self.test
+            .send(request.header("content-type", "application/json"), body)
+            .await
+    }
+}
+
+#[tokio::test]
+async fn every_operation_is_asked_by_everybody() {
+    let mut world = World::make().await;
+    assert_eq!(
+        world.keys.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        CALLERS
+    );
+    let mut table = format!("{:<18}", "operation");
+    for caller in CALLERS {
+        write!(table, "{caller:>9}").unwrap();
+    }
+    table.push('\n');
+    let mut uncovered = Vec::new();
+    let paths = DOCUMENT["paths"].as_object().unwrap();
+    for (method, operation) in paths.values().flat_map(|item| item.as_object().unwrap()) {
+        let id = operation["operationId"].as_str().unwrap();
+        write!(table, "{id:<18}").unwrap();
+        for (caller, key) in world.keys.clone() {
+            world.restore().await;
+            let Some(Recipe {
+                path,
+                condition,
+                body,
+            }) = recipe(&world, id)
+            else {
+                uncovered.push(id);
+                break;
+            };
+            let reply = world
+                .send(
+                    &method.to_uppercase(),
+                    &path,
+                    key.as_deref(),
+                    condition,
+                    &body,
+                )
+                .await;
+            write!(table, "{:>9}", reply.status.as_u16()).unwrap();
+            if caller == "other" {
+                let ours = [
+                    &world.decision,
+                    &world.victim,
+                    &world.test.tenant.to_string(),
+                ];
+                let told = ours.iter().any(|id| reply.text.contains(id.as_str()));
+                assert!(!told, "{id} tells another tenant of ours: {}", reply.text);
+            }
+        }
+        table.push('\n');
+    }
+    assert_eq!(uncovered, Vec::<&str>::new(), "operations without a row");
+    golden("access_matrix.txt", &table);
+}
+
+/// What another tenant's key does leaves ours as it was.
+#[tokio::test]
+async fn what_belongs_to_another_tenant_is_not_there() {
+    let world = World::make().await;
+    let other = world
+        .keys
+        .iter()
+        .find(|(name, _)| *name == "other")
+        .unwrap()
+        .1
+        .clone()
+        .unwrap();
+    let before = world.test.get("/v1/bundle").await;
+    for id in [
+        "get_entity",
+        "delete_entity",
+        "get_decision",
+        "explain_decision",
+        "get_key",
+        "revoke_key",
+    ] {
+        let Recipe { path, body, .. } = recipe(&world, id).unwrap();
+        let method = match id {
+            "delete_entity" | "revoke_key" => "DELETE",
+            "explain_decision" => "POST",
+            _ => "GET",
+        };
+        let reply = world.send(method, &path, Some(&other), None, &body).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{id}");
+    }
+    let theirs = world
+        .send(
+            "PUT",
+            "/v1/entities/Agent/invoice-bot",
+            Some(&other),
+            None,
+            &json!({}),
+        )
+        .await;
+    assert_eq!(
+        theirs.status,
+        StatusCode::OK,
+        "their own entity of the same name: {}",
+        theirs.text
+    );
+    let gone = world
+        .send(
+            "DELETE",
+            "/v1/entities/Agent/invoice-bot",
+            Some(&other),
+            None,
+            &Value::Null,
+        )
+        .await;
+    assert_eq!(gone.status, StatusCode::OK);
+    assert_eq!(
+        world
+            .test
+            .get("/v1/entities/Agent/invoice-bot")
+            .await
+            .status,
+        StatusCode::OK,
+        "ours is still there"
+    );
+    assert_eq!(world.test.get("/v1/bundle").await.text, before.text);
+    let lists = world
+        .send("GET", "/v1/decisions", Some(&other), None, &Value::Null)
+        .await;
+    assert_eq!(lists.json()["decisions"], json!([]));
+}
