@@ -368,7 +368,7 @@ async fn a_path_matches_exactly_or_not_at_all() {
         "/Access/v1/evaluation",
         "/access/v1/Evaluation",
         "/access/v2/evaluation",
-        "/",
+        "/nothing",
     ] {
         let reply = app.post(path, GOOD).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
@@ -642,6 +642,7 @@ async fn a_slow_client_is_cut_off() {
     for (what, bytes, answer) in [
         ("nothing at all", String::new(), ""),
         ("half a head", "POST / HTTP/1.1\r\nHost:".to_owned(), ""),
+<<<<<<< HEAD
         (
             "half a body",
             format!(
@@ -655,6 +656,10 @@ async fn a_slow_client_is_cut_off() {
             "GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
             "HTTP/1.1 404 ",
         ),
+=======
+        ("half a body", format!("{}\r\n{{\"a\"", served.head("Host: x\r\nContent-Length: 100\r\n")), "HTTP/1.1 408 "),
+        ("no more after an answer", "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "HTTP/1.1 404 "),
+>>>>>>> daf85a7 (Say how to add an endpoint; golden files in a module of their own)
     ] {
         let began = Instant::now();
         let came = served.raw(bytes).await;

@@ -16,12 +16,10 @@ use std::path::{Path, PathBuf};
 
 pub mod app;
 pub mod bundles;
-<<<<<<< HEAD
-pub mod postgres;
-=======
 pub mod contract;
+pub mod golden;
+pub mod postgres;
 pub mod schema;
->>>>>>> a845cdd (Explain decisions over HTTP, and hold every answer of the tests against the OpenAPI document)
 pub mod server;
 pub mod sql;
 
@@ -58,35 +56,6 @@ pub fn vectors(path: &str) -> Option<PathBuf> {
         found.display()
     );
     None
-}
-
-/// Compares `text` with the golden file `tests/golden/<name>`.
-///
-/// With `REMIT_GOLDEN=write` in the environment the file is written instead; read the difference before you commit it.
-///
-/// # Panics
-///
-/// When they differ.
-pub fn golden(name: &str, text: &str) {
-    let path = root().join("tests/golden").join(name);
-    if std::env::var_os("REMIT_GOLDEN").is_some_and(|value| value == "write") {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        return std::fs::write(&path, text).unwrap();
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    let same = kept
-        .lines()
-        .zip(text.lines())
-        .take_while(|(kept, new)| kept == new)
-        .count();
-    assert!(
-        kept == text,
-        "{} differs from line {}: kept {:?}, now {:?}; REMIT_GOLDEN=write writes it",
-        path.display(),
-        same + 1,
-        kept.lines().nth(same),
-        text.lines().nth(same),
-    );
 }
 
 /// Whether the tests run where nothing may be skipped.
