@@ -46,15 +46,12 @@ pub fn vectors(path: &str) -> Option<PathBuf> {
     if found.exists() {
         return Some(found);
     }
+    let shown = found.display();
     assert!(
         !ci(),
-        "the vectors `{}` are missing; set REMIT_VECTORS",
-        found.display()
+        "the vectors `{shown}` are missing; set REMIT_VECTORS"
     );
-    eprintln!(
-        "SKIPPED: no vectors at {}; set REMIT_VECTORS to run this test",
-        found.display()
-    );
+    eprintln!("SKIPPED: no vectors at {shown}; set REMIT_VECTORS to run this test");
     None
 }
 
