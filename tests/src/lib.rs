@@ -47,10 +47,7 @@ pub fn vectors(path: &str) -> Option<PathBuf> {
         return Some(found);
     }
     let shown = found.display();
-    assert!(
-        !ci(),
-        "the vectors `{shown}` are missing; set REMIT_VECTORS"
-    );
+    assert!(!ci(), "no vectors at `{shown}`; set REMIT_VECTORS");
     eprintln!("SKIPPED: no vectors at {shown}; set REMIT_VECTORS to run this test");
     None
 }
