@@ -144,12 +144,12 @@ async fn a_bundle_that_does_not_compile_changes_nothing() {
         "resource": { "type": "Tool", "id": "mail.list" },
     });
     let answer = test.post("/access/v1/evaluation", &question).await.json();
-    let text = "// first line\n@id(\"broken\")\npermit (principal is Agent, action, resource)\nwhen { principal.nosuch == \"é\" };\n";
+    let broken = "// first line\n@id(\"broken\")\npermit (principal is Agent, action, resource)\nwhen { principal.nosuch == \"é\" };\n";
 
     let refused = put(
         &test,
         ("if-match", before.header("etag")),
-        &with_policy(text),
+        &with_policy(broken),
     )
     .await;
     assert_eq!(

@@ -293,8 +293,8 @@ async fn a_bulk_change_is_done_whole_or_not_at_all() {
 
     let removal = json!({ "remove": { "type": "Agent", "id": "b-1" } });
     let absent = json!({ "remove": { "type": "Agent", "id": "never-was" } });
-    let text = format!("{}\n\n{removal}\r\n{absent}\n", entity("b-3", json!(3)));
-    let mixed = lines(&test, &text).await;
+    let body = format!("{}\n\n{removal}\r\n{absent}\n", entity("b-3", json!(3)));
+    let mixed = lines(&test, &body).await;
     assert_eq!(mixed.status, StatusCode::OK, "{}", mixed.text);
     assert_eq!(
         (&mixed.json()["written"], &mixed.json()["removed"]),
@@ -379,22 +379,22 @@ async fn a_bulk_change_is_done_whole_or_not_at_all() {
 #[tokio::test]
 async fn a_bulk_change_is_bounded() {
     let test = TestApp::start(&pack("starter")).await;
-    let mut text = String::new();
+    let mut body = String::new();
     for number in 0..=100_000 {
         writeln!(
-            text,
+            body,
             "{{\"remove\":{{\"type\":\"Agent\",\"id\":\"{number}\"}}}}"
         )
         .unwrap();
     }
-    let refused = lines(&test, &text).await;
+    let refused = lines(&test, &body).await;
     assert_eq!(
         refused.status,
         StatusCode::PAYLOAD_TOO_LARGE,
         "{}",
         refused.text
     );
-    let (last, _) = text.trim_end().rsplit_once('\n').unwrap();
+    let (last, _) = body.trim_end().rsplit_once('\n').unwrap();
     assert_eq!(lines(&test, last).await.status, StatusCode::OK);
 }
 
@@ -483,7 +483,7 @@ async fn a_checked_change_is_not_written_over_a_newer_state() {
     let uid = EntityUid::new("Team", "legal");
     let refused = test
         .store
-        .change_entities(test.tenant, Some(head), &[], &[uid.clone()])
+        .change_entities(test.tenant, Some(head), &[], std::slice::from_ref(&uid))
         .await;
     assert!(
         matches!(refused, Err(Error::Moved { head }) if head == later),
