@@ -32,6 +32,7 @@ mod evaluations;
 mod house;
 mod keys;
 mod kill;
+mod listener;
 mod log;
 mod openapi;
 mod operations;

@@ -12,13 +12,16 @@ use crate::app::{Answer, App};
 use crate::auth::Caller;
 use crate::layers::Told;
 use crate::problem::Problem;
-use crate::wire::{Body, Json, Wire, absent_if_null};
+use crate::wire::{Body, Json, Wire, absent_if_null, object};
 
 /// The body of an evaluation: a question; unknown members are ignored (AuthZEN 1.0 §5).
 #[derive(Debug, Deserialize)]
 pub(crate) struct EvaluationBody {
+    #[serde(deserialize_with = "object")]
     pub(crate) subject: EntityBody,
+    #[serde(deserialize_with = "object")]
     pub(crate) action: ActionBody,
+    #[serde(deserialize_with = "object")]
     pub(crate) resource: EntityBody,
     #[serde(default, deserialize_with = "absent_if_null")]
     pub(crate) context: Map<String, Value>,
@@ -82,12 +85,12 @@ pub(crate) async fn evaluate(
     Body(body): Body<EvaluationBody>,
 ) -> Result<Response, Problem> {
     let answer = app.decide(&caller, body.into()).await?;
-    Ok(respond(&answer))
+    Ok(respond(&answer, DecisionBody::single(&answer)))
 }
 
 /// Writes one answer with its headers.
-pub(crate) fn respond(answer: &Answer) -> Response {
-    let mut response = Json(DecisionBody::single(answer)).into_response();
+pub(crate) fn respond(answer: &Answer, body: DecisionBody) -> Response {
+    let mut response = Json(body).into_response();
     Told::one(answer).attach(&mut response);
     response
 }
@@ -148,13 +151,21 @@ impl From<ActionBody> for Action {
 // === impl DecisionBody ===
 
 impl DecisionBody {
-    /// Writes the answer to a single question: always explained.
+    /// Writes the answer to a single question: explained, and named.
     pub(crate) fn single(answer: &Answer) -> Self {
         let mut context = DecisionContext::of(answer);
         context.evaluation_id = Some(answer.id().to_string());
         Self {
             decision: answer.permits(),
             context: Some(context),
+        }
+    }
+
+    /// Writes the answer to a batch without items: explained, and the same body every time.
+    pub(crate) fn unnamed(answer: &Answer) -> Self {
+        Self {
+            decision: answer.permits(),
+            context: Some(DecisionContext::of(answer)),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::auth::Caller;
 use crate::evaluate::{DecisionBody, EvaluationBody, respond};
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
-use crate::wire::{Body, Json, Wire, absent_if_null, from_value};
+use crate::wire::{Body, Json, Wire, absent_if_null, from_value, optional_object};
 
 /// The most items of a batch.
 const ITEMS: usize = 1_000;
@@ -27,8 +27,8 @@ const MEMBERS: [&str; 4] = ["subject", "action", "resource", "context"];
 pub(crate) struct EvaluationsBody {
     #[serde(default, deserialize_with = "absent_if_null")]
     evaluations: Vec<Value>,
-    #[serde(default, deserialize_with = "absent_if_null")]
-    options: OptionsBody,
+    #[serde(default, deserialize_with = "optional_object")]
+    options: Option<OptionsBody>,
     /// `subject`, `action`, `resource`, `context`, and what is to be ignored.
     #[serde(flatten)]
     rest: Map<String, Value>,
@@ -54,7 +54,8 @@ pub(crate) async fn evaluate_all(
     rest.retain(|member, _| MEMBERS.contains(&member.as_str()));
     if evaluations.is_empty() {
         let body: EvaluationBody = from_value(Value::Object(rest))?;
-        return Ok(respond(&app.decide(&caller, body.into()).await?));
+        let answer = app.decide(&caller, body.into()).await?;
+        return Ok(respond(&answer, DecisionBody::unnamed(&answer)));
     }
     check_size(&evaluations, &rest)?;
     let items = evaluations
@@ -62,7 +63,11 @@ pub(crate) async fn evaluate_all(
         .map(|item| question(item, &rest))
         .collect();
     let answers = app
-        .decide_all(&caller, items, options.evaluations_semantic)
+        .decide_all(
+            &caller,
+            items,
+            options.unwrap_or_default().evaluations_semantic,
+        )
         .await?;
     let bodies: Vec<Value> = answers
         .iter()

@@ -88,7 +88,7 @@ impl Malformed {
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |at| at + 1);
         Self {
-            line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
+            line: before.split(|byte| *byte == b'\n').count(),
             column: 1 + before.len() - line_start,
             problem,
         }
@@ -262,22 +262,26 @@ impl<'a> Checker<'a> {
     }
 
     fn escape(&mut self) -> Outcome {
+        let start = self.at;
         self.at += 1;
         match self.next() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(()),
-            Some(b'u') => match self.hex()? {
-                0xD800..0xDC00 => {
-                    if self.next() == Some(b'\\')
-                        && self.next() == Some(b'u')
-                        && (0xDC00..0xE000).contains(&self.hex()?)
-                    {
-                        return Ok(());
+            Some(b'u') => {
+                let whole = match self.hex()? {
+                    0xD800..0xDC00 => {
+                        self.next() == Some(b'\\')
+                            && self.next() == Some(b'u')
+                            && (0xDC00..0xE000).contains(&self.hex()?)
                     }
-                    Err("a string holds half of a surrogate pair".into())
+                    0xDC00..0xE000 => false,
+                    _ => true,
+                };
+                if whole {
+                    return Ok(());
                 }
-                0xDC00..0xE000 => Err("a string holds half of a surrogate pair".into()),
-                _ => Ok(()),
-            },
+                self.at = start;
+                Err("a string holds half of a surrogate pair".into())
+            }
             Some(_) => {
                 Err("`\\` in a string is followed by something that is not an escape".into())
             }
@@ -418,8 +422,6 @@ mod tests {
     #[test]
     fn refuses_what_readers_may_read_differently() {
         let deep = format!("{}1{}", r#"{"a":"#.repeat(33), "}".repeat(33));
-        let wide = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(100));
-        let many: String = (0..40).map(|n| format!(r#""m{n}":1,"#)).collect();
         for (text, expected) in [
             (
                 "",
@@ -444,11 +446,11 @@ mod tests {
             ),
             (
                 r#"{"a":"\ud800"}"#,
-                "line 1, column 13: a string holds half of a surrogate pair",
+                "line 1, column 7: a string holds half of a surrogate pair",
             ),
             (
                 r#"{"a":"\udc00x"}"#,
-                "line 1, column 13: a string holds half of a surrogate pair",
+                "line 1, column 7: a string holds half of a surrogate pair",
             ),
             (r#"{"a":1"#, "line 1, column 7: the text ends too early"),
             (
@@ -490,6 +492,13 @@ mod tests {
         ] {
             assert_eq!(problem(text).as_deref(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn refuses_too_many_values_and_finds_duplicates_among_many() {
+        let wide = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(100));
+        let many: Vec<String> = (0..40).map(|n| format!(r#""m{n}":1"#)).collect();
+        let many = many.join(",") + ",";
         assert!(
             problem(&wide).is_some_and(|problem| problem.ends_with("there are too many values"))
         );

@@ -138,7 +138,7 @@ pub(crate) async fn envelope(
     let (seen, refusal) = Seen::of(&request, &app.clock);
     let span = tracing::info_span!(
         "request",
-        otel.name = format!("{} {}", seen.method, seen.route),
+        otel.name = %format_args!("{} {}", seen.method, seen.route),
         otel.kind = "server",
         http.request.method = seen.method.as_str(),
         http.route = seen.route,
@@ -157,10 +157,10 @@ pub(crate) async fn envelope(
     }
     let response = match refusal {
         Some(problem) => problem.into_response(),
-        None => handle(&app, request, next).instrument(span.clone()).await,
+        None => handle(&app, request, next).instrument(span).await,
     };
     let response = seen.finish(response);
-    span.in_scope(|| seen.write(&app, &response));
+    seen.write(&app, &response);
     response
 }
 
@@ -289,6 +289,8 @@ impl Seen {
             ($level:ident) => {
                 tracing::$level!(
                     target: "remit::request",
+                    // All that the span says is in the line.
+                    parent: None,
                     method = %self.method,
                     route = self.route,
                     status,

@@ -355,7 +355,7 @@ fn without_openmetrics(text: &str) -> String {
             } else {
                 ""
             };
-            plain.push_str(&format!("# {keyword} {name}{suffix} {rest}\n"));
+            plain.extend(["# ", keyword, " ", name, suffix, " ", rest, "\n"]);
         } else {
             plain.push_str(line.split_once(" # {").map_or(line, |(sample, _)| sample));
             plain.push('\n');

@@ -5,7 +5,7 @@
 //! inside a batch it is one item, everywhere else it is `application/problem+json` (RFC 9457).
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
@@ -283,13 +283,15 @@ pub fn page() -> String {
          | status | code | title | when, and what to do |\n|---|---|---|---|\n",
     );
     for kind in Kind::ALL {
-        page.push_str(&format!(
-            "| {} | `{}` | {} | {} |\n",
-            kind.status,
-            kind.code,
-            kind.title,
-            kind.help.trim_ascii()
-        ));
+        let Kind {
+            code,
+            status,
+            title,
+            help,
+        } = kind;
+        let help = help.trim_ascii();
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| {status} | `{code}` | {title} | {help} |");
     }
     page
 }

@@ -19,7 +19,7 @@ use crate::evaluate::{ActionBody, EntityBody};
 use crate::layers::Told;
 use crate::metrics::Search;
 use crate::problem::{Kind, Problem};
-use crate::wire::{Body, Json, Wire, absent_if_null};
+use crate::wire::{Body, Json, Wire, absent_if_null, object, optional_object};
 
 /// The most results of one page.
 const LARGEST_PAGE: usize = 1_000;
@@ -31,35 +31,43 @@ const LARGEST_WHOLE: usize = 10_000;
 /// A search for subjects (AuthZEN 1.0 §8.4); a subject's `id` is ignored.
 #[derive(Debug, Deserialize)]
 pub(crate) struct SubjectSearch {
+    #[serde(deserialize_with = "object")]
     subject: KindBody,
+    #[serde(deserialize_with = "object")]
     action: ActionBody,
+    #[serde(deserialize_with = "object")]
     resource: EntityBody,
     #[serde(default, deserialize_with = "absent_if_null")]
     context: Map<String, Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     page: Option<PageBody>,
 }
 
 /// A search for resources (AuthZEN 1.0 §8.5); a resource's `id` is ignored.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ResourceSearch {
+    #[serde(deserialize_with = "object")]
     subject: EntityBody,
+    #[serde(deserialize_with = "object")]
     action: ActionBody,
+    #[serde(deserialize_with = "object")]
     resource: KindBody,
     #[serde(default, deserialize_with = "absent_if_null")]
     context: Map<String, Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     page: Option<PageBody>,
 }
 
 /// A search for actions (AuthZEN 1.0 §8.6); an `action` is ignored.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ActionSearch {
+    #[serde(deserialize_with = "object")]
     subject: EntityBody,
+    #[serde(deserialize_with = "object")]
     resource: EntityBody,
     #[serde(default, deserialize_with = "absent_if_null")]
     context: Map<String, Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     page: Option<PageBody>,
 }
 
@@ -141,7 +149,10 @@ pub(crate) async fn subjects(
             } = question;
             snapshot.search_subjects(&kind, action, resource, context, facts, after, limit)
         },
-        move |id| json!({ "type": named, "id": id }),
+        move |id| Hit::Entity {
+            kind: named.clone(),
+            id,
+        },
     )
     .await
 }
@@ -187,7 +198,10 @@ pub(crate) async fn resources(
             } = question;
             snapshot.search_resources(subject, action, &kind, context, facts, after, limit)
         },
-        move |id| json!({ "type": named, "id": id }),
+        move |id| Hit::Entity {
+            kind: named.clone(),
+            id,
+        },
     )
     .await
 }
@@ -229,7 +243,7 @@ pub(crate) async fn actions(
             } = question;
             snapshot.search_actions(subject, resource, context, facts, after, limit)
         },
-        |name| json!({ "name": name }),
+        |name| Hit::Action { name },
     )
     .await
 }
@@ -244,7 +258,7 @@ async fn search(
     question: Question,
     page: Option<PageBody>,
     find: impl FnOnce(&Snapshot, &Question, &Facts, Option<&str>, usize) -> Found + Send + 'static,
-    show: impl Fn(&str) -> Value,
+    show: impl Fn(String) -> Hit,
 ) -> Result<Response, Problem> {
     question.check()?;
     let query = query_hash(&caller, kind, &question)?;
@@ -259,7 +273,7 @@ async fn search(
         .blocking(move || find(&snapshot, &question, &facts, after.as_deref(), limit))
         .await?;
     app.metrics.searched(kind, started.elapsed());
-    let results: Vec<Value> = found.ids.iter().map(|id| show(id)).collect();
+    let results: Vec<Hit> = found.ids.iter().cloned().map(show).collect();
     let body = page.body(&app, &found, revision, results)?;
     let mut response = Json(body).into_response();
     Told::searched(revision, found.ids.len()).attach(&mut response);
@@ -339,7 +353,7 @@ impl Page {
         app: &App,
         found: &Found,
         revision: Revision,
-        results: Vec<Value>,
+        results: Vec<Hit>,
     ) -> Result<SearchResults, Problem> {
         if !self.paged {
             if found.more {
@@ -379,7 +393,21 @@ impl Page {
 pub(crate) struct SearchResults {
     #[serde(skip_serializing_if = "Option::is_none")]
     page: Option<NextPage>,
-    results: Vec<Value>,
+    results: Vec<Hit>,
+}
+
+/// One result, with exactly these members in this order.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Hit {
+    /// A subject or a resource.
+    Entity {
+        #[serde(rename = "type")]
+        kind: String,
+        id: String,
+    },
+    /// An action.
+    Action { name: String },
 }
 
 /// How to go on; an empty token is the end.
