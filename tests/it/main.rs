@@ -18,13 +18,16 @@
 )]
 
 mod access_matrix;
+mod agentdojo;
 mod authzen;
 mod bad_input;
 mod bundles;
+mod cedar_integration;
 mod cli;
 mod commands;
 mod core;
 mod decisions;
+mod demo;
 mod engine;
 mod entities;
 mod evaluate;
@@ -36,6 +39,8 @@ mod listener;
 mod log;
 mod openapi;
 mod operations;
+mod policies;
+mod policy_test;
 mod search;
 mod serve;
 mod store;

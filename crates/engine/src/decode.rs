@@ -12,7 +12,7 @@ use cedar_policy_core::ast::{
 };
 use cedar_policy_core::extensions::Extensions;
 use remit_core::Note;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Number, Value as Json};
 use smol_str::SmolStr;
 
 use crate::schema::{CompiledSchema, Fields, Kind};
@@ -69,7 +69,7 @@ impl<'r> Reader<'r> {
     pub(crate) fn value(&mut self, kind: &Kind, json: &Json) -> Result<Value, Fault> {
         let value = match (kind, json) {
             (Kind::Bool, Json::Bool(flag)) => Some(Value::new(*flag, None)),
-            (Kind::Long, Json::Number(number)) => number.as_i64().map(|n| Value::new(n, None)),
+            (Kind::Long, Json::Number(number)) => whole(number).map(|n| Value::new(n, None)),
             (Kind::String, Json::String(text)) => Some(Value::new(SmolStr::new(text), None)),
             (Kind::Set(element), Json::Array(items)) => {
                 let mut values = Vec::with_capacity(items.len());
@@ -85,9 +85,7 @@ impl<'r> Reader<'r> {
             (Kind::Entity(of), Json::Object(members)) => {
                 entity(self.schema, of, members).map(|uid| Value::new(uid, None))
             }
-            (Kind::Extension(name), _) => {
-                extension_text(name, json).and_then(|text| extension(name, text))
-            }
+            (Kind::Extension(name), _) => extension_value(name, json),
             _ => None,
         };
         value.ok_or_else(|| self.mistyped(kind))
@@ -194,6 +192,17 @@ impl<'r> Reader<'r> {
     }
 }
 
+/// Reads a whole number, also one written with a point: JSON knows no difference between `10` and `10.0`, and a record
+/// in canonical form (RFC 8785) keeps none.
+fn whole(number: &Number) -> Option<i64> {
+    /// Beyond it a double no longer tells neighbours apart.
+    const MOST: f64 = 9_007_199_254_740_992.0;
+    number.as_i64().or_else(|| {
+        let number = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < MOST)?;
+        format!("{number:.0}").parse().ok()
+    })
+}
+
 /// Makes a value of the extension type `name` from its text; nothing when the text is not one.
 pub(crate) fn extension(name: &Name, text: &str) -> Option<Value> {
     static IP: LazyLock<Option<Name>> = LazyLock::new(|| Name::parse_unqualified_name("ip").ok());
@@ -265,10 +274,12 @@ fn entity(
     (of.to_string() == kind).then(|| EntityUID::clone(&action.uid))
 }
 
-/// Reads the text of an extension value: plain, or `{"fn", "arg"}`, bare or inside `__extn`.
-fn extension_text<'j>(name: &Name, json: &'j Json) -> Option<&'j str> {
+/// Reads an extension value: its text, plain or as `{"fn", "arg"}`, bare or inside `__extn`.
+///
+/// A datetime may also be `{"fn": "offset", "args": […]}`: so Cedar writes one that it computed.
+fn extension_value(name: &Name, json: &Json) -> Option<Value> {
     let members = match json {
-        Json::String(text) => return Some(text),
+        Json::String(text) => return extension(name, text),
         Json::Object(members) => members,
         _ => return None,
     };
@@ -276,14 +287,38 @@ fn extension_text<'j>(name: &Name, json: &'j Json) -> Option<&'j str> {
         Some(escaped) if members.len() == 1 => escaped.as_object()?,
         _ => members,
     };
+    if members.len() != 2 {
+        return None;
+    }
     let function = members.get("fn")?.as_str()?;
+    if let Some(arguments) = members.get("args") {
+        return offset(name, function, arguments.as_array()?);
+    }
     let text = members.get("arg")?.as_str()?;
     let named = if is_ip(name) {
         function == "ip"
     } else {
         function == name.to_string()
     };
-    (named && members.len() == 2).then_some(text)
+    named.then(|| extension(name, text)).flatten()
+}
+
+/// Reads a datetime that is given as another one and a duration after it.
+fn offset(name: &Name, function: &str, arguments: &[Json]) -> Option<Value> {
+    let [moment, since] = arguments else {
+        return None;
+    };
+    if function != "offset" || name.to_string() != "datetime" {
+        return None;
+    }
+    let duration = Name::parse_unqualified_name("duration").ok()?;
+    let values = [
+        extension_value(name, moment)?,
+        extension_value(&duration, since)?,
+    ];
+    let offset = Name::parse_unqualified_name(function).ok()?;
+    let offset = Extensions::all_available().func(&offset).ok()?;
+    concrete(offset.call(&values).ok()?)
 }
 
 /// Says in words what a type reads.

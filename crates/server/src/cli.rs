@@ -28,6 +28,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the decision service.
     Serve(cmd::serve::Args),
+    /// Replay a recorded agent run against an embedded Remit, and leave nothing behind.
+    Demo(cmd::demo::Args),
     /// Ask one question; the exit code is the verdict.
     Decide(cmd::decide::Args),
     /// Show why a decision came out as it did.
@@ -112,6 +114,7 @@ fn run(command: Command, out: Output) -> Result<Exit, Error> {
 async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
     match command {
         Command::Serve(args) => Box::pin(cmd::serve::run(args, out)).await,
+        Command::Demo(args) => Box::pin(cmd::demo::run(args, out)).await,
         Command::Decide(args) => cmd::decide::run(args, out).await,
         Command::Explain(args) => cmd::explain::run(args, out).await,
         Command::Policy(command) => cmd::policy::run(command, out),

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod decide;
 pub(crate) mod decisions;
+pub(crate) mod demo;
 pub(crate) mod direct;
 pub(crate) mod doctor;
 pub(crate) mod entities;

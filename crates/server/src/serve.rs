@@ -75,9 +75,25 @@ struct Parts {
 ///
 /// Whatever keeps it from starting; what happens later is answered, logged and survived.
 pub(crate) async fn run(plan: Plan, out: &Output, announce: impl Fn(&Ready)) -> Result<(), Error> {
+    let (stop, stopping) = watch::channel(false);
+    watch_signals(stop)?;
+    run_until(plan, stopping, out, announce).await
+}
+
+/// Runs the service until `stopping` is raised; `announce` is called once it is ready.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) async fn run_until(
+    plan: Plan,
+    stopping: watch::Receiver<bool>,
+    out: &Output,
+    announce: impl Fn(&Ready),
+) -> Result<(), Error> {
     let telemetry = telemetry::start(&plan.config.telemetry)?;
     let result = match open(&plan, &telemetry).await {
-        Ok(parts) => until_stopped(&plan, parts, out, announce).await,
+        Ok(parts) => until_stopped(&plan, parts, stopping, out, announce).await,
         Err(error) => Err(error),
     };
     telemetry.stop().await;
@@ -151,6 +167,7 @@ async fn open(plan: &Plan, telemetry: &Telemetry) -> Result<Parts, Error> {
 async fn until_stopped(
     plan: &Plan,
     parts: Parts,
+    stopping: watch::Receiver<bool>,
     out: &Output,
     announce: impl Fn(&Ready),
 ) -> Result<(), Error> {
@@ -163,9 +180,7 @@ async fn until_stopped(
         app,
         ready,
     } = parts;
-    let (stop, stopping) = watch::channel(false);
     let (end, ending) = watch::channel(false);
-    watch_signals(stop)?;
     let limits = limits(&plan.config);
     let routes = (
         remit_api::router(Arc::clone(&app)),
@@ -354,7 +369,11 @@ fn limits(config: &Config) -> remit_api::Limits {
 }
 
 /// Stops at the first signal, gives up at the second.
-fn watch_signals(stop: watch::Sender<bool>) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// [`Error::Io`] when the signals cannot be watched.
+pub(crate) fn watch_signals(stop: watch::Sender<bool>) -> Result<(), Error> {
     let failed = |why| Error::io("watch for signals", why);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -382,7 +401,7 @@ fn give_up() {
 }
 
 /// Ends when the flag is raised, or when nobody is left to raise it.
-async fn raised(mut flag: watch::Receiver<bool>) {
+pub(crate) async fn raised(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|raised| *raised).await;
 }
 

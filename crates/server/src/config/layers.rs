@@ -83,6 +83,15 @@ impl Layers {
         Ok(Self(figment.merge(Env::prefixed(PREFIX).split("__"))))
     }
 
+    /// Stacks the default and these settings only: for a process that must not touch what the environment names.
+    pub(crate) fn apart(by: &'static str, settings: &[(&str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+            .collect();
+        Self(Figment::from(Toml::string(DEFAULT)).merge(Said { by, settings }))
+    }
+
     /// Lays one flag of the command line over everything.
     #[must_use]
     pub(crate) fn flag<V: fmt::Display>(

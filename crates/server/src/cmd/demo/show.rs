@@ -1,0 +1,207 @@
+//! How the demo looks: aligned lines of at most 100 columns, plain where there is no colour.
+
+use remit_core::{DecisionRecord, Effect, PolicyId, Question, Reason};
+use remit_engine::{ClauseExplanation, ClauseKind, ClauseOutcome, Explanation, PolicyOutcome};
+
+use super::story::{Edit, Line};
+use crate::output::{Output, Tone};
+
+/// The columns of one call: agent, call, verdict, reason; the time before them and the policy after them are short.
+const AGENT: usize = 11;
+const CALL: usize = 28;
+const VERDICT: usize = 6;
+const REASON: usize = 17;
+/// The columns of one part of a policy: what it came to, and the word before it.
+const RESULT: usize = 7;
+const KIND: usize = 7;
+/// Where its text begins.
+const TEXT: usize = 4 + RESULT + KIND + 1;
+/// The widest line.
+const COLUMNS: usize = 100;
+
+/// Writes the heading of one step.
+pub(super) fn heading(out: &Output, number: usize, title: &str, aside: &str) -> String {
+    format!(
+        "\n{}  {}",
+        out.paint(Tone::Strong, &format!("{number}  {title}")),
+        out.paint(Tone::Dim, aside)
+    )
+}
+
+/// Writes one call with its answer.
+pub(super) fn call(
+    out: &Output,
+    at: &str,
+    question: &Question,
+    permitted: bool,
+    reason: Reason,
+    policies: &[PolicyId],
+) -> String {
+    let called = format!("{} → {}", question.action.name, question.resource.id);
+    let (word, tone) = match (permitted, reason) {
+        (true, _) => ("permit", Tone::Good),
+        (false, Reason::ApprovalRequired) => ("deny", Tone::Warn),
+        (false, _) => ("deny", Tone::Bad),
+    };
+    let because = match policies {
+        [] => "–".to_owned(),
+        [only] => only.to_string(),
+        [first, rest @ ..] => format!("{first} +{}", rest.len()),
+    };
+    format!(
+        "{}  {:<AGENT$}  {called:<CALL$}  {}  {:<REASON$}  {because}",
+        out.paint(Tone::Dim, at),
+        question.subject.id,
+        out.paint(tone, &format!("{word:<VERDICT$}")),
+        reason.code(),
+    )
+}
+
+/// Writes a remark, broken into lines.
+pub(super) fn remark(out: &Output, indent: usize, text: &str) -> String {
+    let lines = wrapped(text, COLUMNS - indent);
+    let lines = lines
+        .iter()
+        .map(|line| format!("{:indent$}{}", "", out.paint(Tone::Dim, line)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Writes the change of one file.
+pub(super) fn diff(out: &Output, edit: &Edit) -> String {
+    let line = |line: &Line| {
+        let sign = if line.added { '+' } else { ' ' };
+        let text = format!("{:>4} {sign} {}", line.number, line.text);
+        out.paint(if line.added { Tone::Good } else { Tone::Dim }, &text)
+    };
+    let lines: Vec<String> = edit.lines.iter().map(line).collect();
+    format!("  policies/starter/{}\n{}", edit.file, lines.join("\n"))
+}
+
+/// Writes one record of the log.
+pub(super) fn record(out: &Output, record: &DecisionRecord) -> String {
+    let decision = &record.decision;
+    let permitted = decision.verdict == remit_core::Verdict::Permit;
+    let (word, tone) = if permitted {
+        ("permit", Tone::Good)
+    } else {
+        ("deny", Tone::Bad)
+    };
+    format!(
+        "  {}  rev {}  {}  {:<REASON$}  {:<9}  {}",
+        out.paint(Tone::Dim, &record.id.to_string()),
+        decision.revision,
+        out.paint(tone, &format!("{word:<VERDICT$}")),
+        decision.reason.code(),
+        record.question.action.name,
+        record.question.resource.id,
+    )
+}
+
+/// Writes the policies that settled a decision, clause by clause, and names the others in scope.
+pub(super) fn explanation(out: &Output, explanation: &Explanation) -> String {
+    let decision = &explanation.decision;
+    let (settled, others): (Vec<_>, Vec<_>) = explanation
+        .candidates
+        .iter()
+        .partition(|policy| decision.determining.contains(&policy.policy));
+    let mut lines = Vec::new();
+    for policy in settled {
+        let effect = effect(policy.effect);
+        let place = out.paint(
+            Tone::Dim,
+            &format!("policies/starter/{}:{}", policy.file, policy.line),
+        );
+        lines.push(format!(
+            "  {effect} {}  {place}",
+            out.paint(Tone::Bad, policy.policy.as_str())
+        ));
+        let scope = &policy.scope;
+        for part in [&scope.principal, &scope.action, &scope.resource] {
+            lines.push(row(out, "true", "", &part.wants));
+        }
+        policy
+            .clauses
+            .iter()
+            .for_each(|found| lines.extend(clause(out, found)));
+        let demands = decision
+            .obligations
+            .iter()
+            .filter(|demand| demand.policy == policy.policy);
+        for advice in demands.filter_map(|demand| demand.annotations.get("advice")) {
+            lines.push(row(out, "", "advice", advice));
+        }
+    }
+    let others: Vec<String> = others
+        .iter()
+        .map(|other| {
+            let held = if other.outcome == PolicyOutcome::Satisfied {
+                "satisfied"
+            } else {
+                "not satisfied"
+            };
+            format!("{} {} ({held})", effect(other.effect), other.policy)
+        })
+        .collect();
+    lines.push(remark(
+        out,
+        2,
+        &format!("Also in scope: {}.", others.join(", ")),
+    ));
+    lines.join("\n")
+}
+
+fn clause(out: &Output, clause: &ClauseExplanation) -> Vec<String> {
+    let kind = match clause.kind {
+        ClauseKind::When => "when",
+        ClauseKind::Unless => "unless",
+    };
+    let result = match clause.outcome {
+        ClauseOutcome::True => "true",
+        ClauseOutcome::False => "false",
+        ClauseOutcome::Error { .. } => "error",
+        ClauseOutcome::NotReached => "–",
+    };
+    let mut lines = vec![row(out, result, kind, &clause.text)];
+    for seen in &clause.values {
+        let value = seen.value.as_deref().unwrap_or("not there");
+        lines.push(remark(out, TEXT, &format!("{} = {value}", seen.expression)));
+    }
+    lines
+}
+
+/// Writes what one part of a policy came to: the result, the word before it, and its text.
+fn row(out: &Output, result: &str, kind: &str, text: &str) -> String {
+    let text = wrapped(text, COLUMNS - TEXT).join(&format!("\n{:TEXT$}", ""));
+    format!(
+        "    {}{} {text}",
+        out.paint(Tone::Strong, &format!("{result:<RESULT$}")),
+        out.paint(Tone::Dim, &format!("{kind:<KIND$}"))
+    )
+}
+
+fn effect(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Permit => "permit",
+        Effect::Forbid => "forbid",
+    }
+}
+
+/// Breaks text into lines of at most `width` characters, between words.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let full = lines.last().is_some_and(|line| {
+            !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width
+        });
+        if full {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
