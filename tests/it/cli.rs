@@ -152,6 +152,7 @@ fn every_command_explains_itself_with_examples() {
     top.succeeds(&["Exit codes:", "124  timed out"]);
     let commands = [
         "serve",
+        "demo",
         "decide",
         "explain",
         "policy validate",

@@ -79,6 +79,10 @@ fn decisions_are_asked_listed_shown_and_explained() {
         .run(&["decisions", "show", "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77"])
         .fails(3, &["404"]);
     server
+        .run(&["explain", &id])
+        .succeeds(&["deny", "active-agents  satisfied, and settled it"]);
+
+    server
         .run_as("remit_wrong", &["decisions", "list"])
         .fails(77, &["401", "help: check REMIT_KEY"]);
     let (code, dir) = server.stop();

@@ -205,7 +205,11 @@ fn only_app_decides() {
         &["crates/api/src/app.rs"],
         &["crates/engine/", "crates/server/src/cmd/"],
     );
-    only_in("Answer { decision, receipt }", &["crates/api/src/app.rs"], &[]);
+    only_in(
+        "Answer { decision, receipt }",
+        &["crates/api/src/app.rs"],
+        &[],
+    );
 }
 
 #[test]
