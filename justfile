@@ -29,9 +29,10 @@ run *ARGS:
 bench:
     cargo bench -p remit-benches
 
-# Accepts changed snapshots and golden files after they were read.
+# Writes the golden files anew; read the difference before you commit it.
 accept:
-    REMIT_ACCEPT=1 cargo test --test it
+    REMIT_GOLDEN=write cargo test --test it -- openapi:: access_matrix:: operations::
+    cargo run --quiet -- config page > docs/config.md
 
 # Licences, advisories and duplicate versions; needs cargo-deny.
 deny:

@@ -264,7 +264,7 @@ async fn every_operation_is_asked_by_everybody() {
         table.push('\n');
     }
     assert_eq!(uncovered, Vec::<&str>::new(), "operations without a row");
-    golden::compare("access_matrix.txt", &table);
+    golden::compare("tests/golden/access_matrix.txt", &table);
 }
 
 /// What another tenant's key does leaves ours as it was.

@@ -119,16 +119,12 @@ fn questions_name_the_member_at_fault() {
     });
     let check = |pointer: &str, value: Value| {
         let mut body = good.clone();
-        match pointer.rsplit_once('/') {
-            Some((parent, member)) => {
-                let parent = body.pointer_mut(parent).unwrap();
-                parent
-                    .as_object_mut()
-                    .unwrap()
-                    .insert(member.to_owned(), value);
-            }
-            None => unreachable!(),
-        }
+        let (parent, member) = pointer.rsplit_once('/').unwrap();
+        let parent = body.pointer_mut(parent).unwrap();
+        parent
+            .as_object_mut()
+            .unwrap()
+            .insert(member.to_owned(), value);
         serde_json::from_value::<Question>(body)
             .unwrap()
             .check()

@@ -22,7 +22,7 @@ fn operations() -> Vec<(String, String, &'static Value)> {
 #[test]
 fn the_document_is_the_published_one() {
     golden::compare(
-        "openapi.json",
+        "tests/golden/openapi.json",
         &format!("{}\n", serde_json::to_string_pretty(&*DOCUMENT).unwrap()),
     );
 }

@@ -1,7 +1,5 @@
 //! The operations port: health, readiness, metrics; and the pages that are generated from the code.
 
-use std::fs;
-
 use http::{Method, StatusCode};
 use remit_api::Options;
 use remit_tests::app::TestApp;
@@ -108,14 +106,5 @@ async fn readiness_says_what_is_wrong() {
 
 #[test]
 fn the_page_of_errors_is_the_table() {
-    let path = remit_tests::root().join("docs/errors.md");
-    let page = remit_api::errors_page();
-    if std::env::var_os("REMIT_UPDATE_DOCS").is_some() {
-        fs::write(&path, &page).unwrap();
-    }
-    let written = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        written == page,
-        "docs/errors.md is out of date; run this test with REMIT_UPDATE_DOCS=1"
-    );
+    remit_tests::golden::compare("docs/errors.md", &remit_api::errors_page());
 }

@@ -2,15 +2,15 @@
 
 use crate::root;
 
-/// Compares `text` with the golden file `tests/golden/<name>`.
+/// Compares `text` with the file at `path`, seen from the root of the repository.
 ///
 /// With `REMIT_GOLDEN=write` in the environment the file is written instead; read the difference before you commit it.
 ///
 /// # Panics
 ///
 /// When they differ.
-pub fn compare(name: &str, text: &str) {
-    let path = root().join("tests/golden").join(name);
+pub fn compare(path: &str, text: &str) {
+    let path = root().join(path);
     if std::env::var_os("REMIT_GOLDEN").is_some_and(|value| value == "write") {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         return std::fs::write(&path, text).unwrap();
