@@ -424,7 +424,7 @@ async fn too_many_requests_at_once_are_refused() {
 async fn a_request_has_a_deadline() {
     let options = Options {
         deadline: Duration::from_millis(100),
-        revision_wait: Duration::from_secs(60),
+        revision_wait: Duration::from_mins(1),
         ..Options::default()
     };
     let app = TestApp::empty(options).await;

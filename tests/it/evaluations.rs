@@ -9,7 +9,7 @@ async fn app() -> TestApp {
     TestApp::start(&bundles::pack("authzen-certification")).await
 }
 
-async fn ask(app: &TestApp, body: Value) -> Reply {
+async fn ask(app: &TestApp, body: impl ToString) -> Reply {
     app.post("/access/v1/evaluations", body).await
 }
 
@@ -25,7 +25,7 @@ fn decisions(reply: &Reply) -> Vec<bool> {
 }
 
 /// Bob reads, writes and reads record-1: permit, deny, permit.
-fn bob(options: Value) -> Value {
+fn bob(options: &Value) -> Value {
     json!({
         "subject": { "type": "user", "id": "bob" },
         "resource": { "type": "record", "id": "record-1" },
@@ -61,11 +61,11 @@ async fn each_semantic_stops_where_it_says() {
             vec![true],
         ),
     ] {
-        let reply = ask(&app, bob(options.clone())).await;
+        let reply = ask(&app, bob(&options)).await;
         assert_eq!(decisions(&reply), expected, "{options}");
         assert!(reply.json().get("decision").is_none());
     }
-    let reply = ask(&app, bob(json!({ "evaluations_semantic": "first_come" }))).await;
+    let reply = ask(&app, bob(&json!({ "evaluations_semantic": "first_come" }))).await;
     assert_eq!(reply.status, StatusCode::BAD_REQUEST);
     assert_eq!(
         reply.json(),
@@ -81,7 +81,7 @@ async fn only_decided_items_are_recorded() {
     let before = app.log.status().sequence;
     let reply = ask(
         &app,
-        bob(json!({ "evaluations_semantic": "deny_on_first_deny" })),
+        bob(&json!({ "evaluations_semantic": "deny_on_first_deny" })),
     )
     .await;
     assert_eq!(reply.header("x-decision-id").split(", ").count(), 2);
@@ -236,8 +236,8 @@ async fn a_batch_has_limits() {
 #[tokio::test]
 async fn the_same_batch_has_the_same_body() {
     let app = app().await;
-    let first = ask(&app, bob(json!({}))).await;
-    let second = ask(&app, bob(json!({}))).await;
+    let first = ask(&app, bob(&json!({}))).await;
+    let second = ask(&app, bob(&json!({}))).await;
     assert_eq!(first.text, second.text);
     assert_eq!(
         first.text,
@@ -304,7 +304,7 @@ async fn a_bundle_change_never_mixes_revisions() {
         async move {
             let mut met = std::collections::BTreeMap::new();
             while met.len() < 6 {
-                let reply = ask(&app, batch.clone()).await;
+                let reply = ask(&app, &batch).await;
                 let decisions = decisions(&reply);
                 let alice = decisions[0];
                 for (n, decision) in decisions.iter().enumerate() {

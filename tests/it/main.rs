@@ -10,6 +10,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::allow_attributes,
     clippy::too_many_lines,

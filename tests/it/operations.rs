@@ -79,7 +79,7 @@ async fn openmetrics_has_exemplars_of_denies() {
         .text
         .lines()
         .find(|line| {
-            line.starts_with(r#"remit_decision_duration_seconds_bucket"#)
+            line.starts_with("remit_decision_duration_seconds_bucket")
                 && line.contains(r#"decision="deny""#)
                 && line.contains(" # {")
         })

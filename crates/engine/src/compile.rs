@@ -35,6 +35,10 @@ pub(crate) struct Program {
     /// The hash of the bundle.
     pub(crate) content_hash: ContentHash,
     /// How many policies, templates and links were validated for this program; the others came from the one before.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "what a test of the cache counts")
+    )]
     pub(crate) validated: usize,
     /// What the next compilation need not do again, as long as the schema stays the same.
     kept: Kept,

@@ -198,7 +198,9 @@ fn whole(number: &Number) -> Option<i64> {
     /// Beyond it a double no longer tells neighbours apart.
     const MOST: f64 = 9_007_199_254_740_992.0;
     number.as_i64().or_else(|| {
-        let number = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < MOST)?;
+        let number = number
+            .as_f64()
+            .filter(|n| n.fract() == 0.0 && n.abs() < MOST)?;
         format!("{number:.0}").parse().ok()
     })
 }

@@ -26,7 +26,7 @@ fn key() -> ApiKey {
 
 async fn a_key_is_made_found_and_revoked(fixture: Fixture) {
     let (store, tenant) = (&fixture.store, fixture.tenant("acme").await);
-    let end = fixture.clock.now().plus(Duration::from_secs(60));
+    let end = fixture.clock.now().plus(Duration::from_mins(1));
     let new = NewKey {
         expires_at: Some(end),
         ..new_key()

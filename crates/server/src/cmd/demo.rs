@@ -238,9 +238,10 @@ impl Stage<'_> {
         let answer: Answer = self.client.send(request.json(question)).await?.json()?;
         let context = &answer.context;
         self.summary.answered += 1;
-        match answer.decision {
-            true => self.summary.permitted += 1,
-            false => self.summary.denied += 1,
+        if answer.decision {
+            self.summary.permitted += 1;
+        } else {
+            self.summary.denied += 1;
         }
         if context.reason.code == Reason::ApprovalRequired {
             self.summary.approval_required += 1;

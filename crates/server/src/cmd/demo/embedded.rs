@@ -77,8 +77,9 @@ impl Embedded {
             }
         };
         let (stopping, out) = (stop.subscribe(), out.clone());
-        let serving =
-            tokio::spawn(async move { serve::run_until(plan, stopping, &out, announce).await });
+        let serving = tokio::spawn(async move {
+            Box::pin(serve::run_until(plan, stopping, &out, announce)).await
+        });
         match told.await {
             Ok((url, key)) => Ok(Some(Self {
                 url,
