@@ -140,10 +140,10 @@ fn scope(
             (text, learnt)
         }
         _ => match choice {
-            0..3 => (variable.to_owned(), None),
-            3 => (format!("{variable} is App::{kind}"), Some(kind)),
-            4..6 => (format!("{variable} == {}", any(rng, kind)), Some(kind)),
-            6..8 => (format!("{variable} in {}", any(rng, group)), None),
+            0..5 => (variable.to_owned(), None),
+            5 => (format!("{variable} is App::{kind}"), Some(kind)),
+            6 => (format!("{variable} == {}", any(rng, kind)), Some(kind)),
+            7 | 8 => (format!("{variable} in {}", any(rng, group)), None),
             _ => (
                 format!("{variable} is App::{kind} in {}", any(rng, group)),
                 Some(kind),
@@ -167,12 +167,12 @@ fn action_scope(rng: &mut StdRng) -> String {
         format!("App::Action::\"{id}\"")
     };
     match rng.random_range(0..8) {
-        0..4 => "action".to_owned(),
-        4 => format!(
+        0..5 => "action".to_owned(),
+        5 => format!(
             "action == App::Action::\"{}\"",
             pick(rng, &["read", "list", "write", "peek"])
         ),
-        5 => format!("action in {}", name(rng)),
+        6 => format!("action in {}", name(rng)),
         _ => format!("action in [{}, {}]", name(rng), name(rng)),
     }
 }
