@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{
-    Eid, Entity, EntityUID, Literal, PartialValue, RestrictedExpr, Value, ValueKind,
+    BorrowedRestrictedExpr, Eid, Entity, EntityUID, Literal, PartialValue, RestrictedExpr, Value,
+    ValueKind,
 };
 use remit_core::Note;
 use serde_json::{Map, Value as Json, json};
@@ -215,14 +216,23 @@ fn unread(value: &Value) -> Json {
             .iter()
             .map(|(name, value)| (name.to_string(), unread(value)))
             .collect(),
-        // Every stored extension value was made from one text by its constructor, which it remembers.
         ValueKind::ExtensionValue(extension) => {
-            let call = RestrictedExpr::from(extension.as_ref().clone());
-            let text = call
-                .as_borrowed()
-                .as_extn_fn_call()
-                .and_then(|(_, mut arguments)| arguments.next()?.as_string().cloned());
-            text.map_or(Json::Null, |text| Json::from(text.as_str()))
+            unread_call(RestrictedExpr::from(extension.as_ref().clone()).as_borrowed())
         }
+    }
+}
+
+/// Writes the call that makes an extension value: the text it is made from, or the function with its arguments.
+fn unread_call(call: BorrowedRestrictedExpr<'_>) -> Json {
+    if let Some(text) = call.as_string() {
+        return Json::from(text.as_str());
+    }
+    let Some((name, arguments)) = call.as_extn_fn_call() else {
+        return Json::Null;
+    };
+    let mut arguments: Vec<Json> = arguments.map(unread_call).collect();
+    match arguments.as_mut_slice() {
+        [text @ Json::String(_)] => text.take(),
+        _ => json!({"fn": name.to_string(), "args": arguments}),
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 const SCHEMA: &str = r#"
 entity Org;
 entity Group in [Group, Org];
-entity User in [Group] { level: Long, boss?: User, limit?: decimal } tags Long;
+entity User in [Group] { level: Long, boss?: User, limit?: decimal, since?: datetime } tags Long;
 entity Stage enum ["dev", "prod"];
 action act appliesTo { principal: User, resource: [Group, Org] };
 "#;
@@ -287,9 +287,14 @@ fn ancestors_are_bounded_and_long_chains_need_no_stack() {
 
 #[test]
 fn another_bundle_keeps_the_live_entities_and_reads_them_again() {
+    // As Cedar writes a time that it computed.
+    let since = json!({"__extn": {"fn": "offset", "args": [
+        {"__extn": {"fn": "datetime", "arg": "1970-01-01"}},
+        {"__extn": {"fn": "duration", "arg": "1500ms"}},
+    ]}});
     let mut live = entity(
         "User/u",
-        &json!({"level": 3, "limit": "1.50", "boss": {"type": "User", "id": "b"}}),
+        &json!({"level": 3, "limit": "1.50", "boss": {"type": "User", "id": "b"}, "since": since}),
         &["Group/a"],
     );
     live.tags.insert("t".to_owned(), json!(4));
