@@ -5,14 +5,12 @@ default:
 # Everything that a change must pass, in the order that fails fastest.
 check: fmt-check lint test
 
-# Formats the code and the policies.
+# Formats the code.
 fmt:
     cargo fmt --all
-    cargo run --quiet -- policy fmt policies/starter policies/authzen-certification
 
 fmt-check:
     cargo fmt --all --check
-    cargo run --quiet -- policy fmt --check policies/starter policies/authzen-certification
 
 lint:
     cargo clippy --workspace --all-targets -- -D warnings

@@ -2,6 +2,7 @@
 
 mod entities;
 mod laws;
+mod limits;
 mod oracle;
 mod questions;
 mod rules;
