@@ -507,17 +507,22 @@ fn evaluate(host: &str, key: &str) -> Option<u16> {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    use std::io::Write;
+    use std::io::{Read, Write};
     let mut server = Server::dev();
     let host = server.url.strip_prefix("http://").unwrap().to_owned();
     // A request that never ends keeps the first signal waiting.
     let mut stream = std::net::TcpStream::connect(&host).unwrap();
     write!(
         stream,
-        "POST /access/v1/evaluation HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nContent-Length: 10\r\n\r\n{{",
+        "POST /access/v1/evaluation HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Expect: 100-continue\r\nContent-Length: 10\r\n\r\n",
         server.key
     )
     .unwrap();
+    // Said once the handler waits for the body.
+    let mut begun = [0; 12];
+    stream.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 100");
     terminate(&server.child);
     let stderr = server.path().join("stderr");
     wait_for(&mut server.child, server.dir.path(), || {
