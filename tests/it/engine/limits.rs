@@ -92,27 +92,21 @@ fn more_candidates_than_a_decision_may_evaluate_deny() {
     assert_eq!(over.determining, []);
 }
 
+/// No expression can look into the members of a set, so they are not among the entities a decision looks at.
 #[test]
-fn more_entities_than_a_decision_may_look_at_deny() {
+fn a_set_of_many_references_costs_a_decision_nothing() {
     let rule = r#"@id("boss") permit (principal is User, action, resource)
         when { principal has boss && principal.boss has level && principal.boss.level > 2 };"#;
-    let asked = |friends: usize| {
-        let name = |number: usize| format!("f{number}");
-        let mut stored: Vec<Entity> = (0..friends)
-            .map(|number| user(&name(number), json!({})))
-            .collect();
-        let friends: Vec<Value> = (0..friends)
-            .map(|number| json!({ "type": "User", "id": name(number) }))
-            .collect();
-        let boss = json!({ "type": "User", "id": "boss" });
-        stored.push(user("boss", json!({ "level": 3 })));
-        stored.push(user("u", json!({ "friends": friends, "boss": boss })));
-        read(&snapshot(rule.to_owned(), &stored), "u")
-    };
-    assert_eq!(asked(100).reason, Reason::PolicyPermit);
-    let over = asked(10_001);
-    assert_eq!(
-        (over.verdict, over.reason),
-        (Verdict::Deny, Reason::EngineFault)
-    );
+    let name = |number: usize| format!("f{number}");
+    let mut stored: Vec<Entity> = (0..10_001)
+        .map(|number| user(&name(number), json!({})))
+        .collect();
+    let friends: Vec<Value> = (0..10_001)
+        .map(|number| json!({ "type": "User", "id": name(number) }))
+        .collect();
+    let boss = json!({ "type": "User", "id": "boss" });
+    stored.push(user("boss", json!({ "level": 3 })));
+    stored.push(user("u", json!({ "friends": friends, "boss": boss })));
+    let decision = read(&snapshot(rule.to_owned(), &stored), "u");
+    assert_eq!(decision.reason, Reason::PolicyPermit);
 }
