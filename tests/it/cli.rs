@@ -557,3 +557,32 @@ fn a_log_folder_that_is_not_there_is_no_sound_log() {
     run(dir.path(), &["log", "fsck", "nowhere"])
         .fails(69, &["cannot check the decision log", "nowhere"]);
 }
+
+/// Every command line of the README is one that the binary takes: with `--help` added, clap reads all that stands before.
+#[test]
+fn the_readme_names_commands_and_flags_that_exist() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut seen = 0;
+    for line in readme.lines() {
+        let Some(command) = line
+            .strip_prefix("remit ")
+            .or_else(|| line.strip_prefix("cargo run --release -- "))
+        else {
+            continue;
+        };
+        let command = command.split('#').next().unwrap();
+        let command = command.replace("<decision id>", "01a20639-8971-732d-b942-c92c2a56203b");
+        let read = std::process::Command::new(env!("CARGO_BIN_EXE_remit"))
+            .args(command.split_whitespace())
+            .arg("--help")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&read.stderr);
+        assert!(read.status.success(), "README: `{line}`: {said}");
+        seen += 1;
+    }
+    assert!(
+        seen >= 7,
+        "only {seen} command lines were found in the README"
+    );
+}
