@@ -276,7 +276,7 @@ async fn every_record_arrives_once(fixture: Fixture) {
             let (log, records) = (log.clone(), fixture.records(batch));
             expected.extend(records.clone());
             callers.spawn(async move {
-                let receipts = log.append(records.clone()).await.unwrap();
+                let receipts = log.append(&records).await.unwrap();
                 let ids: Vec<_> = receipts.iter().map(remit_log::Receipt::id).collect();
                 let given: Vec<_> = records.iter().map(|record| record.id).collect();
                 assert_eq!(ids, given);
@@ -308,7 +308,7 @@ async fn outages_of_the_store_lose_and_repeat_nothing(fixture: Fixture) {
     for round in 0..4 {
         let before = fixture.records(30);
         expected.extend(before.clone());
-        log.append(before).await.unwrap();
+        log.append(&before).await.unwrap();
         // Every transaction now fails at its last statement, after the records were inserted.
         execute(
             &fixture.url,
@@ -318,7 +318,7 @@ async fn outages_of_the_store_lose_and_repeat_nothing(fixture: Fixture) {
         let during = fixture.records(if round % 2 == 0 { 3 } else { 700 });
         expected.extend(during.clone());
         for batch in during.chunks(50) {
-            log.append(batch.to_vec()).await.unwrap();
+            log.append(batch).await.unwrap();
         }
         until(|| log.status().ship_error.is_some()).await;
         assert!(log.status().unshipped_records > 0);
@@ -341,14 +341,14 @@ async fn what_was_shipped_already_is_not_shipped_again(fixture: Fixture) {
     let log = fixture.log();
     let mut expected = fixture.records(90);
     for batch in expected.chunks(9) {
-        log.append(batch.to_vec()).await.unwrap();
+        log.append(batch).await.unwrap();
     }
     let half = fixture.folder.path().join("half");
     copy_segments(&fixture.dir(), &half);
     let more = fixture.records(25);
     expected.extend(more.clone());
     for batch in more.chunks(5) {
-        log.append(batch.to_vec()).await.unwrap();
+        log.append(batch).await.unwrap();
     }
     let whole = fixture.folder.path().join("whole");
     copy_segments(&fixture.dir(), &whole);
@@ -382,7 +382,7 @@ async fn the_next_start_ships_what_the_last_one_left(fixture: Fixture) {
         let records = fixture.records(60);
         expected.extend(records.clone());
         for batch in records.chunks(20) {
-            log.append(batch.to_vec()).await.unwrap();
+            log.append(batch).await.unwrap();
         }
         // Nobody ships, so this leaves everything where it is.
         log.close().await;
@@ -392,7 +392,7 @@ async fn the_next_start_ships_what_the_last_one_left(fixture: Fixture) {
     assert_eq!(log.status().unshipped_records, 180);
     let own = fixture.records(1);
     expected.extend(own.clone());
-    log.append(own).await.unwrap();
+    log.append(&own).await.unwrap();
     let shipping = fixture.ship(&log);
     assert!(log.caught_up(PATIENCE).await);
     fixture.assert_stored(&expected).await;
@@ -414,7 +414,7 @@ async fn a_full_spool_takes_records_again_when_it_is_shipped(fixture: Fixture) {
     let mut expected = Vec::new();
     loop {
         let records = fixture.records(5);
-        match log.append(records.clone()).await {
+        match log.append(&records).await {
             Ok(_) => expected.extend(records),
             Err(Error::Full { .. }) => break,
             Err(other) => panic!("{other:?}"),
@@ -425,7 +425,7 @@ async fn a_full_spool_takes_records_again_when_it_is_shipped(fixture: Fixture) {
     assert!(log.caught_up(PATIENCE).await);
     let records = fixture.records(5);
     expected.extend(records.clone());
-    log.append(records).await.unwrap();
+    log.append(&records).await.unwrap();
     log.close().await;
     shipping.end().await;
     fixture.assert_stored(&expected).await;
@@ -437,7 +437,7 @@ async fn closing_ships_the_rest(fixture: Fixture) {
     until(|| log.status().segments == 1).await;
     let expected = fixture.records(400);
     for batch in expected.chunks(100) {
-        log.append(batch.to_vec()).await.unwrap();
+        log.append(batch).await.unwrap();
     }
     log.close().await;
     fixture.assert_stored(&expected).await;
@@ -454,7 +454,7 @@ async fn a_damaged_record_stops_shipping_and_is_named(fixture: Fixture) {
     let log = fixture.log();
     let expected = fixture.records(12);
     for record in &expected {
-        log.append(vec![record.clone()]).await.unwrap();
+        log.append(&[record.clone()]).await.unwrap();
     }
     let damaged = entries(&fixture.dir()).unwrap().nth(7).unwrap().unwrap();
     let name = format!("{}-{:06}.seg", damaged.replica, damaged.segment);
@@ -501,7 +501,7 @@ async fn postgres_may_freeze_stop_and_come_back() {
         }
         let records = fixture.records(40);
         expected.extend(records.clone());
-        log.append(records).await.unwrap();
+        log.append(&records).await.unwrap();
         until(|| log.status().ship_error.is_some()).await;
         match round {
             0 => server.resume(),

@@ -12,10 +12,10 @@ use remit_log::{DecisionLog, Receipt};
 use remit_store::{Pepper, Store};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tracing::Instrument;
+use tracing::field::display;
 
 use crate::auth::{Caller, DevKey, Keys};
-use crate::metrics::{Metrics, Noted, Stage};
+use crate::metrics::{Metrics, Stage};
 use crate::problem::{Kind, Problem};
 use crate::sync::Progress;
 use crate::token::Seal;
@@ -176,12 +176,7 @@ impl App {
     ///
     /// `invalid-request` for a question that cannot be asked; `not-ready`, `stale-policy` or `revision-not-reached` when
     /// this replica may not decide; `log-unavailable` when the record was refused. None of them is a decision.
-    pub async fn decide(
-        self: &Arc<Self>,
-        caller: &Caller,
-        question: Question,
-    ) -> Result<Answer, Problem> {
-        question.check()?;
+    pub async fn decide(&self, caller: &Caller, question: Question) -> Result<Answer, Problem> {
         let mut answers = self
             .decide_all(caller, vec![Ok(question)], Semantic::ExecuteAll)
             .await?;
@@ -193,30 +188,14 @@ impl App {
     /// An item that is a problem already stays one and counts as a deny; the result stops at and includes the item that
     /// `semantic` stops at.
     pub(crate) async fn decide_all(
-        self: &Arc<Self>,
+        &self,
         caller: &Caller,
         items: Vec<Result<Question, Problem>>,
         semantic: Semantic,
     ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
         let snapshot = self.snapshot(caller).await?;
-        let app = Arc::clone(self);
-        let caller = caller.clone();
-        let span = tracing::Span::current();
-        // In a task of its own: a client that goes away takes the handler with it, but not half of a recorded decision.
-        let work = async move { app.settle(&snapshot, &caller, items, semantic).await };
-        tokio::spawn(work.instrument(span))
-            .await
-            .map_err(|error| Problem::caused(Kind::INTERNAL, error))?
-    }
-
-    /// Decides every item up to where `semantic` stops, then records all of them at once.
-    async fn settle(
-        &self,
-        snapshot: &Snapshot,
-        caller: &Caller,
-        items: Vec<Result<Question, Problem>>,
-        semantic: Semantic,
-    ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
+        // From here to the log's queue nothing waits, so a client that goes away, and takes the handler with it, leaves
+        // either nothing or whole records behind.
         let mut outcomes = Vec::with_capacity(items.len());
         let mut records = Vec::with_capacity(items.len());
         let mut started = Vec::with_capacity(items.len());
@@ -224,42 +203,41 @@ impl App {
             let began = Instant::now();
             let outcome = item.and_then(|question| {
                 question.check()?;
-                Ok(question)
+                Ok(self.evaluate(&snapshot, caller, question))
             });
-            let verdict = match outcome {
-                Ok(question) => {
-                    let record = self.evaluate(snapshot, caller, question);
-                    let decision = record.decision.clone();
-                    let verdict = decision.verdict;
+            let verdict = match &outcome {
+                Ok(record) => record.decision.verdict,
+                Err(_) => Verdict::Deny,
+            };
+            outcomes.push(match outcome {
+                Ok(record) => {
                     records.push(record);
                     started.push(began);
-                    outcomes.push(Ok(decision));
-                    verdict
+                    None
                 }
-                Err(problem) => {
-                    outcomes.push(Err(problem));
-                    Verdict::Deny
-                }
-            };
+                Err(problem) => Some(problem),
+            });
             if semantic.stops_at(verdict) {
                 break;
             }
         }
-        let receipts = self.record(records, &started).await?;
-        let mut receipts = receipts.into_iter();
+        let receipts = self.record(&records, &started).await?;
+        let mut answers = records
+            .into_iter()
+            .zip(receipts)
+            .map(|(record, receipt)| Answer {
+                decision: record.decision,
+                receipt,
+            });
+        let missing = || {
+            let cause = "the log gave fewer receipts than it took records";
+            Problem::caused(Kind::INTERNAL, cause)
+        };
         outcomes
             .into_iter()
             .map(|outcome| match outcome {
-                Ok(decision) => receipts
-                    .next()
-                    .map(|receipt| Ok(Answer { decision, receipt }))
-                    .ok_or_else(|| {
-                        Problem::caused(
-                            Kind::INTERNAL,
-                            "the log gave fewer receipts than it took records",
-                        )
-                    }),
-                Err(problem) => Ok(Err(problem)),
+                Some(problem) => Ok(Err(problem)),
+                None => answers.next().map(Ok).ok_or_else(missing),
             })
             .collect()
     }
@@ -280,17 +258,16 @@ impl App {
         let took = began.elapsed();
         self.metrics.stage(Stage::Evaluate, took);
         let id = DecisionId::from_uuid(self.clock.id());
-        span.record("authz.decision_id", tracing::field::display(id));
-        span.record(
-            "authz.decision",
-            if decision.verdict == Verdict::Permit {
-                "permit"
-            } else {
-                "deny"
-            },
-        );
-        span.record("authz.reason", decision.reason.code());
-        span.record("authz.revision", decision.revision.number());
+        if !span.is_disabled() {
+            span.record("authz.decision_id", display(id));
+            let verdict = match decision.verdict {
+                Verdict::Permit => "permit",
+                Verdict::Deny => "deny",
+            };
+            span.record("authz.decision", verdict);
+            span.record("authz.reason", decision.reason.code());
+            span.record("authz.revision", decision.revision.number());
+        }
         DecisionRecord {
             id,
             tenant: caller.tenant,
@@ -306,18 +283,16 @@ impl App {
     /// Hands records to the log and waits for their receipts.
     async fn record(
         &self,
-        records: Vec<DecisionRecord>,
+        records: &[DecisionRecord],
         started: &[Instant],
     ) -> Result<Vec<Receipt>, Problem> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let count = records.len();
-        let told: Vec<Noted> = records.iter().map(Noted::of).collect();
         let began = Instant::now();
         let outcome = self.log.append(records).await;
         self.metrics.stage(Stage::Audit, began.elapsed());
-        self.metrics.recorded(count, outcome.is_ok());
+        self.metrics.recorded(records.len(), outcome.is_ok());
         let receipts = outcome.map_err(|error| match error {
             remit_log::Error::TooLarge { .. } | remit_log::Error::TooMany { .. } => Problem::new(
                 Kind::TOO_LARGE,
@@ -325,8 +300,8 @@ impl App {
             ),
             error => Problem::caused(Kind::LOG_UNAVAILABLE, error),
         })?;
-        for (noted, began) in told.iter().zip(started) {
-            self.metrics.decided(noted, began.elapsed());
+        for (record, began) in records.iter().zip(started) {
+            self.metrics.decided(record, began.elapsed());
         }
         Ok(receipts)
     }

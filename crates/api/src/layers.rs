@@ -18,6 +18,7 @@ use tracing::Instrument;
 use crate::app::{Answer, App};
 use crate::auth::REVISION;
 use crate::problem::{Failed, Kind, Problem};
+use crate::router::template;
 use crate::trace::{TRACEPARENT, TraceContext};
 
 /// The header that names a request, echoed as it came (AuthZEN 1.0 §10.1.2).
@@ -115,7 +116,8 @@ impl Told {
 struct Seen {
     started: Instant,
     method: Method,
-    route: String,
+    /// The template of the route; `unmatched` for a path that is none.
+    route: &'static str,
     request_id: HeaderValue,
     trace: Option<TraceContext>,
     /// How an error is written for this client.
@@ -199,7 +201,8 @@ impl Seen {
         let route = request
             .extensions()
             .get::<MatchedPath>()
-            .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+            .and_then(|path| template(path.as_str()))
+            .unwrap_or("unmatched");
         let authzen = request.uri().path().starts_with("/access/");
         let seen = Self {
             started: Instant::now(),
@@ -276,8 +279,7 @@ impl Seen {
     fn write(&self, app: &App, response: &Response) {
         let took = self.started.elapsed();
         let status = response.status().as_u16();
-        app.metrics
-            .answered(&self.method, &self.route, status, took);
+        app.metrics.answered(&self.method, self.route, status, took);
         let told = response.extensions().get::<Told>();
         let problem = response
             .extensions()
@@ -297,8 +299,8 @@ impl Seen {
                     duration_us,
                     request_id = self.request_id.to_str().unwrap_or_default(),
                     trace_id = self.trace.map(|trace| trace.trace_id()),
-                    tenant = known.map(|(tenant, _)| tenant.to_string()),
-                    key = known.map(|(_, key)| key.to_string()),
+                    tenant = known.map(|(tenant, _)| tracing::field::display(tenant)),
+                    key = known.map(|(_, key)| tracing::field::display(key)),
                     decision_id = told.and_then(|told| told.decisions.as_deref()),
                     decision = told.and_then(|told| told.decision),
                     reason = told.and_then(|told| told.reason),

@@ -1,6 +1,7 @@
 //! Every public endpoint, who may call it, and what answers it.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
 
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
@@ -104,14 +105,38 @@ fn routes() -> Routes {
         .get("/openapi.json", Anybody, openapi::get)
 }
 
+/// The paths of the page that shows the endpoints.
+const PAGE: [&str; 5] = [
+    "/",
+    "/docs",
+    "/docs/docs.css",
+    "/docs/docs.js",
+    "/docs/icon.svg",
+];
+
 /// The page that shows the endpoints.
 fn page(router: Router<Arc<App>>) -> Router<Arc<App>> {
-    router
-        .route("/", get(docs::root))
-        .route("/docs", get(docs::page))
-        .route("/docs/docs.css", get(docs::style))
-        .route("/docs/docs.js", get(docs::script))
-        .route("/docs/icon.svg", get(docs::icon))
+    let handlers = [
+        get(docs::root),
+        get(docs::page),
+        get(docs::style),
+        get(docs::script),
+        get(docs::icon),
+    ];
+    PAGE.into_iter()
+        .zip(handlers)
+        .fold(router, |router, (path, handler)| {
+            router.route(path, handler)
+        })
+}
+
+/// Returns a route's template as a text that lives as long as the process: labels and log lines copy no text.
+pub(crate) fn template(matched: &str) -> Option<&'static str> {
+    static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+        let endpoints = endpoints().into_iter().map(|endpoint| endpoint.path);
+        endpoints.chain(PAGE).collect()
+    });
+    KNOWN.get(matched).copied()
 }
 
 // === impl Routes ===

@@ -155,6 +155,10 @@ pub(crate) fn decode<T: Wire>(bytes: &[u8]) -> Result<T, Problem> {
         json::unify_numbers(&mut value);
         return from_value(value);
     }
+    // What was checked is followed by nothing, so this reads all of it. To know the path costs, so only a mistake pays.
+    if let Ok(value) = T::deserialize(&mut serde_json::Deserializer::from_slice(bytes)) {
+        return Ok(value);
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut reader).map_err(|error| mistake(&error))
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{ContentHash, PolicyId, Reason, Revision};
 
@@ -11,10 +12,8 @@ use crate::{ContentHash, PolicyId, Reason, Revision};
 /// The same question, facts and snapshot always give an equal value (INV-4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// May it.
-    pub verdict: Verdict,
-    /// Why, as a stable code.
-    pub reason: Reason,
+    /// The content of the bundle that decided.
+    pub bundle: ContentHash,
     /// The policies that settled it, sorted: satisfied forbids, forbids that errored, or satisfied permits.
     ///
     /// Empty when no policy matched.
@@ -22,19 +21,21 @@ pub struct Decision {
     /// Every enforced policy that could not be evaluated, sorted by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<PolicyError>,
-    /// What the enforcement point must do with the answer, from the annotations of the determining policies.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub obligations: Vec<Obligation>,
-    /// What policies in shadow mode would have done, sorted by id; never part of the verdict.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub shadow: Vec<Shadow>,
     /// What was left out of the question or found odd in it while it was shaped by the schema.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
+    /// What the enforcement point must do with the answer, from the annotations of the determining policies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obligations: Vec<Obligation>,
+    /// Why, as a stable code.
+    pub reason: Reason,
     /// The state of the tenant that decided.
     pub revision: Revision,
-    /// The content of the bundle that decided.
-    pub bundle: ContentHash,
+    /// What policies in shadow mode would have done, sorted by id; never part of the verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<Shadow>,
+    /// May it.
+    pub verdict: Verdict,
 }
 
 /// Permit or deny; there is nothing between.
@@ -60,12 +61,12 @@ pub enum Effect {
 /// One policy that could not be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyError {
-    /// Which policy.
-    pub policy: PolicyId,
     /// What it would have done: an erroring forbid denies, an erroring permit is not given.
     pub effect: Effect,
     /// Cedar's message.
     pub message: String,
+    /// Which policy.
+    pub policy: PolicyId,
 }
 
 /// Something the enforcement point must do, named by an annotation of a determining policy.
@@ -73,26 +74,28 @@ pub struct PolicyError {
 /// The annotations `@obligation`, `@advice`, `@severity` and `@control` are carried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obligation {
-    /// The policy that demands it.
-    pub policy: PolicyId,
     /// The annotations that say what, by key.
     pub annotations: BTreeMap<String, String>,
+    /// The policy that demands it.
+    pub policy: PolicyId,
 }
 
 /// What one policy annotated `@mode("shadow")` would have done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shadow {
-    /// Which policy.
-    pub policy: PolicyId,
     /// What it would have done.
     pub effect: Effect,
     /// Cedar's message when it could not be evaluated; absent when it was satisfied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Which policy.
+    pub policy: PolicyId,
 }
 
 /// One remark on how the question was shaped by the schema.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// In JSON an object whose member `note` says which, in snake case.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum Note {
     /// The schema does not declare this member, so no policy saw it.
@@ -122,4 +125,63 @@ pub enum Note {
         /// The entity, as `Type::"id"`.
         entity: String,
     },
+}
+
+// === impl Note ===
+
+/// By hand, because a derived tag comes first and members out of order cost a record the time to sort them.
+impl Serialize for Note {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Note", 3)?;
+        let note = match self {
+            Self::Undeclared { member } => {
+                object.serialize_field("member", member)?;
+                "undeclared"
+            }
+            Self::NotAssertable { member } => {
+                object.serialize_field("member", member)?;
+                "not_assertable"
+            }
+            Self::Mistyped { member, expected } => {
+                object.serialize_field("expected", expected)?;
+                object.serialize_field("member", member)?;
+                "mistyped"
+            }
+            Self::Missing { member } => {
+                object.serialize_field("member", member)?;
+                "missing"
+            }
+            Self::NotStored { entity } => {
+                object.serialize_field("entity", entity)?;
+                "not_stored"
+            }
+        };
+        object.serialize_field("note", note)?;
+        object.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_it_was_written() {
+        let member = || "context.ip".to_owned();
+        for note in [
+            Note::Undeclared { member: member() },
+            Note::NotAssertable { member: member() },
+            Note::Mistyped {
+                member: member(),
+                expected: "String".to_owned(),
+            },
+            Note::Missing { member: member() },
+            Note::NotStored {
+                entity: r#"Agent::"a""#.to_owned(),
+            },
+        ] {
+            let text = serde_json::to_string(&note).unwrap_or_default();
+            assert_eq!(serde_json::from_str(&text).ok(), Some(note), "{text}");
+        }
+    }
 }

@@ -10,12 +10,12 @@ use crate::{KeyId, Timestamp};
 /// so that a decision can be made again later and come out the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// When the question arrived.
-    pub now: Timestamp,
+    /// Whether a person has approved exactly this call.
+    pub approved: bool,
     /// Which enforcement point asks: the id of its API key.
     pub caller: KeyId,
     /// The environment that key belongs to, such as `live` or `dev`.
     pub environment: String,
-    /// Whether a person has approved exactly this call.
-    pub approved: bool,
+    /// When the question arrived.
+    pub now: Timestamp,
 }

@@ -6,41 +6,41 @@ use serde_json::{Map, Value};
 /// One access evaluation (AuthZEN Authorization API 1.0 §5): what an enforcement point asks before an action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
-    /// Who wants to act.
-    pub subject: Subject,
     /// What it wants to do.
     pub action: Action,
-    /// To what.
-    pub resource: Resource,
     /// Everything else the caller says about this call.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub context: Map<String, Value>,
+    /// To what.
+    pub resource: Resource,
+    /// Who wants to act.
+    pub subject: Subject,
 }
 
 /// The principal of a question (AuthZEN 1.0 §5.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// The entity type, such as `Agent`.
-    #[serde(rename = "type")]
-    pub kind: String,
     /// The id within the type.
     pub id: String,
     /// What the caller says of it; only attributes that the schema marks `@assertable` are taken.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub properties: Map<String, Value>,
+    /// The entity type, such as `Agent`.
+    #[serde(rename = "type")]
+    pub kind: String,
 }
 
 /// What is acted on (AuthZEN 1.0 §5.2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
-    /// The entity type, such as `Tool`.
-    #[serde(rename = "type")]
-    pub kind: String,
     /// The id within the type.
     pub id: String,
     /// What the caller says of it; only attributes that the schema marks `@assertable` are taken.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub properties: Map<String, Value>,
+    /// The entity type, such as `Tool`.
+    #[serde(rename = "type")]
+    pub kind: String,
 }
 
 /// What is done (AuthZEN 1.0 §5.3).

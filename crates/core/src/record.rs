@@ -7,22 +7,22 @@ use crate::{Decision, DecisionId, Facts, KeyId, Question, TenantId, Timestamp};
 /// The record of one decision: enough to explain it, to make it again, and to hold somebody to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionRecord {
-    /// The decision's id; also the key that makes shipping exactly-once.
-    pub id: DecisionId,
-    /// Whose decision it is.
-    pub tenant: TenantId,
     /// When it was made.
     pub at: Timestamp,
     /// Who asked.
     pub caller: Caller,
-    /// What was asked, as received.
-    pub question: Question,
-    /// What Remit knew.
-    pub facts: Facts,
     /// What was decided.
     pub decision: Decision,
     /// How long shaping and evaluation took, in microseconds.
     pub duration_us: u64,
+    /// What Remit knew.
+    pub facts: Facts,
+    /// The decision's id; also the key that makes shipping exactly-once.
+    pub id: DecisionId,
+    /// What was asked, as received.
+    pub question: Question,
+    /// Whose decision it is.
+    pub tenant: TenantId,
 }
 
 /// Who asked a question, and how it is to be found again.

@@ -113,7 +113,7 @@ impl DecisionLog {
     /// [`Error::Busy`], [`Error::Full`], [`Error::Poisoned`], [`Error::Deadline`] and [`Error::Closed`] for reasons that
     /// lie with the log; [`Error::TooLarge`], [`Error::TooMany`] and [`Error::Encode`] for reasons that lie with the
     /// records.
-    pub async fn append(&self, records: Vec<DecisionRecord>) -> Result<Vec<Receipt>, Error> {
+    pub async fn append(&self, records: &[DecisionRecord]) -> Result<Vec<Receipt>, Error> {
         if records.is_empty() {
             return Ok(Vec::new());
         }

@@ -22,11 +22,11 @@ use crate::frame::{Frame, HEAD_BYTES, MAX_BODY_BYTES};
 use crate::spool::{Segment, Spool};
 
 /// The most records in one transaction.
-const BATCH_RECORDS: usize = 500;
+const BATCH_RECORDS: usize = 1_000;
 /// How much of a segment is read at once: any one record, or a few thousand of the usual size.
 const BATCH_BYTES: u64 = (HEAD_BYTES + MAX_BODY_BYTES) as u64;
 /// How long records gather before they are shipped: fewer transactions for a little delay.
-const LINGER: Duration = Duration::from_millis(10);
+const LINGER: Duration = Duration::from_millis(25);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 

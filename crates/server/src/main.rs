@@ -18,6 +18,11 @@ mod serve;
 mod starter;
 mod telemetry;
 
+/// A decision makes and drops some hundred small values; this allocator spends a third of the time on them that the C
+/// library's does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

@@ -12,7 +12,7 @@ use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProces
 use remit_api::{Adopt, TraceContext};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, ParseError, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::{Registry, fmt};
 
@@ -65,6 +65,8 @@ pub(crate) fn start(settings: &config::Telemetry) -> Result<Telemetry, Error> {
         LogFormat::Text => lines.with_ansi(false).boxed(),
     };
     let filter = filter(&settings.level).map_err(|why| Error::Telemetry(why.into()))?;
+    // Spans are for traces alone: a line says all of it, and a span that nobody exports costs a request as much.
+    let filter = filter_fn(|metadata| metadata.is_event()).and(filter);
     let subscriber = Registry::default()
         .with(traces)
         .with(lines.with_filter(filter));

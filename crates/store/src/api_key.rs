@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
+/// What every API key begins with.
+const PREFIX: &str = "remit_";
 /// The fewest bytes of a pepper.
 const PEPPER_BYTES: usize = 32;
 /// The longest name of an environment, in bytes.
@@ -22,10 +24,11 @@ const ENVIRONMENT_BYTES: usize = 16;
 /// Neither `Debug` nor `Display` shows the secret; [`ApiKey::reveal`] does.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
-    environment: String,
+    /// Everything before the checksum: what is hashed, so that no part can be exchanged.
+    signed: String,
+    /// Where the environment ends in it.
+    environment: usize,
     id: KeyId,
-    /// 32 random bytes as 64 lower-case hexadecimal digits.
-    secret: String,
 }
 
 /// Why a text is not an API key. The text is never repeated.
@@ -84,16 +87,16 @@ impl ApiKey {
     pub fn from_secret(environment: &str, id: KeyId, secret: [u8; 32]) -> Result<Self, Error> {
         check_environment(environment)
             .map_err(|error| Error::invalid("environment", format!("is wrong: {error}")))?;
-        let mut text = String::with_capacity(64);
+        let mut signed = format!("{PREFIX}{environment}_{}_", id.uuid().simple());
         for byte in secret {
             for digit in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
+                signed.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
             }
         }
         Ok(Self {
-            environment: environment.to_owned(),
+            signed,
+            environment: PREFIX.len() + environment.len(),
             id,
-            secret: text,
         })
     }
 
@@ -103,10 +106,10 @@ impl ApiKey {
     ///
     /// [`ParseKeyError`] says which part is wrong, and never repeats the text.
     pub fn parse(text: &str) -> Result<Self, ParseKeyError> {
-        if !text.starts_with("remit_") {
+        let Some(rest) = text.strip_prefix(PREFIX) else {
             return Err(ParseKeyError::Prefix);
-        }
-        let mut parts = text.split('_').skip(1);
+        };
+        let mut parts = rest.split('_');
         let (Some(environment), Some(id), Some(secret), Some(checksum), None) = (
             parts.next(),
             parts.next(),
@@ -123,10 +126,12 @@ impl ApiKey {
         if !is_hex(secret, 64) {
             return Err(ParseKeyError::Secret);
         }
+        let id = Uuid::try_parse(id).map_err(|_| ParseKeyError::Id)?;
+        let signed = text.rsplit_once('_').map_or("", |(signed, _)| signed);
         let key = Self {
-            environment: environment.to_owned(),
-            id: KeyId::from_uuid(Uuid::try_parse(id).map_err(|_| ParseKeyError::Id)?),
-            secret: secret.to_owned(),
+            signed: signed.to_owned(),
+            environment: PREFIX.len() + environment.len(),
+            id: KeyId::from_uuid(id),
         };
         if key.checksum() == checksum {
             Ok(key)
@@ -137,7 +142,7 @@ impl ApiKey {
 
     /// Returns the whole text, secret included: to hand to its holder, once, and never to a log.
     pub fn reveal(&self) -> String {
-        format!("{}_{}", self.signed(), self.checksum())
+        format!("{}_{}", self.signed, self.checksum())
     }
 
     /// Returns the public id.
@@ -147,17 +152,13 @@ impl ApiKey {
 
     /// Returns the environment it says it is for.
     pub fn environment(&self) -> &str {
-        &self.environment
-    }
-
-    /// Everything before the checksum: what is hashed, so that no part can be exchanged.
-    fn signed(&self) -> String {
-        let id = self.id.uuid();
-        format!("remit_{}_{}_{}", self.environment, id.simple(), self.secret)
+        self.signed
+            .get(PREFIX.len()..self.environment)
+            .unwrap_or_default()
     }
 
     fn checksum(&self) -> String {
-        format!("{:08x}", crc32c::crc32c(self.signed().as_bytes()))
+        format!("{:08x}", crc32c::crc32c(self.signed.as_bytes()))
     }
 }
 
@@ -182,8 +183,8 @@ impl fmt::Display for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "remit_{}_{}_…",
-            self.environment,
+            "{PREFIX}{}_{}_…",
+            self.environment(),
             self.id.uuid().simple()
         )
     }
@@ -211,7 +212,6 @@ impl Pepper {
         Hmac::new_from_slice(bytes).map(Self).map_err(|_| short())
     }
 
-    /// Hashes a key: HMAC-SHA-256 over everything before its checksum.
     /// Derives a key for another purpose than API keys; the same on every replica that has the same pepper.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
@@ -220,8 +220,9 @@ impl Pepper {
         hash.finalize().into_bytes().into()
     }
 
+    /// Hashes a key: HMAC-SHA-256 over everything before its checksum.
     pub(crate) fn mac(&self, key: &ApiKey) -> KeyMac {
-        let hash = self.0.clone().chain_update(key.signed());
+        let hash = self.0.clone().chain_update(&key.signed);
         KeyMac(hash.finalize().into_bytes().into())
     }
 }

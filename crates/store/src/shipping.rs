@@ -79,8 +79,10 @@ pub(crate) mod sql {
             segment = excluded.segment, position = excluded.position, sequence = excluded.sequence \
             WHERE (spool_positions.segment, spool_positions.position) < (excluded.segment, excluded.position) \
             AND spool_positions.sequence <= excluded.sequence";
-        /// Adds the decisions that are not there yet.
-        INSERT_DECISIONS = "INSERT INTO decisions (tenant, id, at, verdict, reason, subject_type, \
+        /// Adds the decisions that are not there yet. Materialised, because SQLite writes a row of `json_each` out anew
+        /// for each mention of its value.
+        INSERT_DECISIONS = "WITH made AS MATERIALIZED (SELECT value FROM json_each($1)) \
+            INSERT INTO decisions (tenant, id, at, verdict, reason, subject_type, \
             subject_id, action, resource_type, resource_id, caller, revision, replica, sequence, body) \
             SELECT unhex(made.value ->> 'tenant'), unhex(made.value ->> 'id'), \
             CAST(made.value ->> 'at' AS BIGINT), made.value ->> 'verdict', made.value ->> 'reason', \
@@ -88,8 +90,7 @@ pub(crate) mod sql {
             made.value ->> 'resource_type', made.value ->> 'resource_id', \
             unhex(made.value ->> 'caller'), CAST(made.value ->> 'revision' AS BIGINT), \
             unhex(made.value ->> 'replica'), CAST(made.value ->> 'sequence' AS BIGINT), \
-            made.value ->> 'body' FROM json_each($1) AS made WHERE TRUE \
-            ON CONFLICT (tenant, id) DO NOTHING";
+            made.value ->> 'body' FROM made WHERE TRUE ON CONFLICT (tenant, id) DO NOTHING";
         /// Counts the decisions that are there exactly as given.
         COUNT_SHIPPED = "SELECT count(*) FROM json_each($1) AS made CROSS JOIN decisions AS d \
             WHERE d.tenant = unhex(made.value ->> 'tenant') AND d.id = unhex(made.value ->> 'id') \

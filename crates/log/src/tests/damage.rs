@@ -13,7 +13,7 @@ async fn written(fixture: &Fixture, batches: &[usize]) -> Vec<Receipt> {
     let log = fixture.open(QuickDisk).unwrap();
     let mut receipts = Vec::new();
     for batch in batches {
-        receipts.extend(log.append(records(&fixture.clock, *batch)).await.unwrap());
+        receipts.extend(log.append(&records(&fixture.clock, *batch)).await.unwrap());
     }
     log.close().await;
     receipts

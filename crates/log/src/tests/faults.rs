@@ -12,7 +12,7 @@ use crate::{DecisionLog, Error, Receipt, fsck};
 async fn insist(log: &DecisionLog, fixture: &Fixture, count: usize) -> Vec<Receipt> {
     let take = async {
         loop {
-            match log.append(records(&fixture.clock, count)).await {
+            match log.append(&records(&fixture.clock, count)).await {
                 Ok(receipts) => return receipts,
                 Err(Error::Poisoned { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
                 Err(other) => panic!("{other:?}"),
@@ -82,9 +82,9 @@ async fn a_full_disk_refuses_and_the_log_recovers_by_itself() {
     };
     let calls = disk.calls.clone();
     let log = fixture.open(disk).unwrap();
-    let mut receipts = log.append(records(&fixture.clock, 1)).await.unwrap();
+    let mut receipts = log.append(&records(&fixture.clock, 1)).await.unwrap();
     calls.store(half, Ordering::SeqCst);
-    let refused = log.append(records(&fixture.clock, 2)).await.unwrap_err();
+    let refused = log.append(&records(&fixture.clock, 2)).await.unwrap_err();
     assert!(matches!(&refused, Error::Poisoned { problem } if problem.contains("No space left")));
     let status = log.status();
     assert!(status.poisoned);
@@ -92,7 +92,7 @@ async fn a_full_disk_refuses_and_the_log_recovers_by_itself() {
     assert_eq!(status.unshipped_records, 1);
     assert!(status.disk_error.unwrap().contains("No space left"));
     assert!(matches!(
-        log.append(records(&fixture.clock, 1)).await,
+        log.append(&records(&fixture.clock, 1)).await,
         Err(Error::Poisoned { .. })
     ));
     assert!(log.status().refused_poisoned_total >= 1);
@@ -106,7 +106,7 @@ async fn a_full_disk_refuses_and_the_log_recovers_by_itself() {
     tokio::time::timeout(Duration::from_secs(20), heal)
         .await
         .unwrap();
-    receipts.extend(log.append(records(&fixture.clock, 1)).await.unwrap());
+    receipts.extend(log.append(&records(&fixture.clock, 1)).await.unwrap());
     assert_eq!(receipts[1].sequence(), 2);
     assert_kept(&receipts, &all(fixture.dir()));
     assert_eq!(all(fixture.dir()).len(), 2);

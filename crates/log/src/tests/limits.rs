@@ -30,7 +30,7 @@ async fn hanging(
     let log = fixture.open(disk.clone()).unwrap();
     disk.shut();
     let (other, one) = (log.clone(), records(&fixture.clock, 1));
-    let append = tokio::spawn(async move { other.append(one).await });
+    let append = tokio::spawn(async move { other.append(&one).await });
     until(|| disk.is_waiting()).await;
     (log, append)
 }
@@ -43,10 +43,10 @@ async fn a_full_queue_refuses_at_once() {
     let (log, first) = hanging(&fixture, &disk).await;
     let queued = tokio::spawn({
         let (log, three) = (log.clone(), records(&fixture.clock, 3));
-        async move { log.append(three).await }
+        async move { log.append(&three).await }
     });
     until(|| log.status().queued_records == 3).await;
-    let refused = log.append(records(&fixture.clock, 1)).await;
+    let refused = log.append(&records(&fixture.clock, 1)).await;
     assert!(
         matches!(refused, Err(Error::Busy { queued: 3 })),
         "{refused:?}"
@@ -56,7 +56,7 @@ async fn a_full_queue_refuses_at_once() {
     let mut receipts = first.await.unwrap().unwrap();
     receipts.extend(queued.await.unwrap().unwrap());
     assert_kept(&receipts, &all(fixture.dir()));
-    let never = log.append(records(&fixture.clock, 4)).await;
+    let never = log.append(&records(&fixture.clock, 4)).await;
     assert!(
         matches!(
             never,
@@ -75,10 +75,11 @@ async fn too_many_queued_bytes_refuse_at_once() {
     fixture.options.queue_bytes = 2_000;
     let disk = GatedDisk::default();
     let (log, first) = hanging(&fixture, &disk).await;
-    let mut queued = pin!(log.append(records(&fixture.clock, 2)));
+    let two = records(&fixture.clock, 2);
+    let mut queued = pin!(log.append(&two));
     let mut context = Context::from_waker(Waker::noop());
     assert!(queued.as_mut().poll(&mut context).is_pending());
-    let refused = log.append(records(&fixture.clock, 2)).await;
+    let refused = log.append(&records(&fixture.clock, 2)).await;
     assert!(
         matches!(refused, Err(Error::Busy { queued: 2 })),
         "{refused:?}"
@@ -86,7 +87,7 @@ async fn too_many_queued_bytes_refuse_at_once() {
     disk.open();
     first.await.unwrap().unwrap();
     assert_eq!(queued.await.unwrap().len(), 2);
-    let never = log.append(vec![record(&fixture.clock, 3_000)]).await;
+    let never = log.append(&[record(&fixture.clock, 3_000)]).await;
     assert!(
         matches!(never, Err(Error::TooLarge { limit: 2_000, .. })),
         "{never:?}"
@@ -101,7 +102,7 @@ async fn an_append_that_was_dropped_is_durable_all_the_same() {
     let gone = records(&fixture.clock, 2);
     let ids: Vec<_> = gone.iter().map(|record| record.id).collect();
     {
-        let mut append = pin!(log.append(gone));
+        let mut append = pin!(log.append(&gone));
         let mut context = Context::from_waker(Waker::noop());
         assert!(matches!(append.as_mut().poll(&mut context), Poll::Pending));
     }
@@ -133,7 +134,7 @@ async fn a_spool_with_too_much_to_ship_refuses_until_it_is_shipped() {
     let log = fixture.open(QuickDisk).unwrap();
     let mut receipts = Vec::new();
     let refused = loop {
-        match log.append(records(&fixture.clock, 1)).await {
+        match log.append(&records(&fixture.clock, 1)).await {
             Ok(more) => receipts.extend(more),
             Err(error) => break error,
         }
@@ -148,18 +149,18 @@ async fn a_spool_with_too_much_to_ship_refuses_until_it_is_shipped() {
     // What a run left behind counts in the next one too.
     log.close().await;
     let log = fixture.open(QuickDisk).unwrap();
-    let refused = log.append(records(&fixture.clock, 1)).await;
+    let refused = log.append(&records(&fixture.clock, 1)).await;
     assert!(matches!(refused, Err(Error::Full { .. })), "{refused:?}");
     let oldest = log.spool().oldest().unwrap();
     log.spool().pass(oldest.last, oldest.end);
-    log.append(records(&fixture.clock, 1)).await.unwrap();
+    log.append(&records(&fixture.clock, 1)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_record_of_more_than_a_mebibyte_is_refused_and_one_below_is_not() {
     let fixture = Fixture::new(100);
     let log = fixture.open(QuickDisk).unwrap();
-    let large = log.append(vec![record(&fixture.clock, 1 << 20)]).await;
+    let large = log.append(&[record(&fixture.clock, 1 << 20)]).await;
     assert!(
         matches!(
             large,
@@ -170,9 +171,9 @@ async fn a_record_of_more_than_a_mebibyte_is_refused_and_one_below_is_not() {
         ),
         "{large:?}"
     );
-    let fits = log.append(vec![record(&fixture.clock, 1_000_000)]).await;
+    let fits = log.append(&[record(&fixture.clock, 1_000_000)]).await;
     assert_kept(&fits.unwrap(), &all(fixture.dir()));
-    assert_eq!(log.append(Vec::new()).await.unwrap(), Vec::new());
+    assert_eq!(log.append(&[]).await.unwrap(), Vec::new());
 }
 
 #[tokio::test]

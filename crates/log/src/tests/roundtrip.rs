@@ -38,7 +38,7 @@ proptest! {
                     let batch: Vec<_> =
                         batch.into_iter().map(|size| record(&fixture.clock, size)).collect();
                     expected.extend(batch.iter().map(|record| canonical_json(record).unwrap()));
-                    receipts.extend(log.append(batch).await.unwrap());
+                    receipts.extend(log.append(&batch).await.unwrap());
                 }
                 log.close().await;
             }
@@ -61,7 +61,7 @@ async fn many_callers_share_few_syncs() {
     let mut appends = tokio::task::JoinSet::new();
     for record in records(&fixture.clock, 200) {
         let log = log.clone();
-        appends.spawn(async move { log.append(vec![record]).await.unwrap() });
+        appends.spawn(async move { log.append(&[record]).await.unwrap() });
     }
     let receipts: Vec<_> = appends.join_all().await.into_iter().flatten().collect();
     assert_kept(&receipts, &all(fixture.dir()));
@@ -81,7 +81,7 @@ async fn a_second_log_on_the_folder_is_refused_until_the_first_is_closed() {
     assert!(refused.to_string().contains("in use by another process"));
     log.close().await;
     assert!(matches!(
-        log.append(records(&fixture.clock, 1)).await,
+        log.append(&records(&fixture.clock, 1)).await,
         Err(Error::Closed)
     ));
     fixture.open(QuickDisk).unwrap().close().await;
@@ -106,7 +106,7 @@ async fn only_the_owner_can_read_the_records() {
     use std::os::unix::fs::PermissionsExt as _;
     let fixture = Fixture::new(10);
     let log = fixture.open(QuickDisk).unwrap();
-    log.append(records(&fixture.clock, 1)).await.unwrap();
+    log.append(&records(&fixture.clock, 1)).await.unwrap();
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(fixture.dir()), 0o700);
     assert_eq!(mode(super::files(fixture.dir())[0].as_path()), 0o600);
@@ -119,9 +119,9 @@ async fn the_age_of_the_oldest_record_counts_from_when_it_was_made() {
     let second = std::time::Duration::from_secs(1);
     let log = fixture.open(QuickDisk).unwrap();
     assert_eq!(log.status().oldest_unshipped, None);
-    log.append(records(&fixture.clock, 1)).await.unwrap();
+    log.append(&records(&fixture.clock, 1)).await.unwrap();
     fixture.clock.advance(30 * second);
-    log.append(records(&fixture.clock, 1)).await.unwrap();
+    log.append(&records(&fixture.clock, 1)).await.unwrap();
     assert_eq!(log.status().oldest_unshipped, Some(30 * second));
     log.close().await;
     let log = fixture.open(QuickDisk).unwrap();
@@ -133,7 +133,7 @@ async fn the_age_of_the_oldest_record_counts_from_when_it_was_made() {
     log.spool().pass(oldest.last, oldest.end);
     assert_eq!(log.status().oldest_unshipped, None);
     fixture.clock.advance(100 * second);
-    log.append(records(&fixture.clock, 1)).await.unwrap();
+    log.append(&records(&fixture.clock, 1)).await.unwrap();
     assert_eq!(
         log.status().oldest_unshipped,
         Some(std::time::Duration::ZERO)
@@ -151,7 +151,7 @@ async fn the_bytes_are_as_documented() {
         .map(|record| canonical_json(record).unwrap())
         .collect();
     let ids: Vec<_> = batch.iter().map(|record| record.id.uuid()).collect();
-    let receipts = log.append(batch).await.unwrap();
+    let receipts = log.append(&batch).await.unwrap();
     let bytes = fs::read(&super::files(fixture.dir())[0]).unwrap();
     let mut expected = Vec::new();
     expected.extend_from_slice(b"REMITLOG");
