@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use remit_core::controls::{Protection, holds};
 use remit_core::{
     Clock, Decision, DecisionId, DecisionRecord, Facts, Question, Revision, TenantId, Verdict,
 };
@@ -204,6 +205,9 @@ impl App {
         let span = tracing::Span::current();
         // In a task of its own: a client that goes away takes the handler with it, but not half of a recorded decision.
         let work = async move { app.settle(&snapshot, &caller, items, semantic).await };
+        if !holds(Protection::DetachedDecision) {
+            return work.instrument(span).await;
+        }
         tokio::spawn(work.instrument(span))
             .await
             .map_err(|error| Problem::caused(Kind::INTERNAL, error))?
@@ -367,7 +371,7 @@ impl App {
             .standing(caller.tenant)
             .and_then(|standing| standing.age(self.clock.boot()))
             .ok_or(Kind::NOT_READY)?;
-        if age > self.options.max_staleness {
+        if age > self.options.max_staleness && holds(Protection::Staleness) {
             let detail = format!("unconfirmed for {} ms", age.as_millis());
             return Err(Problem::new(Kind::STALE_POLICY, detail));
         }
