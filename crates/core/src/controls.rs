@@ -38,6 +38,10 @@ pub enum Protection {
     DatabaseDeadline,
     /// The process starts while the database is away.
     StartWithoutDatabase,
+    /// A tenant whose revision went backwards decides nothing more.
+    SetBack,
+    /// What expires does so by a time that nobody on this host can set.
+    ExpiryTime,
 }
 
 #[cfg(feature = "controls")]
@@ -52,7 +56,7 @@ pub const PANIC: &str = "remit-controls-panic";
 impl Protection {
     /// All of them.
     #[cfg(feature = "controls")]
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::RecordBeforeAnswer,
         Self::RefuseUnrecorded,
         Self::HeedDiskErrors,
@@ -66,6 +70,8 @@ impl Protection {
         Self::CatchPanic,
         Self::DatabaseDeadline,
         Self::StartWithoutDatabase,
+        Self::SetBack,
+        Self::ExpiryTime,
     ];
 
     #[cfg(feature = "controls")]
