@@ -16,8 +16,11 @@ use std::time::{Duration, Instant};
 /// The order on standard input says how: `keep` waits for transactions to be rolled back and leaves the folder, `drop`
 /// stops at once and leaves it, `kill` kills every process of it as a crash does and leaves it; anything else stops at
 /// once and removes it. A server that is frozen is thawed first.
+///
+/// Nothing is synced, because no test switches the machine off; but a commit is on its way before it is answered, because
+/// some stop the server without a goodbye.
 const WATCHDOG: &str = r#"
-"$1/postgres" -D "$2/data" -p "$3" -k "$2" -c listen_addresses=127.0.0.1 -c fsync=off -c synchronous_commit=off \
+"$1/postgres" -D "$2/data" -p "$3" -k "$2" -c listen_addresses=127.0.0.1 -c fsync=off \
     -c full_page_writes=off -c max_connections=200 </dev/null >>"$2/log" 2>&1 &
 pid=$!
 read -r order

@@ -22,6 +22,8 @@ const STARTS: usize = 5;
 pub struct Plan {
     binary: PathBuf,
     folder: Arc<TempDir>,
+    /// Folders of other plans, which hold the pepper of this one.
+    peers: Vec<Arc<TempDir>>,
     environment: Vec<(String, String)>,
     key: String,
 }
@@ -65,7 +67,7 @@ pub fn built(variable: &str, name: &str) -> PathBuf {
     let shown = path.display();
     assert!(
         path.is_file(),
-        "there is no `{shown}`; `cargo build -p remit-server`, or set {variable}"
+        "there is no `{shown}`; `cargo build -p remit-server --features controls`, or set {variable}"
     );
     path
 }
@@ -82,6 +84,7 @@ impl Plan {
         Self {
             binary: binary(),
             folder: Arc::new(folder),
+            peers: Vec::new(),
             environment: Vec::new(),
             key: String::new(),
         }
@@ -99,8 +102,8 @@ impl Plan {
         let pdp = plan.spawn();
         // The starter bundle is what the README's first steps push.
         let pack = remit_tests::root().join("policies/starter");
-        pdp.until("it listens", || async { pdp.ready().await.is_some() })
-            .await;
+        // Ready without a bundle: its key has been read.
+        pdp.until_ready().await;
         plan.run_as(&pdp, &["bundle", "push", pack.to_str().unwrap()]);
         pdp.until_ready().await;
         assert!(pdp.stop().await.success());
@@ -130,10 +133,20 @@ impl Plan {
         self
     }
 
-    /// Uses another binary, such as one with a protection switched off.
-    pub fn binary(mut self, path: &Path) -> Self {
-        path.clone_into(&mut self.binary);
-        self
+    /// Plans another replica on the same database: another folder, the same pepper and key.
+    pub fn beside(&self) -> Self {
+        let folder = TempDir::with_prefix("remit-chaos-").unwrap();
+        Self {
+            folder: Arc::new(folder),
+            peers: [&self.peers[..], &[Arc::clone(&self.folder)]].concat(),
+            ..self.clone()
+        }
+    }
+
+    /// Switches protections off, by the names that `remit-controls` knows them under.
+    pub fn without(mut self, protections: &str) -> Self {
+        self.binary = built("REMIT_CONTROLS_BIN", "remit-controls");
+        self.set("REMIT_CONTROLS", protections)
     }
 
     /// Returns the folder of its data.
@@ -269,11 +282,13 @@ impl Pdp {
 
     /// Asks whether the starter's agent may list mail, which it may.
     pub async fn ask(&self) -> Answer {
-        send(
-            self.request(Method::POST, "/access/v1/evaluation")
-                .json(&question("invoice-bot")),
-        )
-        .await
+        self.ask_as(&self.key).await
+    }
+
+    /// Asks the same with another key.
+    pub async fn ask_as(&self, key: &str) -> Answer {
+        let request = self.http.post(format!("{}/access/v1/evaluation", self.url));
+        send(request.bearer_auth(key).json(&question("invoice-bot"))).await
     }
 
     /// Returns what the operations port says on `path`; `None` when it cannot be reached.
@@ -308,7 +323,14 @@ impl Pdp {
     ///
     /// When there is no such metric.
     pub async fn metric(&self, name: &str) -> f64 {
-        let text = self.operations("/metrics").await.unwrap().text();
+        let mut page = self.operations("/metrics").await;
+        if page.is_none() {
+            // The connection that was kept may have been closed for standing idle; a new one is made for a second try.
+            page = self.operations("/metrics").await;
+        }
+        let text = page
+            .unwrap_or_else(|| panic!("no metrics:\n{}", self.output()))
+            .text();
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
