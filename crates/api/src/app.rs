@@ -307,7 +307,7 @@ impl App {
         DecisionRecord {
             id,
             tenant: caller.tenant,
-            at: facts.now,
+            at: self.clock.now(),
             caller: caller.recorded(),
             question,
             facts,
