@@ -272,6 +272,64 @@ fn the_api_reads_no_environment() {
     }
 }
 
+/// What the feature `controls` can switch off must never be off where somebody relies on it.
+#[test]
+fn protections_are_switched_off_by_no_default() {
+    let manifests = files(&root(), &["toml"]);
+    for path in manifests.iter().filter(|path| path.ends_with("Cargo.toml")) {
+        let manifest: toml::Value = toml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        let features = manifest.get("features").and_then(toml::Value::as_table);
+        for (name, value) in features.into_iter().flatten() {
+            assert!(
+                name == "controls" || !value.to_string().contains("controls"),
+                "{}: the feature `{name}` brings `controls` with it",
+                shown(path)
+            );
+        }
+        for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let asked = manifest.get(kind).map(ToString::to_string);
+            assert!(
+                !asked.unwrap_or_default().contains("controls"),
+                "{}: a dependency asks for `controls`",
+                shown(path)
+            );
+        }
+    }
+    only_in(
+        "switch_off(",
+        &[
+            "crates/core/src/controls.rs",
+            "crates/server/src/controls.rs",
+        ],
+        &[],
+    );
+}
+
+/// A protection that nothing asks for cannot be switched off, and its negative control would prove nothing.
+#[test]
+fn every_protection_is_asked_for() {
+    let listed = "crates/core/src/controls.rs";
+    let text = fs::read_to_string(root().join(listed)).unwrap();
+    let (_, list) = text.split_once("pub const ALL").unwrap();
+    let names: Vec<&str> = list
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.strip_suffix(','))
+        .collect();
+    let read = |file: &PathBuf| fs::read_to_string(file).unwrap();
+    let product: String = product_files()
+        .filter(|file| shown(file) != listed)
+        .map(|file| read(&file))
+        .collect();
+    assert!(!names.is_empty(), "{listed} names no protection");
+    for name in names {
+        let named = format!("Protection::{name}");
+        assert!(
+            product.contains(&format!("holds({named})")),
+            "no code asks whether {named} holds"
+        );
+    }
+}
+
 #[test]
 fn a_nearer_clippy_file_repeats_the_root_one() {
     let entries = |path: &str| -> Vec<String> {

@@ -13,16 +13,26 @@ use std::time::{Duration, Instant};
 
 /// Runs the server, and stops it when its standard input ends: so when the tests end, also when they are killed.
 ///
-/// `keep` on standard input stops it but leaves the folder. A server that is frozen is thawed first.
+/// The order on standard input says how: `keep` waits for transactions to be rolled back and leaves the folder, `drop`
+/// stops at once and leaves it, `kill` kills every process of it as a crash does and leaves it; anything else stops at
+/// once and removes it. A server that is frozen is thawed first.
+///
+/// Nothing is synced, because no test switches the machine off; but a commit is on its way before it is answered, because
+/// some stop the server without a goodbye.
 const WATCHDOG: &str = r#"
-"$1/postgres" -D "$2/data" -p "$3" -k "$2" -c listen_addresses=127.0.0.1 -c fsync=off -c synchronous_commit=off \
+"$1/postgres" -D "$2/data" -p "$3" -k "$2" -c listen_addresses=127.0.0.1 -c fsync=off \
     -c full_page_writes=off -c max_connections=200 </dev/null >>"$2/log" 2>&1 &
 pid=$!
 read -r order
-kill -CONT "$pid" $(pgrep -P "$pid") 2>/dev/null
-if [ "$order" = keep ]; then kill -INT "$pid"; else kill -QUIT "$pid"; fi 2>/dev/null
+parts=$(pgrep -P "$pid")
+kill -CONT "$pid" $parts 2>/dev/null
+case "$order" in
+    keep) kill -INT "$pid" ;;
+    kill) kill -KILL "$pid" $parts ;;
+    *) kill -QUIT "$pid" ;;
+esac 2>/dev/null
 wait "$pid"
-[ "$order" = keep ] || rm -rf "$2"
+case "$order" in keep | drop | kill) ;; *) rm -rf "$2" ;; esac
 "#;
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -125,6 +135,11 @@ impl Postgres {
         self.url(&name)
     }
 
+    /// Returns the port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Returns the address of a database on this server.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://remit@127.0.0.1:{}/{database}", self.port)
@@ -143,6 +158,47 @@ impl Postgres {
     /// Stops the server, keeping its data; [`Postgres::restart`] brings it back on the same port.
     pub fn stop(&mut self) {
         self.end(b"keep\n");
+    }
+
+    /// Stops the server as `pg_ctl stop -m immediate` does: no goodbye, and recovery at the next start.
+    pub fn stop_at_once(&mut self) {
+        self.end(b"drop\n");
+    }
+
+    /// Kills the server and every process it started, as a crash of its machine would.
+    pub fn kill(&mut self) {
+        self.end(b"kill\n");
+    }
+
+    /// Copies the data of the stopped server into a backup.
+    ///
+    /// # Panics
+    ///
+    /// While the server runs, and when the copy fails.
+    pub fn back_up(&self) {
+        self.copy("data", "backup");
+    }
+
+    /// Puts the backup in the place of the data of the stopped server.
+    ///
+    /// # Panics
+    ///
+    /// While the server runs, and when there is no backup.
+    pub fn restore(&self) {
+        self.copy("backup", "data");
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        assert!(self.watchdog.is_none(), "the server runs");
+        let (from, to) = (self.folder.join(from), self.folder.join(to));
+        let _ = fs::remove_dir_all(&to);
+        // As root, `cp -a` keeps the owner, whom the server insists on.
+        let copied = Command::new("cp").arg("-a").args([&from, &to]).status();
+        assert!(
+            copied.unwrap().success(),
+            "{} is not copied",
+            from.display()
+        );
     }
 
     /// Starts a stopped server on the port it had.

@@ -1,11 +1,13 @@
 //! `App`: what every handler shares, and the only road to a decision (INV-1).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use remit_core::controls::{Protection, holds};
 use remit_core::{
-    Clock, Decision, DecisionId, DecisionRecord, Facts, Question, Revision, TenantId, Verdict,
+    Clock, Decision, DecisionId, DecisionRecord, Facts, Question, Revision, TenantId, Timestamp,
+    Verdict,
 };
 use remit_engine::{Engine, Snapshot};
 use remit_log::{DecisionLog, Receipt};
@@ -23,6 +25,11 @@ use crate::trace::Adopt;
 
 /// How long a change waits to come into force on the replica that made it.
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// The time is not known yet.
+const UNKNOWN: i64 = i64::MIN;
+/// How much of the time that was known is given up at a poll, in microseconds: far less than passes between two.
+const SLEW: i64 = 1_000;
 
 /// What an [`App`] is made of.
 pub struct AppParts {
@@ -82,6 +89,8 @@ pub struct App {
     pub(crate) room: Semaphore,
     /// Raised when the process is about to stop.
     retired: AtomicBool,
+    /// The database's time less boot time, in microseconds; `UNKNOWN` before the first poll.
+    time: AtomicI64,
 }
 
 /// A decision that has been recorded.
@@ -161,6 +170,7 @@ impl App {
             clock: parts.clock,
             options: parts.options,
             retired: AtomicBool::new(false),
+            time: AtomicI64::new(UNKNOWN),
             metrics,
         })
     }
@@ -271,7 +281,7 @@ impl App {
         DecisionRecord {
             id,
             tenant: caller.tenant,
-            at: facts.now,
+            at: self.clock.now(),
             caller: caller.recorded(),
             question,
             facts,
@@ -306,10 +316,33 @@ impl App {
         Ok(receipts)
     }
 
+    /// Returns the time by which things expire: the database's, carried on in boot time.
+    ///
+    /// Nobody brings back what has expired by setting this host's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        match self.time.load(Ordering::Relaxed) {
+            UNKNOWN => self.clock.now(),
+            _ if !holds(Protection::ExpiryTime) => self.clock.now(),
+            offset => Timestamp::from_micros(micros(self.clock.boot()).saturating_add(offset)),
+        }
+    }
+
+    /// Takes over the time that the database had before `boot`.
+    pub(crate) fn set_time(&self, database: Timestamp, boot: Duration) {
+        let new = database.micros().saturating_sub(micros(boot));
+        // The nearest estimate is the latest one, since an answer only ever comes late. Giving up a little of the old
+        // one each time follows a clock that is slower than ours, and yet never goes back.
+        let _ = self
+            .time
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                Some(old.saturating_sub(SLEW).max(new))
+            });
+    }
+
     /// Returns what Remit knows of its own knowledge at this moment.
     pub(crate) fn facts(&self, caller: &Caller) -> Facts {
         Facts {
-            now: self.clock.now(),
+            now: self.now(),
             caller: caller.key,
             environment: caller.environment.clone(),
             approved: false,
@@ -337,12 +370,16 @@ impl App {
                 .await?;
         }
         let snapshot = self.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
-        let age = self
+        let standing = self
             .progress
             .standing(caller.tenant)
-            .and_then(|standing| standing.age(self.clock.boot()))
             .ok_or(Kind::NOT_READY)?;
-        if age > self.options.max_staleness {
+        let age = standing.age(self.clock.boot()).ok_or(Kind::NOT_READY)?;
+        if let Some(revision) = standing.set_back() {
+            let detail = format!("the database was set back to revision {revision}");
+            return Err(Problem::new(Kind::STALE_POLICY, detail));
+        }
+        if age > self.options.max_staleness && holds(Protection::Staleness) {
             let detail = format!("unconfirmed for {} ms", age.as_millis());
             return Err(Problem::new(Kind::STALE_POLICY, detail));
         }
@@ -370,6 +407,10 @@ impl App {
         wait: Duration,
     ) -> Result<(), Problem> {
         let standing = self.progress.standing(tenant);
+        if let Some(revision) = standing.as_ref().and_then(|standing| standing.set_back()) {
+            let detail = format!("the database was set back to revision {revision}");
+            return Err(Problem::new(Kind::STALE_POLICY, detail));
+        }
         if standing.and_then(|standing| standing.applied()) >= Some(revision) {
             return Ok(());
         }
@@ -428,6 +469,13 @@ impl App {
             causes.extend(self.progress.failure());
         }
         let standings = self.progress.all();
+        for (tenant, standing) in &standings {
+            if let Some(revision) = standing.set_back() {
+                causes.push(format!(
+                    "the database was set back to revision {revision} of the tenant {tenant}"
+                ));
+            }
+        }
         let stopped =
             |age: Option<Duration>| age.is_none_or(|age| age > self.options.max_staleness);
         if !standings.is_empty()
@@ -448,6 +496,15 @@ impl App {
         causes
     }
 
+    /// Returns how many tenants are decided no more because the database was set back.
+    pub(crate) fn tenants_set_back(&self) -> usize {
+        let standings = self.progress.all();
+        standings
+            .iter()
+            .filter(|(_, standing)| standing.set_back().is_some())
+            .count()
+    }
+
     /// Returns every snapshot in force.
     pub(crate) fn snapshots(&self) -> Vec<Arc<Snapshot>> {
         self.progress
@@ -456,6 +513,10 @@ impl App {
             .filter_map(|(tenant, _)| self.engine.snapshot(*tenant))
             .collect()
     }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 // === impl Semantic ===

@@ -90,11 +90,15 @@ impl Keys {
         self.table.load().get(&id).cloned()
     }
 
-    /// Replaces the table.
-    pub(crate) fn replace(&self, keys: Vec<StoredKey>) {
+    /// Replaces the table, but for the tenants that are to keep the keys they have.
+    pub(crate) fn replace(&self, keys: Vec<StoredKey>, keeps: impl Fn(TenantId) -> bool) {
+        let before = self.table.load();
+        let kept = before.iter().filter(|(_, key)| keeps(key.tenant));
         let table = keys
             .into_iter()
+            .filter(|key| !keeps(key.tenant))
             .map(|key| (key.id, Arc::new(key)))
+            .chain(kept.map(|(id, key)| (*id, Arc::clone(key))))
             .collect();
         self.table.store(Arc::new(table));
     }
@@ -130,7 +134,7 @@ impl FromRequestParts<Arc<App>> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let began = Instant::now();
         let text = bearer(&parts.headers)?;
-        let key = app.keys.verify(text, app.clock.now()).ok_or_else(|| {
+        let key = app.keys.verify(text, app.now()).ok_or_else(|| {
             Problem::new(Kind::UNAUTHENTICATED, REFUSED).challenge(CHALLENGE_REFUSED)
         })?;
         app.metrics.stage(Stage::Authenticate, began.elapsed());

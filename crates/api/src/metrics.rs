@@ -107,6 +107,7 @@ pub(crate) struct Metrics {
     policy_set: Family<PolicySetLabels, Gauge>,
     policy_loaded: Gauge<f64, AtomicU64>,
     policy_stale: Gauge,
+    policy_set_back: Gauge,
     audit_records: Family<ResultLabels, Counter>,
     audit_queue: Gauge,
     audit_unshipped: Gauge,
@@ -145,6 +146,7 @@ impl Metrics {
             policy_set: Family::default(),
             policy_loaded: Gauge::default(),
             policy_stale: Gauge::default(),
+            policy_set_back: Gauge::default(),
             audit_records: Family::default(),
             audit_queue: Gauge::default(),
             audit_unshipped: Gauge::default(),
@@ -182,6 +184,7 @@ impl Metrics {
             "remit_policy_set_info", "The policies in force", self.policy_set;
             "remit_policy_set_last_success_timestamp_seconds", "When the policies were last confirmed to be the newest", self.policy_loaded;
             "remit_policy_stale", "Tenants whose policies are older than allowed, which are refused", self.policy_stale;
+            "remit_policy_set_back", "Tenants refused because the database was restored from an older copy", self.policy_set_back;
             "remit_audit_records", "Records handed to the decision log", self.audit_records;
             "remit_audit_queue_depth", "Records waiting for the disk", self.audit_queue;
             "remit_audit_unshipped_records", "Records on disk and not yet in the database", self.audit_unshipped;
@@ -304,6 +307,7 @@ impl Metrics {
         self.audit_failing
             .set(i64::from(status.poisoned || status.disk_error.is_some()));
         self.policy_stale.set(gauge(app.stale_tenants()));
+        self.policy_set_back.set(gauge(app.tenants_set_back()));
         if let Some(at) = app.progress.confirmed_at() {
             self.policy_loaded
                 .set(Duration::from_micros(u64::try_from(at.micros()).unwrap_or(0)).as_secs_f64());

@@ -34,10 +34,19 @@ async fn live() -> Json<serde_json::Value> {
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let causes = app.unready();
     let revisions = app.progress.revisions();
+    let log = app.log.status();
+    // What would be lost with this host: decisions that are nowhere else yet, and the age of the oldest.
+    let log = json!({
+        "unshipped": log.unshipped_records,
+        "oldest_unshipped_ms": log.oldest_unshipped.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        "ship_error": log.ship_error,
+    });
     if causes.is_empty() {
-        return Json(json!({ "status": "ready", "tenants": revisions })).into_response();
+        let body = json!({ "status": "ready", "tenants": revisions, "log": log });
+        return Json(body).into_response();
     }
-    let body = Json(json!({ "status": "not ready", "causes": causes, "tenants": revisions }));
+    let body = json!({ "status": "not ready", "causes": causes, "tenants": revisions, "log": log });
+    let body = Json(body);
     (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
 }
 

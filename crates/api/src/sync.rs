@@ -5,14 +5,19 @@
 //! task of its own, so that a large or broken tenant does not hold up the others. A load that fails leaves the last good
 //! snapshot in place, but unconfirmed, and [`App`] does not decide by what has been unconfirmed for too long: old policy
 //! is also old permission.
+//!
+//! A head that is older than what is in force here means that the database was restored from an older copy. What was
+//! revoked since then would be permitted again, so that tenant decides nothing more until somebody who knows what was
+//! lost restarts the process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use remit_core::controls::{Protection, holds};
 use remit_core::{Entity, EntityUid, Revision, TenantId, Timestamp};
 use remit_engine::Snapshot;
 use remit_store::{Head, MAX_ENTITIES};
@@ -44,6 +49,8 @@ pub(crate) struct Standing {
     /// When the poll began that last found it to be the newest, in microseconds of boot time, plus one; zero for never.
     confirmed: AtomicU64,
     loading: AtomicBool,
+    /// The head found in the database that was older than the revision in force, plus one; zero for none. It stays.
+    set_back: AtomicU64,
     /// The revision of the bundle that the snapshot in force was compiled from; zero for none.
     bundle: AtomicU64,
     failure: Mutex<Option<String>>,
@@ -60,6 +67,15 @@ pub(crate) struct Reached {
     failure: Option<String>,
 }
 
+/// Which keys this replica has read.
+#[derive(Default)]
+struct KeysRead {
+    /// The heads they were read at; `None` while some could not be read.
+    as_of: Option<Vec<Head>>,
+    /// The tenants with a key that cannot be read.
+    unreadable: HashSet<TenantId>,
+}
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// Keeps every tenant of this replica at its newest revision, until `shutdown` ends.
@@ -67,9 +83,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// It survives everything: a database that is away, a bundle that does not compile, a panic in a load.
 pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
     tokio::pin!(shutdown);
-    let mut keys_as_of = None;
+    let mut read = KeysRead::default();
     loop {
-        match poll(&app, &mut keys_as_of).await {
+        match poll(&app, &mut read).await {
             Ok(()) => app.progress.note(None),
             Err(error) => app.progress.note(Some(chain(&*error))),
         }
@@ -82,20 +98,30 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
 }
 
 /// Reads the heads once, reloads the keys where anything changed, confirms what is current and loads what is not.
-async fn poll(app: &Arc<App>, keys_as_of: &mut Option<Vec<Head>>) -> Result<(), Failure> {
+async fn poll(app: &Arc<App>, read: &mut KeysRead) -> Result<(), Failure> {
     // Before the question: an answer says how things stood when it was asked, at best.
     let began = app.clock.boot();
     let mut heads = app.store.heads().await?;
     heads.sort_by_key(|head| head.tenant);
-    if keys_as_of.as_ref() != Some(&heads) {
-        app.keys.replace(app.store.all_keys().await?);
-        *keys_as_of = Some(heads.clone());
-    }
+    let time = app.store.time().await?;
+    app.set_time(time, app.clock.boot());
     app.progress.keep(&heads);
+    // Before the keys are read: a key that was revoked and is not in the older copy must not open anything again.
+    for head in &heads {
+        if let Some(standing) = app.progress.standing(head.tenant) {
+            standing.compare(head);
+        }
+    }
+    if read.as_of.as_ref() != Some(&heads) {
+        read_keys(app, &heads, read).await?;
+    }
     for head in heads {
         let Some(standing) = app.progress.standing(head.tenant) else {
             continue;
         };
+        if standing.set_back().is_some() || read.unreadable.contains(&head.tenant) {
+            continue;
+        }
         if standing.applied() == Some(head.revision) {
             standing.confirm(head.revision, began);
         } else if !standing.loading.swap(true, Ordering::AcqRel) {
@@ -103,6 +129,39 @@ async fn poll(app: &Arc<App>, keys_as_of: &mut Option<Vec<Head>>) -> Result<(), 
         }
     }
     app.progress.polled(began, app.clock.now());
+    Ok(())
+}
+
+/// Replaces the keys of every tenant whose keys can be read; a row that cannot is the trouble of its tenant alone.
+async fn read_keys(app: &App, heads: &[Head], read: &mut KeysRead) -> Result<(), Failure> {
+    let mut unreadable = HashSet::new();
+    let keys = match app.store.all_keys().await {
+        Err(remit_store::Error::Corrupt { .. }) => {
+            let mut keys = Vec::new();
+            for head in heads {
+                match app.store.keys(head.tenant).await {
+                    Ok(own) => keys.extend(own),
+                    Err(error @ remit_store::Error::Corrupt { .. }) => {
+                        // Its last good keys stay, unconfirmed like policies that could not be loaded.
+                        app.progress.mark(head.tenant, Some(chain(&error)));
+                        unreadable.insert(head.tenant);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            keys
+        }
+        keys => keys?,
+    };
+    app.keys.replace(keys, |tenant| {
+        unreadable.contains(&tenant) || app.progress.is_set_back(tenant)
+    });
+    for tenant in read.unreadable.difference(&unreadable) {
+        app.progress.mark(*tenant, None);
+    }
+    // Read again at every poll until all can be read.
+    read.as_of = unreadable.is_empty().then(|| heads.to_vec());
+    read.unreadable = unreadable;
     Ok(())
 }
 
@@ -123,7 +182,9 @@ async fn bring(app: Arc<App>, standing: Arc<Standing>, head: Head, began: Durati
         standing.confirm(head.revision, began);
         tracing::info!(tenant = %head.tenant, revision = head.revision.number(), "a tenant is up to date");
     }
-    standing.note(failure);
+    if standing.set_back().is_none() {
+        standing.note(failure);
+    }
     app.progress.changed.send_replace(());
 }
 
@@ -244,6 +305,31 @@ impl Standing {
         Some(now.saturating_sub(Duration::from_micros(since)))
     }
 
+    /// Notes a head that is older than what is in force: once, and for the life of the process.
+    fn compare(&self, head: &Head) {
+        let Some(applied) = self.applied().filter(|applied| head.revision < *applied) else {
+            return;
+        };
+        if !holds(Protection::SetBack) || self.set_back().is_some() {
+            return;
+        }
+        let mark = head.revision.number().saturating_add(1);
+        self.set_back.store(mark, Ordering::Release);
+        let cause = format!(
+            "the database is at revision {} and this replica was at {applied}: it was restored from an older copy; \
+             restart this process to accept what it holds",
+            head.revision
+        );
+        tracing::error!(tenant = %head.tenant, cause, "the database was set back; this tenant is decided no more");
+        self.note(Some(cause));
+    }
+
+    /// Returns the older revision that the database was found at, if it was ever set back under this process.
+    pub(crate) fn set_back(&self) -> Option<Revision> {
+        let mark = self.set_back.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Revision::new(mark))
+    }
+
     fn confirm(&self, revision: Revision, began: Duration) {
         self.applied.store(revision.number(), Ordering::Release);
         // A load may end after a later poll has confirmed already; time does not go back.
@@ -289,6 +375,25 @@ impl Progress {
     /// Returns how far this replica is with a tenant; `None` for one that no poll has seen.
     pub(crate) fn standing(&self, tenant: TenantId) -> Option<Arc<Standing>> {
         self.tenants.load().get(&tenant).cloned()
+    }
+
+    /// Whether the database was set back to an older state of a tenant.
+    fn is_set_back(&self, tenant: TenantId) -> bool {
+        self.standing(tenant)
+            .is_some_and(|standing| standing.set_back().is_some())
+    }
+
+    /// Notes what is wrong with a tenant, and logs it when it is new.
+    fn mark(&self, tenant: TenantId, failure: Option<String>) {
+        let Some(standing) = self.standing(tenant) else {
+            return;
+        };
+        if let Some(cause) = &failure
+            && standing.failure().as_ref() != Some(cause)
+        {
+            tracing::error!(%tenant, cause, "the keys of a tenant cannot be read; its last good ones stay, and go stale");
+        }
+        standing.note(failure);
     }
 
     /// Says that something was committed, so that it need not wait for the next poll.

@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use uuid::{Builder, Uuid};
 
 use crate::Timestamp;
+use crate::controls::{Protection, holds};
 
 /// Tells the time and makes ids; the only thing in Remit that may.
 ///
@@ -74,6 +75,9 @@ impl Clock {
                     .load(Ordering::SeqCst)
                     .saturating_sub(manual.start);
                 Duration::from_micros(u64::try_from(elapsed).unwrap_or(0))
+            }
+            None if !holds(Protection::BootTime) => {
+                Duration::from_micros(u64::try_from(self.now().micros()).unwrap_or(0))
             }
             None => {
                 let time = clock_gettime(ClockId::Boottime);

@@ -12,6 +12,7 @@ mod bundle;
 mod canonical;
 mod case;
 mod clock;
+pub mod controls;
 mod decision;
 mod entity;
 mod facts;

@@ -8,7 +8,7 @@
 //! ample; callers give their threads 16 MiB. Should it happen all the same, it is an error like any other.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{
@@ -17,6 +17,7 @@ use cedar_policy_core::ast::{
 use cedar_policy_core::entities::Entities;
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
+use remit_core::controls::{Protection, holds, provoke};
 use remit_core::{
     Decision, Effect, Facts, Note, Obligation, PolicyError, Question, Reason, Shadow, Verdict,
 };
@@ -70,12 +71,14 @@ impl Snapshot {
         let mut notes = Vec::new();
         // Nothing is seen of what a panic leaves behind but the notes, which are whole at all times.
         let decided = catch_unwind(AssertUnwindSafe(|| {
+            provoke(&question.subject.id);
             self.ask(question, facts, &mut notes)
                 .map(|asked| self.settle(&asked, facts))
         }));
         let decision = match decided {
             Ok(Ok(decision)) => decision,
             Ok(Err(reason)) => self.refuse(reason),
+            Err(panic) if !holds(Protection::CatchPanic) => resume_unwind(panic),
             Err(_) => self.refuse(Reason::EngineFault),
         };
         Decision { notes, ..decision }
@@ -214,6 +217,8 @@ impl Snapshot {
                 (_, Outcome::Unsatisfied) | (Effect::Permit, Outcome::Error(_)) => {}
                 (Effect::Permit, Outcome::Satisfied) => permits.push(*place),
                 (Effect::Forbid, Outcome::Satisfied) => forbids.push(*place),
+                (Effect::Forbid, Outcome::Error(_)) if !holds(Protection::ErroringForbidDenies) => {
+                }
                 (Effect::Forbid, Outcome::Error(_)) => {
                     failed = true;
                     forbids.push(*place);

@@ -24,6 +24,7 @@ mod scan;
 mod ship;
 mod spool;
 mod status;
+mod unproven;
 mod writer;
 
 pub use entries::{Entry, entries};

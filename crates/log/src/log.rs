@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use remit_core::controls::{Protection, holds};
 use remit_core::{Clock, DecisionRecord, ReplicaId, canonical_json};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -15,8 +16,8 @@ use crate::frame::{Encoded, MAX_BODY_BYTES};
 use crate::queue::Pending;
 use crate::recover::recover;
 use crate::spool::Spool;
-use crate::writer;
 use crate::{Error, Receipt, Status};
+use crate::{unproven, writer};
 
 /// Where the log lives and how much it may hold.
 #[derive(Debug, Clone)]
@@ -114,6 +115,13 @@ impl DecisionLog {
     /// lie with the log; [`Error::TooLarge`], [`Error::TooMany`] and [`Error::Encode`] for reasons that lie with the
     /// records.
     pub async fn append(&self, records: &[DecisionRecord]) -> Result<Vec<Receipt>, Error> {
+        if holds(Protection::RecordBeforeAnswer) && holds(Protection::RefuseUnrecorded) {
+            return self.record(records).await;
+        }
+        unproven::append(self, records).await
+    }
+
+    pub(crate) async fn record(&self, records: &[DecisionRecord]) -> Result<Vec<Receipt>, Error> {
         if records.is_empty() {
             return Ok(Vec::new());
         }

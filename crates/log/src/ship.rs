@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use remit_core::controls::{Protection, holds};
 use remit_core::{DecisionRecord, ReplicaId};
 use remit_store::{ShippedRecord, SpoolPosition, Store};
 use tokio::time::sleep;
@@ -139,7 +140,9 @@ impl Shipper {
 
     /// Says once when shipping fails, until it works again.
     fn report(&mut self, error: &Failure) {
-        self.known = None;
+        if holds(Protection::ExactlyOnceShipping) {
+            self.known = None;
+        }
         let counters = &self.spool.counters;
         counters.ship_errors.fetch_add(1, Ordering::Relaxed);
         let text = whole(error);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remit_api::{App, AppParts, DevKey};
+use remit_core::controls::{Protection, holds};
 use remit_core::{Bundle, Clock, TenantId};
 use remit_engine::Engine;
 use remit_log::DecisionLog;
@@ -275,7 +276,11 @@ async fn prepare(plan: &Plan, store: &Store) -> Result<Option<TenantId>, Error> 
     let migrate = plan.migrate || plan.dev.is_some();
     match bring_up(store, &plan.config.auth.tenant, migrate).await {
         Ok(tenant) => Ok(Some(tenant)),
-        Err(Error::Store { source, .. }) if source.is_outage() && plan.dev.is_none() => {
+        Err(Error::Store { source, .. })
+            if source.is_outage()
+                && plan.dev.is_none()
+                && holds(Protection::StartWithoutDatabase) =>
+        {
             tracing::warn!(cause = %source, "the database is away; starting without it, not ready until it is there");
             Ok(None)
         }

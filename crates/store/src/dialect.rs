@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use remit_core::{Clock, Timestamp};
 use serde::Serialize;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -24,6 +25,9 @@ const IDLE_IN_TRANSACTION: &str = "SET idle_in_transaction_session_timeout = '30
 
 /// The key of the advisory lock that migrations hold: `remit` in ASCII.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(491327940980)";
+
+/// The time at this moment, not at the start of the transaction, in microseconds since 1970.
+const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
 /// The pool, and for a database in memory the connection that keeps it alive.
 pub(crate) struct Opened {
@@ -154,6 +158,17 @@ pub(crate) async fn lock_migrations(conn: &mut Conn) -> Result<(), Failure> {
         sqlx::raw_sql(MIGRATION_LOCK).execute(&mut **raw).await?;
     }
     Ok(())
+}
+
+/// Returns the database's time; SQLite has none but that of this host.
+pub(crate) async fn time(conn: &mut Conn, clock: &Clock) -> Result<Timestamp, Failure> {
+    match &mut conn.raw {
+        Either::Postgres(raw) => {
+            let micros: i64 = sqlx::query_scalar(TIME).fetch_one(&mut **raw).await?;
+            Ok(Timestamp::from_micros(micros))
+        }
+        Either::Sqlite(_) => Ok(clock.now()),
+    }
 }
 
 /// Tells whether a table exists.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use remit_core::controls::{Protection, holds};
 use remit_core::{DecisionRecord, ReplicaId, TenantId, Verdict};
 use serde::Serialize;
 use uuid::Uuid;
@@ -123,6 +124,11 @@ impl Store {
         let deadline = deadline_of(records.len(), self.deadline());
         self.within_time("ship decision records", deadline, async {
             let mut conn = self.begin().await?;
+            let insert = if holds(Protection::ExactlyOnceShipping) {
+                sql::INSERT_DECISIONS
+            } else {
+                sql::INSERT_DECISIONS.trim_end_matches(" ON CONFLICT (tenant, id) DO NOTHING")
+            };
             for chunk in records.chunks(CHUNK) {
                 let batch = chunk.len();
                 let rows = chunk
@@ -130,7 +136,7 @@ impl Store {
                     .map(DecisionRow::of)
                     .collect::<Result<Vec<_>, _>>()?;
                 let rows = Rows::of(rows)?;
-                let inserted = on!(conn, |raw| sqlx::query(sql::INSERT_DECISIONS)
+                let inserted = on!(conn, |raw| sqlx::query(insert)
                     .bind(&rows)
                     .execute(raw)
                     .await

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remit_core::{Clock, Revision, TenantId};
+use remit_core::{Clock, Revision, TenantId, Timestamp};
 use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::sync::{Mutex, Semaphore};
 
@@ -116,6 +116,21 @@ impl Store {
         )
         .fetch_one(raw))?;
         Ok(())
+    }
+
+    /// Returns the database's time, by which things expire on every replica alike.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] or [`Error::Deadline`].
+    pub async fn time(&self) -> Result<Timestamp, Error> {
+        self.within("ask the database for the time", async {
+            let mut conn = self.connect().await?;
+            let time = dialect::time(&mut conn, self.clock()).await?;
+            conn.release();
+            Ok(time)
+        })
+        .await
     }
 
     /// Closes every connection, waiting for calls in flight for at most one deadline.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use remit_core::Clock;
+use remit_core::controls::{Protection, holds};
 use remit_store::{Options, Store};
 
 use crate::config::{Config, Layers};
@@ -59,7 +60,11 @@ pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Store, Error> 
     let options = Options {
         url: config.database_url()?,
         max_connections: config.database.max_connections,
-        deadline: config.database_deadline(),
+        deadline: if holds(Protection::DatabaseDeadline) {
+            config.database_deadline()
+        } else {
+            std::time::Duration::from_hours(24)
+        },
     };
     Store::open(&options, clock)
         .await
