@@ -19,6 +19,7 @@ pub mod bundles;
 pub mod contract;
 pub mod golden;
 pub mod postgres;
+pub mod raw;
 pub mod schema;
 pub mod server;
 pub mod sql;
