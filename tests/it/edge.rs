@@ -2,10 +2,12 @@
 
 mod http2;
 mod slow;
+mod smuggled;
 
 use std::fs;
 
 use remit_tests::raw;
+use serde_json::Value;
 
 use crate::cli::folder;
 use crate::serve::Server;
@@ -51,6 +53,18 @@ fn ask(server: &Server) -> String {
 fn answers(server: &Server) {
     let came = exchange(server, ask(server));
     assert_eq!(came.statuses(), [200], "{}", came.text());
+}
+
+/// Asks for JSON with the server's key.
+fn get(server: &Server, path: &str) -> Value {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+        server.key
+    );
+    let came = exchange(server, request);
+    let answer = came.responses().remove(0);
+    assert_eq!(answer.status, 200, "{}", came.text());
+    serde_json::from_slice(&answer.body).unwrap()
 }
 
 /// Returns what a process holds in memory now, in bytes.

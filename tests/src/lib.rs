@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod raw;
 pub mod schema;
 pub mod server;
+pub mod smuggling;
 pub mod sql;
 
 /// Returns the root of the repository.
