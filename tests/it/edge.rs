@@ -1,6 +1,7 @@
 //! The edge: what the real binary makes of clients that are too large, too slow, or mean something else than they say.
 
 mod http2;
+mod lines;
 mod slow;
 mod smuggled;
 
