@@ -1,7 +1,10 @@
 //! The edge: what the real binary makes of clients that are too large, too slow, or mean something else than they say.
 
+mod canary;
 mod http2;
 mod lines;
+mod paths;
+mod sizes;
 mod slow;
 mod smuggled;
 
