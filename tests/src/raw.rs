@@ -62,6 +62,10 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Exchange {
 }
 
 /// Sends bytes as [`exchange`] does, but takes a second without a byte after the first answer for the end.
+///
+/// # Panics
+///
+/// When nobody listens.
 pub fn exchange_until_quiet(address: SocketAddr, bytes: &[u8]) -> Exchange {
     const QUIET: Duration = Duration::from_secs(1);
     let began = Instant::now();
