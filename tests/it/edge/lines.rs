@@ -24,7 +24,8 @@ const HOSTILE: [&str; 10] = [
 
 /// Percent-encodes every byte.
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    let bytes = text.bytes();
+    bytes.fold(String::new(), |all, byte| format!("{all}%{byte:02x}"))
 }
 
 fn send(server: &Server, method: &str, target: &str, field: &str, body: &Value) {

@@ -14,7 +14,7 @@ const MIB: usize = 1 << 20;
 fn what_is_too_large_is_refused_before_it_is_held() {
     let server = served(&[]);
     let head = head(&server);
-    let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let many = (0..200).fold(String::new(), |all, n| format!("{all}X-{n}: 1\r\n"));
     let long = "x".repeat(20_000);
     let bundle = head.replace("POST /access/v1/evaluation", "PUT /v1/bundle");
     for (what, request, status) in [
