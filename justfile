@@ -19,6 +19,10 @@ lint:
 test:
     cargo test
 
+# The API document against the binary, after `cargo test`; needs python3 and the network the first time.
+schemathesis:
+    tests/schemathesis.sh
+
 # A local Remit with the starter bundle.
 run *ARGS:
     cargo run --release -- serve --dev {{ARGS}}

@@ -19,8 +19,10 @@ pub mod bundles;
 pub mod contract;
 pub mod golden;
 pub mod postgres;
+pub mod raw;
 pub mod schema;
 pub mod server;
+pub mod smuggling;
 pub mod sql;
 
 /// Returns the root of the repository.

@@ -16,7 +16,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::Authority;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -189,6 +189,11 @@ fn refuse(request: &Request<Incoming>, length_seen: bool) -> Option<Response> {
         "exactly one valid Host header is required"
     } else if request.headers().contains_key(header::TRANSFER_ENCODING) && length_seen {
         "Content-Length and Transfer-Encoding must not be sent together"
+    } else if coding_problem(request.headers()) {
+        "the only Transfer-Encoding is chunked, sent once"
+    } else if request.method() == Method::CONNECT {
+        // A client may have sent what was meant for the tunnel already; it must not be read as requests (RFC 9931).
+        "CONNECT is not served"
     } else {
         return None;
     };
@@ -214,6 +219,16 @@ fn host_problem(headers: &HeaderMap) -> bool {
         .and_then(|host| host.parse::<Authority>().ok())
         .is_some_and(|authority| !authority.host().is_empty());
     !valid
+}
+
+/// Finds a coding that hyper takes and leaves undone, as in `gzip, chunked`, where the next server may undo it.
+fn coding_problem(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(one), None) => !one.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => true,
+    }
 }
 
 /// What the socket and the service tell each other about one connection.

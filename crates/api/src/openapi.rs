@@ -143,6 +143,18 @@ fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
+/// Lets a member that may be left out be sent as `null` as well.
+fn or_null(mut schema: Value) -> Value {
+    if let Some(kind) = schema.get_mut("type") {
+        *kind = json!([kind.take(), "null"]);
+        if let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+            values.push(Value::Null);
+        }
+        return schema;
+    }
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
 fn parameter(
     place: &str,
     name: &str,

@@ -221,18 +221,20 @@ impl Output {
         if let Some(found) = error.diagnostics() {
             complain(&diagnostics::render(found, self.0.stderr_color));
         }
-        let mut text = format!("{} {error}", tint(self.0.stderr_color, Tone::Bad, "error:"));
+        let mut text = tint(self.0.stderr_color, Tone::Bad, "error:");
+        text.push(' ');
+        text.push_str(&plain_lines(&error.to_string()));
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             text.push_str("\n  because ");
-            text.push_str(&cause.to_string());
+            text.push_str(&plain_lines(&cause.to_string()));
             source = cause.source();
         }
         if let Some(help) = error.help() {
             text.push('\n');
             text.push_str(&tint(self.0.stderr_color, Tone::Good, "  help:"));
             text.push(' ');
-            text.push_str(&help);
+            text.push_str(&plain_lines(&help));
         }
         complain(&text);
     }
@@ -266,11 +268,20 @@ impl Output {
 /// Escapes control characters, so that a name from elsewhere cannot steer the terminal.
 pub(crate) fn plain(text: &str) -> String {
     let escape = |character: char| match character {
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => character.escape_unicode().to_string(),
+        // Marks that turn the direction of what follows, and line ends that are no control characters.
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            character.escape_unicode().to_string()
+        }
         control if control.is_control() => control.escape_default().to_string(),
         other => other.to_string(),
     };
     text.chars().map(escape).collect()
+}
+
+/// As [`plain`], for a text of several lines.
+fn plain_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(plain).collect();
+    lines.join("\n")
 }
 
 /// Says whether to colour a stream (<https://no-color.org>).

@@ -3,7 +3,7 @@
 use remit_core::Reason;
 use serde_json::{Map, Value, json};
 
-use super::reference;
+use super::{or_null, reference};
 
 /// Returns the schemas by name.
 pub(super) fn all() -> Map<String, Value> {
@@ -119,17 +119,17 @@ fn cases() -> Value {
             "properties": {
                 "name": text("What the case shows."),
                 "question": reference("Question"),
-                "at": time("When it is asked; Monday 2026-01-05T10:00:00Z where left out."),
-                "environment": text("The environment of the asking key; `dev` where left out."),
+                "at": or_null(time("When it is asked; Monday 2026-01-05T10:00:00Z where left out.")),
+                "environment": or_null(text("The environment of the asking key; `dev` where left out.")),
                 "approved": { "type": "boolean", "description": "Whether a person has approved the call." },
                 "expect": {
                     "type": "object", "description": "Members left out are not checked.",
                     "required": ["decision"], "additionalProperties": false,
                     "properties": {
-                        "decision": reference("Verdict"), "reason": reference("Reason"),
-                        "because": { "type": "array", "items": { "type": "string" }, "description": "Exactly these determining policies, in any order." },
-                        "errors": { "type": "array", "items": { "type": "string" }, "description": "Exactly these policies errored, in any order." },
-                        "shadow": { "type": "array", "items": { "type": "string" }, "description": "Exactly these policies in shadow mode had something to say, in any order." },
+                        "decision": reference("Verdict"), "reason": or_null(reference("Reason")),
+                        "because": or_null(json!({ "type": "array", "items": { "type": "string" }, "description": "Exactly these determining policies, in any order." })),
+                        "errors": or_null(json!({ "type": "array", "items": { "type": "string" }, "description": "Exactly these policies errored, in any order." })),
+                        "shadow": or_null(json!({ "type": "array", "items": { "type": "string" }, "description": "Exactly these policies in shadow mode had something to say, in any order." })),
                     },
                 },
             },
@@ -183,7 +183,7 @@ fn entities() -> Value {
             "type": "object", "description": "What an entity is to be. `uid` may be left out; where it is given it equals the path.",
             "additionalProperties": false,
             "properties": {
-                "uid": reference("EntityUid"),
+                "uid": or_null(reference("EntityUid")),
                 "attrs": { "type": "object", "description": "Attributes, in Cedar's JSON value format." },
                 "parents": list_of("EntityUid", "Its direct parents."),
                 "tags": { "type": "object", "description": "Tags, in the same format." },
@@ -353,7 +353,7 @@ fn keys() -> Value {
                 "name": { "type": "string", "minLength": 1, "maxLength": 200, "description": "What or who it is for." },
                 "environment": { "type": "string", "pattern": "^[a-z0-9]{1,16}$", "description": "Where it is used; policies read it as a fact." },
                 "scopes": { "type": "array", "minItems": 1, "items": reference("Scope"), "description": "What it may do; its maker has all of them." },
-                "expires_at": time("When it stops working; never where left out."),
+                "expires_at": or_null(time("When it stops working; never where left out.")),
             },
         },
         "Key": {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{examples, reference};
+use super::{examples, or_null, reference};
 use crate::problem::Kind;
 
 /// Returns the schemas by name.
@@ -16,51 +16,55 @@ pub(super) fn all() -> Map<String, Value> {
     all
 }
 
-fn entity(about: &str, id_required: bool) -> Value {
-    let required = if id_required {
-        json!(["type", "id"])
-    } else {
-        json!(["type"])
-    };
+fn entity(about: &str) -> Value {
     json!({
-        "type": "object", "description": about, "required": required,
+        "type": "object", "description": about, "required": ["type", "id"],
         "properties": {
             "type": { "type": "string", "description": "The entity type of the schema, such as `Agent`." },
             "id": { "type": "string", "description": "The id within the type, byte-exact." },
-            "properties": { "type": "object", "description": "What the caller says of it. Only attributes that the schema marks `@assertable` are taken." },
+            "properties": or_null(json!({ "type": "object", "description": "What the caller says of it. Only attributes that the schema marks `@assertable` are taken." })),
         },
     })
 }
 
-fn questions() -> Value {
+/// What is searched for: of any shape but for its type.
+fn kind() -> Value {
     json!({
-        "Subject": entity("Who wants to act (AuthZEN 1.0 §5.1).", true),
-        "Resource": entity("What is acted on (AuthZEN 1.0 §5.2).", true),
+        "type": "object", "description": "The type to search; all else is ignored.", "required": ["type"],
+        "properties": { "type": { "type": "string", "description": "The entity type of the schema, such as `Agent`." } },
+    })
+}
+
+fn questions() -> Value {
+    let object = or_null(json!({ "type": "object" }));
+    let semantic = or_null(json!({
+        "type": "string", "enum": ["execute_all", "deny_on_first_deny", "permit_on_first_permit"],
+        "description": "When to stop: never (the default), or at the first deny or permit, which is then the last item of the answer.",
+    }));
+    json!({
+        "Subject": entity("Who wants to act (AuthZEN 1.0 §5.1)."),
+        "Resource": entity("What is acted on (AuthZEN 1.0 §5.2)."),
         "Action": {
             "type": "object", "description": "What is done (AuthZEN 1.0 §5.3).", "required": ["name"],
             "properties": {
                 "name": { "type": "string", "description": "The id of an action of the schema, such as `call`." },
-                "properties": { "type": "object", "description": "The arguments of the call; policies read them as `context.action`." },
+                "properties": or_null(json!({ "type": "object", "description": "The arguments of the call; policies read them as `context.action`." })),
             },
         },
         "Context": { "type": "object", "description": "Everything else about this call. `facts` is Remit's own and must not be sent." },
         "Question": {
             "type": "object", "description": "One question: may this subject do this to that.", "required": ["subject", "action", "resource"],
-            "properties": { "subject": reference("Subject"), "action": reference("Action"), "resource": reference("Resource"), "context": reference("Context") },
+            "properties": { "subject": reference("Subject"), "action": reference("Action"), "resource": reference("Resource"), "context": or_null(reference("Context")) },
         },
         "Questions": {
             "type": "object",
             "description": "Many questions. A member at the top stands in for the same member of an item that leaves it out, as a whole. Without `evaluations` it is one question.",
             "properties": {
-                "subject": { "type": "object" }, "action": { "type": "object" }, "resource": { "type": "object" }, "context": reference("Context"),
-                "evaluations": { "type": "array", "maxItems": 1_000, "items": {
-                    "type": "object",
-                    "properties": { "subject": { "type": "object" }, "action": { "type": "object" }, "resource": { "type": "object" }, "context": { "type": "object" } },
-                } },
-                "options": { "type": "object", "properties": { "evaluations_semantic": {
-                    "type": "string", "enum": ["execute_all", "deny_on_first_deny", "permit_on_first_permit"],
-                    "description": "When to stop: never (the default), or at the first deny or permit, which is then the last item of the answer.",
-                } } },
+                "subject": object, "action": object, "resource": object, "context": or_null(reference("Context")),
+                "evaluations": or_null(json!({ "type": "array", "maxItems": 1_000, "items": {
+                    "type": "object", "description": "Members of a `Question`. An item that is none is answered in its place with what is wrong.",
+                } })),
+                "options": or_null(json!({ "type": "object", "properties": { "evaluations_semantic": semantic } })),
             },
         },
     })
@@ -103,25 +107,25 @@ fn answers() -> Value {
 }
 
 fn searches() -> Value {
-    let page = json!({
+    let page = or_null(json!({
         "type": "object",
         "properties": {
-            "token": { "type": "string", "description": "The `next_token` of the page before. It belongs to one query and one revision." },
-            "limit": { "type": "integer", "minimum": 1, "description": "How many results a page holds at most." },
+            "token": or_null(json!({ "type": "string", "description": "The `next_token` of the page before. It belongs to one query and one revision." })),
+            "limit": or_null(json!({ "type": "integer", "minimum": 1, "description": "How many results a page holds at most." })),
         },
-    });
+    }));
     json!({
         "SubjectQuery": {
             "type": "object", "description": "Which subjects of a type may do this to that.", "required": ["subject", "action", "resource"],
-            "properties": { "subject": entity("The type to search; an id is ignored.", false), "action": reference("Action"), "resource": reference("Resource"), "context": reference("Context"), "page": page },
+            "properties": { "subject": kind(), "action": reference("Action"), "resource": reference("Resource"), "context": or_null(reference("Context")), "page": page },
         },
         "ResourceQuery": {
             "type": "object", "description": "To which resources of a type may this subject do this.", "required": ["subject", "action", "resource"],
-            "properties": { "subject": reference("Subject"), "action": reference("Action"), "resource": entity("The type to search; an id is ignored.", false), "context": reference("Context"), "page": page },
+            "properties": { "subject": reference("Subject"), "action": reference("Action"), "resource": kind(), "context": or_null(reference("Context")), "page": page },
         },
         "ActionQuery": {
             "type": "object", "description": "What may this subject do to that.", "required": ["subject", "resource"],
-            "properties": { "subject": reference("Subject"), "resource": reference("Resource"), "context": reference("Context"), "page": page },
+            "properties": { "subject": reference("Subject"), "resource": reference("Resource"), "context": or_null(reference("Context")), "page": page },
         },
         "PageInfo": {
             "type": "object", "required": ["next_token"],
