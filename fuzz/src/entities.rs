@@ -1,0 +1,34 @@
+//! Entity import: lines or an array of changes, read strictly and applied to the starter's snapshot.
+
+use remit_api::fuzzing::changes;
+use remit_core::{Entity, EntityUid, canonical_json};
+
+use crate::world::starter;
+
+/// Reads an input as the body of a bulk import in both of its forms.
+pub fn entities(data: &[u8]) {
+    for lines in [true, false] {
+        if let Ok((upserts, removals)) = changes(data, lines) {
+            apply(&upserts, &removals);
+        }
+    }
+}
+
+/// A change is a function of its inputs, and made twice is made once.
+fn apply(upserts: &[Entity], removals: &[EntityUid]) {
+    for entity in upserts {
+        let body = canonical_json(entity).expect("an entity that was taken can be stored");
+        let read: Entity = serde_json::from_slice(&body).expect("a stored entity can be read");
+        assert_eq!(read, *entity);
+    }
+    let first = starter().with_entities(upserts, removals);
+    assert_eq!(
+        first.as_ref().err(),
+        starter().with_entities(upserts, removals).as_ref().err()
+    );
+    if let Ok(first) = first {
+        let second = first.with_entities(upserts, removals);
+        let second = second.expect("what could be written can be written again");
+        assert_eq!(second.entity_count(), first.entity_count());
+    }
+}
