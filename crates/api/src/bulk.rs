@@ -135,6 +135,11 @@ impl Changes {
                 format!("there are more than {CHANGES} changes; send them in several requests");
             return Err(Problem::new(Kind::TOO_LARGE, detail));
         }
+        if item.is_array() {
+            // serde would take the members of an entity in order.
+            let detail = format!("{place}: the change must be an object, not an array");
+            return Err(place.mark(Problem::new(Kind::INVALID_REQUEST, detail)));
+        }
         let removal = item.get("remove").is_some();
         let uid = if removal {
             let Removal { remove } = from_value(item).map_err(|problem| place.blame(&problem))?;
