@@ -2,6 +2,7 @@
 
 use remit_api::fuzzing::changes;
 use remit_core::{Entity, EntityUid, canonical_json};
+use serde_json::Value;
 
 use crate::world::starter;
 
@@ -9,7 +10,23 @@ use crate::world::starter;
 pub fn entities(data: &[u8]) {
     for lines in [true, false] {
         if let Ok((upserts, removals)) = changes(data, lines) {
+            if !lines {
+                named(&serde_json::from_slice(data).expect("what was taken is JSON"));
+            }
             apply(&upserts, &removals);
+        }
+    }
+}
+
+/// Whatever was taken names each entity by an object of a type and an id.
+fn named(body: &Value) {
+    for item in body.as_array().expect("an array was taken") {
+        let item = item.as_object().expect("an item is an object");
+        let parents = item.get("parents").and_then(Value::as_array);
+        let names = item.get("uid").or(item.get("remove"));
+        for name in names.into_iter().chain(parents.into_iter().flatten()) {
+            let members = name.as_object().expect("a name is an object");
+            assert_eq!(members.len(), 2, "{name}");
         }
     }
 }

@@ -23,6 +23,8 @@ mod record;
 mod schema;
 mod spool;
 mod strict;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod world;
 

@@ -20,13 +20,37 @@ pub fn query(data: &[u8]) {
         assert!(found.next().is_none(), "`{name}` is taken twice");
         first
     };
+    if decisions_query(&uri).is_ok() || entities_query(&uri).is_ok() {
+        assert!(
+            !lossy(uri.query().unwrap_or("")),
+            "bytes that are no text are taken for U+FFFD"
+        );
+    }
+    let next = next_link(&uri, "abc").expect("a page has a next one");
+    let next = next.strip_prefix('<').and_then(|rest| rest.split_once('>'));
+    let next: Uri = next.expect("the link is in brackets").0.parse().unwrap();
     if let Ok((filter, page)) = decisions_query(&uri) {
+        let (same, following) = decisions_query(&next).expect("the next page has a query");
+        assert_eq!((same, following.limit), (filter.clone(), page.limit));
+        assert_eq!(following.cursor.as_deref(), Some("abc"));
         assert_eq!(filter.action, value("action"));
         assert_eq!(page.cursor, value("cursor"));
     }
     if let Ok((kind, page)) = entities_query(&uri) {
+        let (same, following) = entities_query(&next).expect("the next page has a query");
+        assert_eq!((same, following.limit), (kind.clone(), page.limit));
+        assert_eq!(following.cursor.as_deref(), Some("abc"));
         assert_eq!(kind, value("type"));
         assert_eq!(page.cursor, value("cursor"));
     }
-    assert!(next_link(&uri, "abc").is_some_and(|link| link.contains("cursor=abc>")));
+}
+
+/// Whether the second reader finds a U+FFFD that the query does not spell.
+fn lossy(query: &str) -> bool {
+    let read: usize = form_urlencoded::parse(query.as_bytes())
+        .map(|(name, value)| name.matches('\u{fffd}').count() + value.matches('\u{fffd}').count())
+        .sum();
+    let spelt =
+        query.to_ascii_lowercase().matches("%ef%bf%bd").count() + query.matches('\u{fffd}').count();
+    read > spelt
 }

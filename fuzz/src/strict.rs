@@ -41,7 +41,7 @@ pub(crate) fn unified(value: Value) -> Value {
         Value::Number(number) => {
             let float = number.as_f64().filter(|_| number.is_f64());
             match float {
-                Some(float) if float.fract() == 0.0 && float.abs() < 9e15 => {
+                Some(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
                     Value::Number(Number::from(float as i64))
                 }
                 _ => Value::Number(number),

@@ -1,12 +1,13 @@
 //! What targets share: the starter bundle in force, facts, the threads of the product, and texts with repetitions.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
 
 use remit_core::{Bundle, Facts, KeyId, Source};
-use remit_engine::{Diagnostic, EVALUATION_STACK, Snapshot};
+use remit_engine::{CompileError, Diagnostic, EVALUATION_STACK, Snapshot};
 
 /// The longest text that [`text`] makes of an input.
 const LONGEST: usize = 128 * 1024;
@@ -90,6 +91,24 @@ pub(crate) fn text(data: &[u8]) -> Option<String> {
         }
     }
     String::from_utf8(out).ok()
+}
+
+/// Returns what was found wrong, and where, in an order of its own.
+///
+/// Cedar's words are left out: it lists names as its hash maps do and suggests any of the nearest, so that two runs over
+/// one text word one fault differently. For the same reason they may name another of several places.
+pub(crate) fn faults(error: &CompileError) -> BTreeSet<String> {
+    let fault = |found: &Diagnostic| {
+        let Diagnostic {
+            severity,
+            code,
+            policy,
+            file,
+            ..
+        } = found;
+        format!("{severity:?} {code} {policy:?} {file:?}")
+    };
+    error.diagnostics.iter().map(fault).collect()
 }
 
 /// Asserts that every diagnostic that names a place names one within the text of its file.
