@@ -18,6 +18,13 @@ lint:
 # All tests; those on Postgres start their own server from the installed binaries.
 test:
     cargo test
+    cargo test --workspace --lib
+
+# Feeds a fuzz target of its own making for ten minutes; needs cargo-fuzz. New inputs land in target/fuzz.
+fuzz TARGET SECONDS="600":
+    mkdir -p target/fuzz/{{TARGET}}
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{TARGET}} target/fuzz/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
+        -max_total_time={{SECONDS}} -rss_limit_mb=2048 -timeout=10 -max_len=65536
 
 # The API document against the binary, after `cargo test`; needs python3 and the network the first time.
 schemathesis:

@@ -19,6 +19,11 @@ fn timestamps_keep_microseconds_and_one_spelling() {
             "2026-11-22T09:30:00.123456Z",
         ),
         ("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.999999Z"),
+        ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000000Z"),
+        (
+            "9999-12-31T23:59:59.9999999Z",
+            "9999-12-31T23:59:59.999999Z",
+        ),
     ] {
         let time: Timestamp = given.parse().unwrap();
         assert_eq!(time.to_string(), written);
@@ -30,6 +35,10 @@ fn timestamps_keep_microseconds_and_one_spelling() {
         "2026-13-01T00:00:00Z",
         "yesterday",
         "2026-11-22T09:30:00",
+        // In UTC these are in years that RFC 3339 cannot write, so nobody could read them again.
+        "9999-12-31T23:59:59-23:59",
+        "9999-12-31T23:59:60Z",
+        "0000-01-01T00:00:00+00:01",
     ] {
         assert!(wrong.parse::<Timestamp>().is_err(), "{wrong} was taken");
     }

@@ -184,6 +184,8 @@ async fn a_parameter_that_is_not_known_is_named() {
         ("limit=1001", "limit"),
         ("limit=1&limit=2", "limit"),
         ("action=%00", "NUL"),
+        ("action=%FF", "UTF-8"),
+        ("%c3%28=pay", "UTF-8"),
     ] {
         let refused = test.get(&format!("/v1/decisions?{query}")).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{query}");

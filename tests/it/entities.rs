@@ -223,6 +223,12 @@ async fn what_does_not_fit_is_refused_by_name() {
             "`uid`",
         ),
         (json!({ "parents": [{ "type": "Team" }] }), "parents[0]"),
+        (json!({ "parents": [["Team", "finance"]] }), "parents[0]"),
+        (json!({ "uid": ["Agent", "night-bot"] }), "`uid`"),
+        (
+            json!({ "uid": { "type": "Agent", "id": "night-bot", "realm": "x" } }),
+            "`uid.realm`",
+        ),
     ] {
         let refused = put(&test, path, &body).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
@@ -328,6 +334,26 @@ async fn a_bulk_change_is_done_whole_or_not_at_all() {
             400,
             "line",
             2,
+        ),
+        (
+            test.post(
+                "/v1/entities/bulk",
+                json!([good, { "remove": ["Agent", "b-2"] }]),
+            )
+            .await,
+            400,
+            "index",
+            1,
+        ),
+        (
+            test.post(
+                "/v1/entities/bulk",
+                json!([good, [bad["uid"], good["attrs"], []]]),
+            )
+            .await,
+            400,
+            "index",
+            1,
         ),
         (
             lines(&test, &format!("{good}\nnot json\n")).await,

@@ -351,6 +351,31 @@ fn a_nearer_clippy_file_repeats_the_root_one() {
     }
 }
 
+/// Features are unified over what is built together, so the package that opens doors for fuzzing is built by name alone.
+#[test]
+fn doors_for_fuzzing_are_not_shipped() {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let workspace: toml::Value = toml::from_str(&text).unwrap();
+    let listed = |member: &str| -> Vec<String> {
+        let paths = workspace["workspace"][member].as_array().unwrap().iter();
+        paths
+            .map(|path| path.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut members = listed("members");
+    members.retain(|path| path != "fuzz");
+    assert_eq!(listed("default-members"), members);
+    for (name, _) in EDGES {
+        let manifest =
+            fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
+        assert_eq!(
+            manifest.contains("fuzzing"),
+            *name == "api",
+            "crates/{name} names the feature `fuzzing`"
+        );
+    }
+}
+
 /// Every invariant of ARCHITECTURE.md names a test, and that test exists.
 #[test]
 fn every_invariant_names_its_test() {

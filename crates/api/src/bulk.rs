@@ -49,9 +49,9 @@ enum Place {
 
 /// The changes, with the place of each entity.
 #[derive(Debug, Default)]
-struct Changes {
-    upserts: Vec<Entity>,
-    removals: Vec<EntityUid>,
+pub(crate) struct Changes {
+    pub(crate) upserts: Vec<Entity>,
+    pub(crate) removals: Vec<EntityUid>,
     places: HashMap<EntityUid, Place>,
 }
 
@@ -106,7 +106,7 @@ fn media(headers: &HeaderMap) -> &str {
 // === impl Changes ===
 
 impl Changes {
-    fn of_array(bytes: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn of_array(bytes: &[u8]) -> Result<Self, Problem> {
         let Items(items) = decode(bytes)?;
         let mut changes = Self::default();
         for (index, item) in items.into_iter().enumerate() {
@@ -115,7 +115,7 @@ impl Changes {
         changes.some()
     }
 
-    fn of_lines(bytes: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn of_lines(bytes: &[u8]) -> Result<Self, Problem> {
         let mut changes = Self::default();
         for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -134,6 +134,11 @@ impl Changes {
             let detail =
                 format!("there are more than {CHANGES} changes; send them in several requests");
             return Err(Problem::new(Kind::TOO_LARGE, detail));
+        }
+        if item.is_array() {
+            // serde would take the members of an entity in order.
+            let detail = format!("{place}: the change must be an object, not an array");
+            return Err(place.mark(Problem::new(Kind::INVALID_REQUEST, detail)));
         }
         let removal = item.get("remove").is_some();
         let uid = if removal {

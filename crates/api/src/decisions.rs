@@ -35,8 +35,8 @@ pub(crate) struct Wanted {
     resource: Option<String>,
     policy: Option<PolicyId>,
     after: Option<DecisionId>,
-    limit: Option<usize>,
-    cursor: Option<String>,
+    pub(crate) limit: Option<usize>,
+    pub(crate) cursor: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,7 +113,7 @@ pub(crate) async fn find(
 // === impl Wanted ===
 
 impl Wanted {
-    fn filter(&self) -> Result<DecisionFilter, Problem> {
+    pub(crate) fn filter(&self) -> Result<DecisionFilter, Problem> {
         let subject = match (&self.subject, &self.agent) {
             (Some(_), Some(_)) => return Err(invalid("send `subject` or `agent`, not both")),
             (Some(text), None) => {

@@ -40,9 +40,9 @@ pub(crate) struct EntityBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
     #[serde(rename = "type")]
-    kind: Option<String>,
-    limit: Option<usize>,
-    cursor: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) limit: Option<usize>,
+    pub(crate) cursor: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

@@ -40,35 +40,28 @@ struct OptionsBody {
     evaluations_semantic: Semantic,
 }
 
+/// What a batch asks.
+pub(crate) enum Asked {
+    /// It has no items, so that its defaults are one question.
+    One(Question),
+    /// Each item completed with the defaults, and when to stop.
+    Many(Vec<Result<Question, Problem>>, Semantic),
+}
+
 /// Answers a batch; without items it is a single evaluation.
 pub(crate) async fn evaluate_all(
     State(app): State<Arc<App>>,
     caller: Caller,
     Body(body): Body<EvaluationsBody>,
 ) -> Result<Response, Problem> {
-    let EvaluationsBody {
-        evaluations,
-        options,
-        mut rest,
-    } = body;
-    rest.retain(|member, _| MEMBERS.contains(&member.as_str()));
-    if evaluations.is_empty() {
-        let body: EvaluationBody = from_value(Value::Object(rest))?;
-        let answer = app.decide(&caller, body.into()).await?;
-        return Ok(respond(&answer, DecisionBody::unnamed(&answer)));
-    }
-    check_size(&evaluations, &rest)?;
-    let items = evaluations
-        .into_iter()
-        .map(|item| question(item, &rest))
-        .collect();
-    let answers = app
-        .decide_all(
-            &caller,
-            items,
-            options.unwrap_or_default().evaluations_semantic,
-        )
-        .await?;
+    let (items, semantic) = match body.asked()? {
+        Asked::One(question) => {
+            let answer = app.decide(&caller, question).await?;
+            return Ok(respond(&answer, DecisionBody::unnamed(&answer)));
+        }
+        Asked::Many(items, semantic) => (items, semantic),
+    };
+    let answers = app.decide_all(&caller, items, semantic).await?;
     let bodies: Vec<Value> = answers
         .iter()
         .map(|answer| match answer {
@@ -79,6 +72,35 @@ pub(crate) async fn evaluate_all(
     let mut response = Json(json!({ "evaluations": bodies })).into_response();
     Told::many(&answers).attach(&mut response);
     Ok(response)
+}
+
+// === impl EvaluationsBody ===
+
+impl EvaluationsBody {
+    /// Reads the questions in it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] with the batch as a whole: its defaults where they are the question, or its size.
+    pub(crate) fn asked(self) -> Result<Asked, Problem> {
+        let Self {
+            evaluations,
+            options,
+            mut rest,
+        } = self;
+        rest.retain(|member, _| MEMBERS.contains(&member.as_str()));
+        if evaluations.is_empty() {
+            let body: EvaluationBody = from_value(Value::Object(rest))?;
+            return Ok(Asked::One(body.into()));
+        }
+        check_size(&evaluations, &rest)?;
+        let items = evaluations
+            .into_iter()
+            .map(|item| question(item, &rest))
+            .collect();
+        let semantic = options.unwrap_or_default().evaluations_semantic;
+        Ok(Asked::Many(items, semantic))
+    }
 }
 
 /// Completes one item with the defaults, member by whole member (AuthZEN 1.0 §7.1.1), and decodes it.

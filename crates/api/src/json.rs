@@ -75,7 +75,7 @@ pub(crate) fn unify_numbers(value: &mut Value) {
 /// Returns `float` as an integer where it is one and small enough to be exact.
 fn whole(float: f64) -> Option<i64> {
     // Through text, because a cast would truncate silently where this reasoning is wrong.
-    (float.fract() == 0.0 && float.abs() < 9e15).then(|| format!("{float:.0}").parse().unwrap_or(0))
+    (float.fract() == 0.0 && !inexact(float)).then(|| format!("{float:.0}").parse().unwrap_or(0))
 }
 
 // === impl Malformed ===
@@ -526,10 +526,13 @@ mod tests {
 
     #[test]
     fn whole_numbers_get_one_spelling() {
-        let text = br#"{"a":[1.0,-0,1e2,1.5,-0.0,3],"b":-2.0}"#;
+        let text = br#"{"a":[1.0,-0,1e2,1.5,-0.0,3],"b":-2.0,"c":[9007199254740991.0,-9.005e15]}"#;
         assert_eq!(check(text, 100, false), Ok(Checked { fractions: true }));
         let mut value: Value = serde_json::from_slice(text).unwrap_or_default();
         unify_numbers(&mut value);
-        assert_eq!(value.to_string(), r#"{"a":[1,0,100,1.5,0,3],"b":-2}"#);
+        assert_eq!(
+            value.to_string(),
+            r#"{"a":[1,0,100,1.5,0,3],"b":-2,"c":[9007199254740991,-9005000000000000]}"#
+        );
     }
 }

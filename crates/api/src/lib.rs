@@ -21,6 +21,9 @@ mod entities;
 mod evaluate;
 mod evaluations;
 mod explain;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod keys;
 mod layers;

@@ -2,6 +2,7 @@
 
 use axum::response::Response;
 use http::{HeaderValue, Uri, header};
+use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
 use remit_core::canonical_json;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -83,13 +84,43 @@ impl<C: Serialize + DeserializeOwned> Paging<C> {
 pub(crate) fn link(response: &mut Response, uri: &Uri, next: Option<&str>) {
     let Some(next) = next else { return };
     let others = uri.query().into_iter().flat_map(|query| query.split('&'));
-    let mut query: Vec<&str> = others
-        .filter(|part| !part.is_empty() && !part.starts_with("cursor="))
+    // A header is read as ASCII, and a name may be spelt with escapes.
+    let mut query: Vec<String> = others
+        .filter(|part| !part.is_empty() && !is_cursor(part))
+        .map(|part| utf8_percent_encode(part, CONTROLS).to_string())
         .collect();
-    let cursor = format!("cursor={next}");
-    query.push(&cursor);
+    query.push(format!("cursor={next}"));
     let link = format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"));
     if let Ok(link) = HeaderValue::try_from(link) {
         response.headers_mut().insert(header::LINK, link);
+    }
+}
+
+fn is_cursor(part: &str) -> bool {
+    let name = part.split_once('=').map_or(part, |(name, _)| name);
+    percent_decode_str(name).eq("cursor".bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_ascii_and_has_one_cursor() {
+        for (query, next) in [
+            ("", "cursor=abc"),
+            ("type=Agent&cursor=old", "type=Agent&cursor=abc"),
+            ("%63ursor=old&limit=2", "limit=2&cursor=abc"),
+            ("cursor&limit=2", "limit=2&cursor=abc"),
+            ("agent=\u{fc}%20", "agent=%C3%BC%20&cursor=abc"),
+        ] {
+            let uri: Uri = format!("/v1/list?{query}").parse().unwrap_or_default();
+            let mut response = Response::default();
+            link(&mut response, &uri, Some("abc"));
+            let link = response.headers().get(header::LINK);
+            let link = link.and_then(|link| link.to_str().ok());
+            let wanted = format!("</v1/list?{next}>; rel=\"next\"");
+            assert_eq!(link, Some(wanted.as_str()));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::{self, FromRequestParts};
 use http::request::Parts;
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::problem::{Kind, Problem};
@@ -26,6 +27,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             return Err(invalid(
                 "a query parameter must not contain a NUL character".to_owned(),
             ));
+        }
+        // The reader would put U+FFFD for such bytes, and look for a text that nobody sent.
+        if percent_decode_str(parts.uri.query().unwrap_or(""))
+            .decode_utf8()
+            .is_err()
+        {
+            return Err(invalid("the query is not percent-encoded UTF-8".to_owned()));
         }
         match extract::Query::<T>::try_from_uri(&parts.uri) {
             Ok(extract::Query(value)) => Ok(Self(value)),

@@ -3,14 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
 use crate::ParseIdError;
 
 /// The name of one entity: its type and its id, both byte-exact.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct EntityUid {
     /// The entity type, with its namespace: `Acme::Agent`.
     #[serde(rename = "type")]
@@ -18,6 +20,16 @@ pub struct EntityUid {
     /// The id within the type: any text.
     pub id: SmolStr,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UidMembers {
+    #[serde(rename = "type")]
+    kind: SmolStr,
+    id: SmolStr,
+}
+
+struct UidVisitor;
 
 /// One entity with everything stored about it, in the JSON shape of Cedar's entity files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +60,13 @@ impl EntityUid {
     }
 }
 
+impl<'de> Deserialize<'de> for EntityUid {
+    /// Reads an object with these members and no others; serde would take an array of them in order as well.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(UidVisitor)
+    }
+}
+
 impl FromStr for EntityUid {
     type Err = ParseIdError;
 
@@ -69,6 +88,21 @@ impl fmt::Display for EntityUid {
     /// Writes `Type::"id"` with control characters and quotes escaped, as in a policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}::\"{}\"", self.kind, self.id.escape_debug())
+    }
+}
+
+// === impl UidVisitor ===
+
+impl<'de> Visitor<'de> for UidVisitor {
+    type Value = EntityUid;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<EntityUid, A::Error> {
+        let UidMembers { kind, id } = UidMembers::deserialize(MapAccessDeserializer::new(members))?;
+        Ok(EntityUid { kind, id })
     }
 }
 

@@ -90,7 +90,10 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, ParseTimestampError> {
         DateTime::parse_from_rfc3339(text)
             .map(|time| Self::from_micros(time.timestamp_micros()))
-            .map_err(|_| ParseTimestampError(text.chars().take(80).collect()))
+            .ok()
+            // An offset can lead out of the years that have a spelling; what is written must be readable.
+            .filter(|time| (0..=9_999).contains(&time.0.year()))
+            .ok_or_else(|| ParseTimestampError(text.chars().take(80).collect()))
     }
 }
 

@@ -232,7 +232,11 @@ impl Walk<'_> {
     fn take(&mut self, frame: &Frame<'_>) {
         let expected = self.sequence.wrapping_add(1);
         let (sequence, offset) = (frame.place.sequence, self.offset);
-        if sequence != expected {
+        if sequence == 0 {
+            // What follows `u64::MAX` too; nothing counts records from here on without going below it.
+            self.segment
+                .harm(offset, "a record has number 0, and the first is 1");
+        } else if sequence != expected {
             let what = format!("expected record {expected} and found record {sequence}");
             self.segment.harm(offset, what);
         } else if frame.place.previous != self.hash {

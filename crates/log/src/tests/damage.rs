@@ -3,9 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 
+use remit_core::{DecisionId, ReplicaId};
+use uuid::Uuid;
+
 use super::disk::QuickDisk;
 use super::{Fixture, all, assert_kept, files, records};
-use crate::frame::{Frame, HEAD_BYTES, HEADER_BYTES};
+use crate::folder::Name;
+use crate::frame::{Encoded, Frame, HEAD_BYTES, HEADER_BYTES, Header, NO_HASH, Place};
 use crate::{Entry, Error, Receipt, fsck};
 
 /// Makes a closed log: the records of `batches`, each batch a commit of its own.
@@ -222,4 +226,50 @@ async fn other_files_in_the_folder_are_left_alone() {
     assert_eq!(all(fixture.dir()).len(), 1);
     let first: &Entry = &all(fixture.dir())[0];
     assert_eq!(first.record().unwrap().id, first.id);
+}
+
+#[test]
+fn a_record_numbered_nought_is_damage() {
+    let before_wrap = segment(u64::MAX, &[u64::MAX, 0]);
+    for (bytes, at) in [
+        (segment(0, &[0]), HEADER_BYTES),
+        (segment(0, &[0, 1]), HEADER_BYTES),
+        (before_wrap, 2 * HEADER_BYTES + BODY.len()),
+    ] {
+        let fixture = Fixture::new(12);
+        fs::create_dir(fixture.dir()).unwrap();
+        fs::write(Name::new(fixture.dir(), REPLICA, 1).path, bytes).unwrap();
+        let report = fsck(fixture.dir()).unwrap();
+        assert_eq!(report.problems[0].offset, at as u64, "{report:?}");
+        match fixture.open(QuickDisk) {
+            Err(Error::Corrupt { offset, .. }) => assert_eq!(offset, at as u64),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+const REPLICA: ReplicaId = ReplicaId::from_uuid(Uuid::from_u128(1));
+const BODY: &[u8] = b"{}";
+
+/// Makes a segment whose checksums are right, whatever its numbers are.
+fn segment(first: u64, sequences: &[u64]) -> Vec<u8> {
+    let mut previous = NO_HASH;
+    let header = Header {
+        replica: REPLICA,
+        number: 1,
+        first,
+        previous,
+    };
+    let mut bytes = header.bytes();
+    for sequence in sequences {
+        let place = Place {
+            sequence: *sequence,
+            commit: bytes.len() as u64,
+            more: 0,
+            previous,
+        };
+        let record = Encoded::new(DecisionId::NIL, BODY.to_vec());
+        previous = record.place(&place, &mut bytes);
+    }
+    bytes
 }
