@@ -19,8 +19,8 @@ fn patterns() -> Vec<String> {
     ]
 }
 
-/// The shortest of five decisions on a text of this length.
-fn shortest(snapshot: &Snapshot, length: usize) -> Duration {
+/// The time of one decision on a text of this length.
+fn time(snapshot: &Snapshot, length: usize) -> Duration {
     let mut context = Map::new();
     context.insert("a".into(), Value::String("a".repeat(length)));
     let question = Question {
@@ -46,17 +46,26 @@ fn shortest(snapshot: &Snapshot, length: usize) -> Duration {
         environment: "dev".into(),
         approved: false,
     };
-    let one = || {
-        let began = Instant::now();
-        assert_eq!(snapshot.decide(&question, &facts).reason, Reason::NoPermit);
-        began.elapsed()
-    };
-    (0..5).map(|_| one()).min().unwrap()
+    let began = Instant::now();
+    assert_eq!(snapshot.decide(&question, &facts).reason, Reason::NoPermit);
+    began.elapsed()
+}
+
+/// How much longer a text eight times as long takes: the shortest of seven times each, taken by turns.
+fn ratio(snapshot: &Snapshot) -> f64 {
+    const SHORT: usize = 20_000;
+    let (mut short, mut long) = (Duration::MAX, Duration::MAX);
+    for _ in 0..7 {
+        short = short.min(time(snapshot, SHORT));
+        long = long.min(time(snapshot, 8 * SHORT));
+    }
+    let ratio = long.as_secs_f64() / short.as_secs_f64();
+    println!("{short:?} for {SHORT} bytes, {long:?} for eight times as many: ×{ratio:.1}");
+    ratio
 }
 
 #[test]
 fn f40_a_pattern_takes_time_in_proportion_to_the_text() {
-    const SHORT: usize = 20_000;
     for pattern in patterns() {
         let bundle = Bundle {
             schema: vec![source(
@@ -72,12 +81,9 @@ fn f40_a_pattern_takes_time_in_proportion_to_the_text() {
             ..Bundle::default()
         };
         let snapshot = Snapshot::compile(&bundle).unwrap();
-        let (short, long) = (shortest(&snapshot, SHORT), shortest(&snapshot, 8 * SHORT));
-        let ratio = long.as_secs_f64() / short.as_secs_f64();
-        println!(
-            "{pattern:.12}…: {short:?} for {SHORT} bytes, {long:?} for eight times as many: ×{ratio:.1}"
-        );
-        // Eight where it is linear, 64 where it is quadratic.
-        assert!(ratio < 24.0, "{pattern}: {short:?}, {long:?}");
+        println!("{pattern:.12}…");
+        // Eight where it is linear, 64 where it is quadratic. What one try adds is another program's.
+        let linear = (0..5).any(|_| ratio(&snapshot) < 24.0);
+        assert!(linear, "{pattern}");
     }
 }

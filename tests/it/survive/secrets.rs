@@ -3,7 +3,9 @@
 use std::fs;
 use std::hint::black_box;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Instant;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
 use remit_core::KeyId;
@@ -12,12 +14,37 @@ use remit_tests::app::TestApp;
 use remit_tests::bundles::pack;
 use remit_tests::root;
 
-use crate::cli;
+use crate::cli::{self, Run};
 use crate::serve::write_pepper;
+
+/// Runs a server that must not start; one that does is ended.
+fn start(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
+    let mut command = cli::command(dir, arguments);
+    command.envs(variables.iter().copied());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().unwrap();
+    Run {
+        code: status.code().unwrap_or(-1),
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
+    }
+}
 
 /// Refuse to start: a pepper that every user of the machine can read protects nothing.
 #[test]
-fn f27_a_pepper_that_others_can_read_is_refused() {
+fn refuse_to_start_with_a_pepper_that_others_can_read() {
     let dir = cli::folder();
     for mode in [0o644, 0o604, 0o602, 0o666] {
         write_pepper(dir.path(), mode);
@@ -25,7 +52,7 @@ fn f27_a_pepper_that_others_can_read_is_refused() {
             ("REMIT__AUTH__PEPPER_FILE", "pepper"),
             ("REMIT__LISTEN__HTTP", "127.0.0.1:0"),
         ];
-        let ran = cli::with(dir.path(), &variables, &["serve"]);
+        let ran = start(dir.path(), &variables, &["serve"]);
         ran.fails(
             3,
             &[
@@ -40,7 +67,7 @@ fn f27_a_pepper_that_others_can_read_is_refused() {
 
 /// The pepper that development makes for itself is as private, and is not used once it is not.
 #[test]
-fn f27_the_pepper_of_the_data_folder_is_kept_private() {
+fn refuse_to_start_with_a_pepper_of_ones_own_that_others_can_read() {
     let server = crate::serve::Server::dev();
     let pepper = server.path().join(".remit/pepper");
     let mode = fs::metadata(&pepper).unwrap().permissions().mode() & 0o777;
@@ -48,8 +75,9 @@ fn f27_the_pepper_of_the_data_folder_is_kept_private() {
     let dir = cli::folder();
     fs::create_dir(dir.path().join(".remit")).unwrap();
     write_pepper(&dir.path().join(".remit"), 0o644);
-    let ran = cli::run(
+    let ran = start(
         dir.path(),
+        &[],
         &[
             "serve",
             "--dev",
@@ -148,18 +176,15 @@ async fn f43_the_time_of_a_refusal_tells_nothing_about_a_key() {
             println!("{name}: {:+.2} µs", slower * 1e6);
         }
         let [_, last, unknown, malformed] = slower;
-        assert!(
-            malformed < -hash / 2.0,
-            "the clock is too coarse to see a hash"
-        );
-        last.abs() > hash / 2.0 || unknown.abs() > hash / 2.0
+        let sees = malformed < -hash / 2.0;
+        !sees || last.abs() > hash / 2.0 || unknown.abs() > hash / 2.0
     };
     for _ in 0..TRIES {
         if !told().await {
             return;
         }
     }
-    panic!("the time of a refusal depends on the key");
+    panic!("the time of a refusal depends on the key, or the clock is too coarse to see a hash");
 }
 
 /// Secrets are compared by `subtle`, and the hash of a key cannot be compared in another way.
