@@ -37,6 +37,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("opentelemetry-otlp", &["server"]),
     ("opentelemetry_sdk", &["server"]),
     ("tracing-subscriber", &["server"]),
+    ("unicode-normalization", &["core"]),
     ("reqwest", &["server"]),
     ("arc-swap", &["engine", "api"]),
     ("tokio", &["store", "log", "api", "server"]),

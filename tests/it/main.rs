@@ -46,4 +46,5 @@ mod policy_test;
 mod search;
 mod serve;
 mod store;
+mod survive;
 mod telemetry;

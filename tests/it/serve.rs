@@ -121,6 +121,13 @@ pub(crate) fn wait_for<T>(child: &mut Child, dir: &Path, look: impl Fn() -> Opti
     }
 }
 
+/// Writes a pepper as an editor does, with a line end.
+pub(crate) fn write_pepper(dir: &Path, mode: u32) {
+    let path = dir.join("pepper");
+    fs::write(&path, "0123456789abcdef0123456789abcdef\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
 fn terminate(child: &Child) {
     let status = Command::new("kill")
         .arg(child.id().to_string())
@@ -278,12 +285,7 @@ fn a_server_that_cannot_start_says_why_and_what_to_do() {
 #[test]
 fn a_production_server_gets_its_first_key_from_the_database() {
     let dir = folder();
-    fs::write(
-        dir.path().join("pepper"),
-        "0123456789abcdef0123456789abcdef\n",
-    )
-    .unwrap();
-    fs::set_permissions(dir.path().join("pepper"), fs::Permissions::from_mode(0o600)).unwrap();
+    write_pepper(dir.path(), 0o600);
     fs::write(
         dir.path().join("remit.toml"),
         "[listen]\nhttp = \"127.0.0.1:0\"\noperations = \"127.0.0.1:0\"\n[auth]\npepper_file = \"pepper\"\n",
@@ -387,11 +389,7 @@ fn a_production_server_gets_its_first_key_from_the_database() {
 #[test]
 fn it_starts_without_its_database_and_waits_for_it() {
     let dir = folder();
-    fs::write(
-        dir.path().join("pepper"),
-        "0123456789abcdef0123456789abcdef",
-    )
-    .unwrap();
+    write_pepper(dir.path(), 0o600);
     let operations = remit_tests::server::free_address();
     let mut child = spawn(
         dir.path(),
@@ -542,11 +540,7 @@ fn it_becomes_ready_when_its_postgres_comes() {
     let url = postgres.fresh_database();
     postgres.stop();
     let dir = folder();
-    fs::write(
-        dir.path().join("pepper"),
-        "0123456789abcdef0123456789abcdef",
-    )
-    .unwrap();
+    write_pepper(dir.path(), 0o600);
     let arguments = ["serve", "--migrate", "--listen", "127.0.0.1:0"];
     let variables = [
         ("REMIT__AUTH__PEPPER_FILE", "pepper"),

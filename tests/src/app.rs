@@ -229,6 +229,15 @@ impl TestApp {
         reply
     }
 
+    /// Sends a request without a body, and returns the status and how long it took; nothing else is looked at.
+    pub async fn time(&self, request: http::request::Builder) -> (StatusCode, Duration) {
+        let request = request.body(Body::empty()).unwrap();
+        let router = self.router.clone();
+        let began = Instant::now();
+        let answer = router.oneshot(request).await.unwrap();
+        (answer.status(), began.elapsed())
+    }
+
     /// Reads a path of the operations port.
     pub async fn operations(&self, path: &str) -> Reply {
         self.operations_accepting(path, "*/*").await

@@ -147,6 +147,9 @@ impl Changes {
             remove
         } else {
             let entity: Entity = from_value(item).map_err(|problem| place.blame(&problem))?;
+            entity
+                .check()
+                .map_err(|invalid| place.blame(&invalid.into()))?;
             let uid = entity.uid.clone();
             self.upserts.push(entity);
             uid

@@ -259,12 +259,14 @@ impl EntityBody {
             let detail = "`uid` is not the entity of the path; leave it out or send the same";
             return Err(Problem::new(Kind::INVALID_REQUEST, detail));
         }
-        Ok(Entity {
+        let entity = Entity {
             uid,
             attrs,
             parents,
             tags,
-        })
+        };
+        entity.check()?;
+        Ok(entity)
     }
 }
 

@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
-use crate::ParseIdError;
+use crate::normal::NOT_NFC;
+use crate::{Invalid, ParseIdError, is_nfc};
 
 /// The name of one entity: its type and its id, both byte-exact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -58,6 +59,21 @@ impl EntityUid {
             id: SmolStr::new(id),
         }
     }
+
+    /// Checks that both members are in Unicode NFC; `kind` and `id` are what they are called in an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] names the member that is not.
+    pub fn check(&self, kind: &'static str, id: &'static str) -> Result<(), Invalid> {
+        for (member, text) in [(kind, &self.kind), (id, &self.id)] {
+            if !is_nfc(text) {
+                let problem = NOT_NFC;
+                return Err(Invalid { member, problem });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<'de> Deserialize<'de> for EntityUid {
@@ -103,6 +119,21 @@ impl<'de> Visitor<'de> for UidVisitor {
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<EntityUid, A::Error> {
         let UidMembers { kind, id } = UidMembers::deserialize(MapAccessDeserializer::new(members))?;
         Ok(EntityUid { kind, id })
+    }
+}
+
+// === impl Entity ===
+
+impl Entity {
+    /// Checks what holds for every entity that comes in, whatever the schema.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for a name, its own or that of a parent, which is not in Unicode NFC.
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.uid.check("entity.type", "entity.id")?;
+        let mut parents = self.parents.iter();
+        parents.try_for_each(|parent| parent.check("parents.type", "parents.id"))
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`Clock`] and nowhere else (INV-9).
 //!
 //! Invariants: every type is data that can be compared and, where it is recorded, written as canonical JSON
-//! (RFC 8785); ids are byte-exact and never normalised; a [`Reason`] is a closed set with a stable code each.
+//! (RFC 8785); ids are byte-exact, taken in Unicode NFC only and never rewritten; a [`Reason`] is a closed set with a stable code each.
 //!
 //! Deliberately absent: I/O, async, Cedar, SQL, HTTP. Nothing here can block, and only parsing can fail.
 
@@ -17,6 +17,7 @@ mod decision;
 mod entity;
 mod facts;
 mod id;
+mod normal;
 mod question;
 mod reason;
 mod record;
@@ -30,6 +31,7 @@ pub use decision::{Decision, Effect, Note, Obligation, PolicyError, Shadow, Verd
 pub use entity::{Entity, EntityUid};
 pub use facts::Facts;
 pub use id::{DecisionId, KeyId, ParseIdError, PolicyId, ReplicaId, Revision, TenantId};
+pub use normal::is_nfc;
 pub use question::{Action, Invalid, Question, Resource, Subject};
 pub use reason::Reason;
 pub use record::{Caller, DecisionRecord};

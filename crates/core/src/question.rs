@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::normal::{NOT_NFC, is_nfc};
+
 /// One access evaluation (AuthZEN Authorization API 1.0 §5): what an enforcement point asks before an action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
@@ -75,8 +77,8 @@ impl Question {
     ///
     /// # Errors
     ///
-    /// [`Invalid`] for an empty or over-long name or id, for a NUL character (no database column can hold one), and for
-    /// a caller that supplies `context.facts`, which is Remit's own.
+    /// [`Invalid`] for an empty or over-long name or id, for a NUL character (no database column can hold one), for a
+    /// name or id that is not in Unicode NFC, and for a caller that supplies `context.facts`, which is Remit's own.
     pub fn check(&self) -> Result<(), Invalid> {
         check_text("subject.type", &self.subject.kind, NAME_BYTES)?;
         check_text("subject.id", &self.subject.id, ID_BYTES)?;
@@ -104,6 +106,8 @@ fn check_text(member: &'static str, text: &str, most: usize) -> Result<(), Inval
         }
     } else if text.contains('\0') {
         "must not contain a NUL character"
+    } else if !is_nfc(text) {
+        NOT_NFC
     } else {
         return Ok(());
     };

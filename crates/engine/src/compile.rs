@@ -171,6 +171,7 @@ impl<'b> Compiler<'b> {
             return Err(self.refuse());
         };
         let linked = self.link(&named, &schema, previous);
+        self.errors.extend(misspelt(&self.bundle.entities));
         if !self.errors.is_empty() {
             return Err(self.refuse());
         }
@@ -391,6 +392,15 @@ impl<'b> Compiler<'b> {
             diagnostics: self.errors,
         }
     }
+}
+
+/// Finds the entities of a bundle whose name, or that of a parent, is not in Unicode NFC.
+fn misspelt(entities: &[Entity]) -> impl Iterator<Item = Diagnostic> {
+    entities.iter().filter_map(|entity| {
+        let invalid = entity.check().err()?;
+        let message = format!("`{}`: {invalid}", entity.uid);
+        Some(Diagnostic::error("not_nfc", message))
+    })
 }
 
 fn duplicate(id: &PolicyId, first: &str) -> Diagnostic {

@@ -11,7 +11,7 @@ use cedar_policy_core::ast::{
     Eid, EntityType, EntityUID, Literal, Name, PartialValue, Value, ValueKind,
 };
 use cedar_policy_core::extensions::Extensions;
-use remit_core::Note;
+use remit_core::{Note, is_nfc};
 use serde_json::{Map, Number, Value as Json};
 use smol_str::SmolStr;
 
@@ -88,7 +88,7 @@ impl<'r> Reader<'r> {
             (Kind::Extension(name), _) => extension_value(name, json),
             _ => None,
         };
-        value.ok_or_else(|| self.mistyped(kind))
+        value.ok_or_else(|| self.mistyped(kind, json))
     }
 
     /// Reads the members of an object; undeclared ones are left out and noted.
@@ -171,8 +171,12 @@ impl<'r> Reader<'r> {
         self.notes.push(Note::Missing { member });
     }
 
-    fn mistyped(&mut self, kind: &Kind) -> Fault {
-        self.unexpected(expected(self.schema, kind))
+    fn mistyped(&mut self, kind: &Kind, json: &Json) -> Fault {
+        let mut expected = expected(self.schema, kind);
+        if matches!(kind, Kind::Entity(_)) && id_of(json).is_some_and(|id| !is_nfc(id)) {
+            expected.push_str(", the id in Unicode normal form C (NFC)");
+        }
+        self.unexpected(expected)
     }
 
     /// Notes what does not end the reading, as long as there is room for it.
@@ -261,7 +265,7 @@ fn entity(
         return None;
     }
     let kind = members.get("type")?.as_str()?;
-    let id = members.get("id")?.as_str()?;
+    let id = members.get("id")?.as_str().filter(|id| is_nfc(id))?;
     if let Some(entity) = schema.entities.get(kind) {
         let known = entity.ids.as_ref().is_none_or(|ids| ids.contains(id));
         return (entity.name == *of && known)
@@ -274,6 +278,11 @@ fn entity(
         .iter()
         .find(|action| action.uid.entity_type() == of)?;
     (of.to_string() == kind).then(|| EntityUID::clone(&action.uid))
+}
+
+/// Returns the id of what is written like an entity.
+fn id_of(json: &Json) -> Option<&str> {
+    json.get("__entity").unwrap_or(json).get("id")?.as_str()
 }
 
 /// Reads an extension value: its text, plain or as `{"fn", "arg"}`, bare or inside `__extn`.

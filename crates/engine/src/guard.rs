@@ -20,6 +20,8 @@ const NESTING: usize = 32;
 const CHAIN: usize = 256;
 /// The deepest expression that nesting and chains together may build.
 const DEPTH: usize = 512;
+/// The longest pattern of a `like`, in bytes: matching takes its length times that of the text, which a caller chooses.
+const PATTERN_BYTES: usize = 256;
 /// The longest policy, in bytes.
 const POLICY_BYTES: usize = 16 * 1024;
 /// The longest schema, all files together, in bytes.
@@ -80,6 +82,8 @@ struct Gauge {
     operand: bool,
     /// Whether the last token was `.` or `@`, after which a keyword is a name.
     name_follows: bool,
+    /// Whether the last token was `like`.
+    pattern_follows: bool,
 }
 
 /// Splits a policy file into its policies and measures each.
@@ -259,6 +263,7 @@ impl Gauge {
             frames: vec![Frame::default()],
             operand: false,
             name_follows: false,
+            pattern_follows: false,
         }
     }
 
@@ -266,6 +271,11 @@ impl Gauge {
         let piece = text.get(token.start..token.end).unwrap_or_default();
         let operand = self.operand;
         let named = std::mem::take(&mut self.name_follows);
+        // Two of its bytes are quotes.
+        if std::mem::take(&mut self.pattern_follows) && piece.len() > PATTERN_BYTES + 2 {
+            let message = format!("this pattern has more than {PATTERN_BYTES} bytes");
+            return Err(token.excess("pattern_too_long", message));
+        }
         let Some(frame) = self.frames.last_mut() else {
             return Ok(());
         };
@@ -281,6 +291,7 @@ impl Gauge {
             }
             (TokenKind::Word, "in" | "has" | "like" | "is") if !named => {
                 frame.restart(COMPARISON);
+                self.pattern_follows = piece == "like";
                 false
             }
             (TokenKind::Word | TokenKind::Literal | TokenKind::Unterminated, _) => true,

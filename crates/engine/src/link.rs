@@ -91,6 +91,11 @@ fn slots(link: &Link, template: &Rule) -> (HashMap<SlotId, EntityUID>, Vec<Probl
             errors.push(("unknown_slot", message));
             continue;
         };
+        if let Err(invalid) = value.check("type", "id") {
+            let message = format!("the slot `{}`: {invalid}", name.escape_debug());
+            errors.push(("not_nfc", message));
+            continue;
+        }
         match entity(value) {
             Some(uid) => {
                 values.insert(slot, uid);

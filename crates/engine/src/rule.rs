@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cedar_policy_core::ast::{self, Expr, ExprKind, PolicySet, Template, Var};
+use cedar_policy_core::ast::{self, Expr, ExprKind, Literal, PolicySet, Template, Var};
 use cedar_policy_core::parser::parse_policy_or_template;
 use cedar_policy_core::validator::{ValidationMode, ValidationWarning};
 use miette::Diagnostic as CedarDiagnostic;
-use remit_core::{Effect, PolicyId};
+use remit_core::{Effect, PolicyId, is_nfc};
 
 use crate::diagnostic::Severity;
 use crate::finding::{Finding, each};
@@ -70,6 +70,7 @@ impl Rule {
         let mut errors = Vec::new();
         let annotated = id(&template, text).map_err(|error| errors.push(error)).ok();
         let shadow = shadow(&template).map_err(|error| errors.push(error)).ok();
+        errors.extend(misspelt(&template));
         let (id, id_range) = annotated.clone().unwrap_or((PolicyId::new(""), (0, 0)));
         let template = Arc::new(template.new_id(ast::PolicyID::from_string(id.as_str())));
         let mut warnings = Vec::new();
@@ -215,9 +216,31 @@ pub(crate) fn check_id(id: &str) -> Result<(), (&'static str, &'static str)> {
         Err(("id_too_long", "is longer than 256 bytes"))
     } else if id.chars().any(char::is_control) {
         Err(("invalid_id", "contains a control character"))
+    } else if !is_nfc(id) {
+        Err(("not_nfc", "is not in Unicode normal form C (NFC)"))
     } else {
         Ok(())
     }
+}
+
+/// Finds the entities that a policy names in another spelling than NFC: no question can name them, so that a rule about
+/// them would never hold.
+fn misspelt(template: &Template) -> Vec<Finding> {
+    let condition = template.condition();
+    let mut found = Vec::new();
+    for expr in condition.subexpressions() {
+        let ExprKind::Lit(Literal::EntityUID(uid)) = expr.expr_kind() else {
+            continue;
+        };
+        if !is_nfc(uid.eid().as_ref()) {
+            let message =
+                format!("the id of `{uid}` is not in Unicode normal form C (NFC), as every id is");
+            let range = uid.loc().or_else(|| expr.source_loc());
+            let range = range.map_or((0, 0), |loc| (loc.start(), loc.end()));
+            found.push(Finding::error("not_nfc", message, range));
+        }
+    }
+    found
 }
 
 fn shadow(template: &Template) -> Result<bool, Finding> {

@@ -154,9 +154,12 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when its file cannot be read or holds fewer than 32 bytes.
+    /// [`Error::Config`] when its file cannot be read, can be read by others, or holds fewer than 32 bytes.
     pub(crate) fn pepper(&self) -> Result<Option<String>, Error> {
         let auth = &self.auth;
+        if let Some(path) = &auth.pepper_file {
+            check_private("auth.pepper_file", path)?;
+        }
         let pepper = secret(
             "auth.pepper",
             auth.pepper.as_ref(),
@@ -266,6 +269,32 @@ fn secret(key: &str, value: Option<&Secret>, file: Option<&Path>) -> Result<Opti
         ))
     })?;
     Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// Checks that not every user of this machine can read or change a file that holds a secret.
+///
+/// Not below `/run/secrets`: there container runtimes put files with a mode of their own, and nobody else lives in the
+/// container. A file that is not there is for the reader to report.
+///
+/// # Errors
+///
+/// [`Error::Config`], which says what to type.
+pub(crate) fn check_private(key: &str, path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mounted = ["/run/secrets", "/var/run/secrets"]
+        .iter()
+        .any(|folder| path.starts_with(folder));
+    let mode = path
+        .metadata()
+        .map_or(0, |found| found.permissions().mode());
+    if mounted || mode & 0o006 == 0 {
+        return Ok(());
+    }
+    let shown = path.display();
+    Err(Error::Config(format!(
+        "  {key}: `{shown}` is open to every user of this machine (mode {:03o}); close it with `chmod 600 {shown}`",
+        mode & 0o777
+    )))
 }
 
 /// Reads a text file that has no business being large.

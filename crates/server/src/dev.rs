@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use remit_core::{Bundle, Clock, KeyId, TenantId};
 use remit_store::{ApiKey, Expected, NewKey, Pepper, Scope, Store};
 
-use crate::config::read_small;
+use crate::config::{check_private, read_small};
 use crate::error::Error;
 
 /// The variable that fixes the key.
@@ -50,9 +50,10 @@ pub(crate) fn make_folder(dir: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 ///
-/// [`Error::Io`].
+/// [`Error::Io`], and [`Error::Config`] where others can read it.
 pub(crate) fn pepper(dir: &Path) -> Result<String, Error> {
     let path = dir.join("pepper");
+    check_private("the pepper of the data folder", &path)?;
     match read_small(&path) {
         Ok(text) => Ok(text.trim_end().to_owned()),
         Err(why) if why.kind() == ErrorKind::NotFound => {

@@ -164,6 +164,21 @@ fn large_policies_are_refused() {
 }
 
 #[test]
+fn long_patterns_are_refused() {
+    let like = |pattern: &str| policy(&format!("context.a like \"{pattern}\" && true"));
+    assert_eq!(code(&like(&"*".repeat(256))), None);
+    assert_eq!(code(&like(&"*".repeat(257))), Some("pattern_too_long"));
+    let commented = policy(&format!("context.a like // x\n \"{}\"", "a".repeat(257)));
+    assert_eq!(code(&commented), Some("pattern_too_long"));
+    let named = policy(&format!("context.like == \"{}\"", "a".repeat(257)));
+    assert_eq!(
+        code(&named),
+        None,
+        "an attribute of that name is no operator"
+    );
+}
+
+#[test]
 fn strings_and_comments_hide_nothing() {
     let quoted = policy(&format!("context.a == \"{}\"", "(".repeat(200)));
     assert_eq!(code(&quoted), None, "brackets in a string do not nest");

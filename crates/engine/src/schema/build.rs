@@ -15,7 +15,7 @@ use cedar_policy_core::validator::{
     ValidatorSchema, ValidatorSchemaFragment,
 };
 use miette::Diagnostic as CedarDiagnostic;
-use remit_core::{ContentHash, Source};
+use remit_core::{ContentHash, Source, is_nfc};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::{SmolStr, ToSmolStr};
 
@@ -82,6 +82,7 @@ impl CompiledSchema {
         expansion::check(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
         let assertable = assertable(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
         let core = join(fragments).map_err(|error| locate(&files, &*error))?;
+        check_spelling(&core)?;
         Ok(Self {
             hash,
             entities: entities(&core, &assertable).ok_or_else(|| vec![unsupported()])?,
@@ -143,6 +144,34 @@ fn join(fragments: Vec<Fragment<RawName>>) -> Result<ValidatorSchema, Box<dyn Ce
     let core = ValidatorSchema::from_schema_fragments(fragments, Extensions::all_available())?;
     core.check_complete()?;
     Ok(core)
+}
+
+/// Checks that the ids a schema declares, of actions and of enumerated types, are in Unicode NFC.
+fn check_spelling(core: &ValidatorSchema) -> Result<(), Vec<Diagnostic>> {
+    let actions = core.action_ids().map(|action| {
+        let uid = action.name();
+        (
+            uid.entity_type().to_string(),
+            uid.eid().clone().into_smolstr(),
+        )
+    });
+    let enumerated = core.entity_types().flat_map(|declared| {
+        let ids = ids(declared).unwrap_or_default();
+        ids.into_iter().map(|id| (declared.name().to_string(), id))
+    });
+    let mut errors = Vec::new();
+    for (kind, id) in actions.chain(enumerated).filter(|(_, id)| !is_nfc(id)) {
+        let name = remit_core::EntityUid::new(kind, id);
+        let message =
+            format!("the id of `{name}` is not in Unicode normal form C (NFC), as every id is");
+        errors.push(Diagnostic::error("not_nfc", message));
+    }
+    errors.sort_by(|a, b| a.message.cmp(&b.message));
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
 }
 
 /// Finds for each error the file whose text it speaks of.
