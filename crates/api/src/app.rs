@@ -14,6 +14,7 @@ use remit_log::{DecisionLog, Receipt};
 use remit_store::{Pepper, Store};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 use tracing::field::display;
 
 use crate::auth::{Caller, DevKey, Keys};
@@ -186,7 +187,11 @@ impl App {
     ///
     /// `invalid-request` for a question that cannot be asked; `not-ready`, `stale-policy` or `revision-not-reached` when
     /// this replica may not decide; `log-unavailable` when the record was refused. None of them is a decision.
-    pub async fn decide(&self, caller: &Caller, question: Question) -> Result<Answer, Problem> {
+    pub async fn decide(
+        self: &Arc<Self>,
+        caller: &Caller,
+        question: Question,
+    ) -> Result<Answer, Problem> {
         let mut answers = self
             .decide_all(caller, vec![Ok(question)], Semantic::ExecuteAll)
             .await?;
@@ -198,14 +203,30 @@ impl App {
     /// An item that is a problem already stays one and counts as a deny; the result stops at and includes the item that
     /// `semantic` stops at.
     pub(crate) async fn decide_all(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         items: Vec<Result<Question, Problem>>,
         semantic: Semantic,
     ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
         let snapshot = self.snapshot(caller).await?;
-        // From here to the log's queue nothing waits, so a client that goes away, and takes the handler with it, leaves
-        // either nothing or whole records behind.
+        let app = Arc::clone(self);
+        let caller = caller.clone();
+        let span = tracing::Span::current();
+        // In a task of its own: a client that goes away takes the handler with it, but not the count of what was recorded.
+        let work = async move { app.settle(&snapshot, &caller, items, semantic).await };
+        tokio::spawn(work.instrument(span))
+            .await
+            .map_err(|error| Problem::caused(Kind::INTERNAL, error))?
+    }
+
+    /// Decides every item up to where `semantic` stops, then records all of them at once.
+    async fn settle(
+        &self,
+        snapshot: &Snapshot,
+        caller: &Caller,
+        items: Vec<Result<Question, Problem>>,
+        semantic: Semantic,
+    ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
         let mut outcomes = Vec::with_capacity(items.len());
         let mut records = Vec::with_capacity(items.len());
         let mut started = Vec::with_capacity(items.len());
@@ -213,7 +234,7 @@ impl App {
             let began = Instant::now();
             let outcome = item.and_then(|question| {
                 question.check()?;
-                Ok(self.evaluate(&snapshot, caller, question))
+                Ok(self.evaluate(snapshot, caller, question))
             });
             let verdict = match &outcome {
                 Ok(record) => record.decision.verdict,
@@ -232,13 +253,10 @@ impl App {
             }
         }
         let receipts = self.record(&records, &started).await?;
-        let mut answers = records
-            .into_iter()
-            .zip(receipts)
-            .map(|(record, receipt)| Answer {
-                decision: record.decision,
-                receipt,
-            });
+        let mut answers = records.into_iter().zip(receipts).map(|(record, receipt)| {
+            let decision = record.decision;
+            Answer { decision, receipt }
+        });
         let missing = || {
             let cause = "the log gave fewer receipts than it took records";
             Problem::caused(Kind::INTERNAL, cause)

@@ -81,6 +81,10 @@ impl Canonical {
         self.number(number.map_err(io::Error::other)?)
     }
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "every method of a formatter returns what this does"
+    )]
     fn text(&mut self, text: &str) -> io::Result<()> {
         self.out.extend_from_slice(text.as_bytes());
         Ok(())
@@ -106,44 +110,43 @@ impl Canonical {
             return Ok(());
         };
         if !open.sorted {
-            self.sort(
-                self.members
-                    .get(open.outside..)
-                    .unwrap_or_default()
-                    .to_vec(),
+            sort(
+                &mut self.out,
+                self.members.get(open.outside..).unwrap_or_default(),
             )?;
         }
         self.members.truncate(open.outside);
         Ok(())
     }
+}
 
-    fn sort(&mut self, begins: Vec<usize>) -> io::Result<()> {
-        let Some(first) = begins.first().copied() else {
-            return Ok(());
-        };
-        let mut members = Vec::with_capacity(begins.len());
-        // Between two members there is a comma; after the last one there is nothing yet.
-        let ends = begins
-            .iter()
-            .skip(1)
-            .map(|next| next - 1)
-            .chain([self.out.len()]);
-        for (begin, end) in begins.iter().zip(ends) {
-            let member = self.out.get(*begin..end).unwrap_or_default();
-            let mut keys = serde_json::Deserializer::from_slice(member).into_iter::<String>();
-            let key = keys.next().transpose()?.unwrap_or_default();
-            members.push((key.encode_utf16().collect::<Vec<u16>>(), member.to_vec()));
-        }
-        members.sort();
-        self.out.truncate(first);
-        for (place, (_, member)) in members.into_iter().enumerate() {
-            if place > 0 {
-                self.out.push(b',');
-            }
-            self.out.extend_from_slice(&member);
-        }
-        Ok(())
+/// Puts the members that begin there, the last thing in `out`, in the order of their keys.
+fn sort(out: &mut Vec<u8>, begins: &[usize]) -> io::Result<()> {
+    let Some(first) = begins.first().copied() else {
+        return Ok(());
+    };
+    let mut members = Vec::with_capacity(begins.len());
+    // Between two members there is a comma; after the last one there is nothing yet.
+    let ends = begins
+        .iter()
+        .skip(1)
+        .map(|next| next - 1)
+        .chain([out.len()]);
+    for (begin, end) in begins.iter().zip(ends) {
+        let member = out.get(*begin..end).unwrap_or_default();
+        let mut keys = serde_json::Deserializer::from_slice(member).into_iter::<String>();
+        let key = keys.next().transpose()?.unwrap_or_default();
+        members.push((key.encode_utf16().collect::<Vec<u16>>(), member.to_vec()));
     }
+    members.sort();
+    out.truncate(first);
+    for (place, (_, member)) in members.into_iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&member);
+    }
+    Ok(())
 }
 
 /// Whether the text of a key has no escape and no character from U+E000 on, which UTF-16 sorts apart from UTF-8.
