@@ -42,7 +42,9 @@ pub(crate) fn unified(value: Value) -> Value {
             let float = number.as_f64().filter(|_| number.is_f64());
             match float {
                 Some(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
-                    Value::Number(Number::from(float as i64))
+                    Value::Number(Number::from(
+                        format!("{float:.0}").parse::<i64>().unwrap_or(0),
+                    ))
                 }
                 _ => Value::Number(number),
             }

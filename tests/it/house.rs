@@ -309,24 +309,24 @@ fn protections_are_switched_off_by_no_default() {
 /// A protection that nothing asks for cannot be switched off, and its negative control would prove nothing.
 #[test]
 fn every_protection_is_asked_for() {
-    let listed = "crates/core/src/controls.rs";
-    let text = fs::read_to_string(root().join(listed)).unwrap();
-    let (_, list) = text.split_once("pub const ALL").unwrap();
-    let names: Vec<&str> = list
+    let list_file = "crates/core/src/controls.rs";
+    let text = fs::read_to_string(root().join(list_file)).unwrap();
+    let (_, all) = text.split_once("pub const ALL").unwrap();
+    let names: Vec<&str> = all
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Self::")?.strip_suffix(','))
         .collect();
     let read = |file: &PathBuf| fs::read_to_string(file).unwrap();
     let product: String = product_files()
-        .filter(|file| shown(file) != listed)
+        .filter(|file| shown(file) != list_file)
         .map(|file| read(&file))
         .collect();
-    assert!(!names.is_empty(), "{listed} names no protection");
+    assert!(!names.is_empty(), "{list_file} names no protection");
     for name in names {
-        let named = format!("Protection::{name}");
+        let asked = format!("Protection::{name}");
         assert!(
-            product.contains(&format!("holds({named})")),
-            "no code asks whether {named} holds"
+            product.contains(&format!("holds({asked})")),
+            "no code asks whether {asked} holds"
         );
     }
 }

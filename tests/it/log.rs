@@ -454,7 +454,7 @@ async fn a_damaged_record_stops_shipping_and_is_named(fixture: Fixture) {
     let log = fixture.log();
     let expected = fixture.records(12);
     for record in &expected {
-        log.append(&[record.clone()]).await.unwrap();
+        log.append(std::slice::from_ref(record)).await.unwrap();
     }
     let damaged = entries(&fixture.dir()).unwrap().nth(7).unwrap().unwrap();
     let name = format!("{}-{:06}.seg", damaged.replica, damaged.segment);

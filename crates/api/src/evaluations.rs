@@ -43,7 +43,7 @@ struct OptionsBody {
 /// What a batch asks.
 pub(crate) enum Asked {
     /// It has no items, so that its defaults are one question.
-    One(Question),
+    One(Box<Question>),
     /// Each item completed with the defaults, and when to stop.
     Many(Vec<Result<Question, Problem>>, Semantic),
 }
@@ -56,7 +56,7 @@ pub(crate) async fn evaluate_all(
 ) -> Result<Response, Problem> {
     let (items, semantic) = match body.asked()? {
         Asked::One(question) => {
-            let answer = app.decide(&caller, question).await?;
+            let answer = app.decide(&caller, *question).await?;
             return Ok(respond(&answer, DecisionBody::unnamed(&answer)));
         }
         Asked::Many(items, semantic) => (items, semantic),
@@ -91,7 +91,7 @@ impl EvaluationsBody {
         rest.retain(|member, _| MEMBERS.contains(&member.as_str()));
         if evaluations.is_empty() {
             let body: EvaluationBody = from_value(Value::Object(rest))?;
-            return Ok(Asked::One(body.into()));
+            return Ok(Asked::One(Box::new(body.into())));
         }
         check_size(&evaluations, &rest)?;
         let items = evaluations

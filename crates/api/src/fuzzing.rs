@@ -62,7 +62,7 @@ pub fn question(bytes: &[u8]) -> Result<Question, Problem> {
 /// The [`Problem`] that the client is told of the whole batch.
 pub fn questions(bytes: &[u8]) -> Result<Vec<Result<Question, Problem>>, Problem> {
     Ok(match decode::<EvaluationsBody>(bytes)?.asked()? {
-        Asked::One(question) => vec![Ok(question)],
+        Asked::One(question) => vec![Ok(*question)],
         Asked::Many(items, _) => items,
     })
 }

@@ -66,7 +66,7 @@ pub(crate) fn start(settings: &config::Telemetry) -> Result<Telemetry, Error> {
     };
     let filter = filter(&settings.level).map_err(|why| Error::Telemetry(why.into()))?;
     // Spans are for traces alone: a line says all of it, and a span that nobody exports costs a request as much.
-    let filter = filter_fn(|metadata| metadata.is_event()).and(filter);
+    let filter = filter_fn(|metadata| !metadata.is_span()).and(filter);
     let subscriber = Registry::default()
         .with(traces)
         .with(lines.with_filter(filter));

@@ -50,17 +50,17 @@ fn no_request_carries_a_second_one_in() {
 
 /// Says where the answers are not the expected ones, or the connection outlives a refusal.
 fn unexpected(outcome: &Outcome) -> Option<String> {
-    let (case, came) = (outcome.case, &outcome.exchange);
+    let (case, exchange) = (outcome.case, &outcome.exchange);
     let ends = |one: &raw::Response| one.header("connection") == "close";
-    let open = !came.closed && came.responses().iter().any(ends);
-    (came.statuses() != case.direct || open).then(|| {
+    let open = !exchange.closed && exchange.responses().iter().any(ends);
+    (exchange.statuses() != case.direct || open).then(|| {
         format!(
             "{}: {:?} instead of {:?}, closed {}, {:?}",
             case.name,
-            came.statuses(),
+            exchange.statuses(),
             case.direct,
-            came.closed,
-            came.text().lines().last()
+            exchange.closed,
+            exchange.text().lines().last()
         )
     })
 }
