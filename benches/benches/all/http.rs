@@ -170,7 +170,7 @@ fn in_turn(
     round: usize,
     mut work: impl FnMut(&mut Row) -> io::Result<()>,
 ) -> io::Result<()> {
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         rows.iter_mut().try_for_each(&mut work)
     } else {
         rows.iter_mut().rev().try_for_each(&mut work)

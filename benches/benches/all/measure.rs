@@ -153,7 +153,6 @@ pub fn resident_mib(pid: u32) -> f64 {
 }
 
 /// Makes a count a figure.
-
 pub fn count(number: usize) -> f64 {
     number as f64
 }

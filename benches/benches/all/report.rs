@@ -61,7 +61,9 @@ impl Report {
         over: f64,
         holds: bool,
     ) {
-        let verdict = if holds {
+        let verdict = if holds && !over.is_finite() {
+            "holds".to_owned()
+        } else if holds {
             format!("holds ({:.0} % of what it may)", over * 100.0)
         } else {
             format!("MISSED by {over:.2} x")

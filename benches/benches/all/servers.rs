@@ -269,13 +269,13 @@ pub fn shared_setting() -> Option<(String, String)> {
         .ok()?;
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).ok()?;
     let rows = shown.as_array()?.iter();
-    let keys = rows
+    let mut keys = rows
         .filter(|row| row["value"] == "local")
         .filter_map(|row| {
             let key = row["key"].as_str()?;
             key.contains("log").then(|| key.replace('.', "__"))
         });
-    let name = format!("REMIT__{}", keys.last()?.to_uppercase());
+    let name = format!("REMIT__{}", keys.next_back()?.to_uppercase());
     Some((name, "shared".to_owned()))
 }
 

@@ -51,7 +51,7 @@ fn one_change(effort: Effort, size: usize, report: &mut Report) {
         let source = bundle.policies.get_mut(place).expect("a file");
         let before = format!(
             "context.data_class <= {}",
-            if round % 2 == 0 { 2 } else { 3 }
+            if round.is_multiple_of(2) { 2 } else { 3 }
         );
         source.text = source.text.replacen(&before, "context.data_class <= 1", 1);
         let start = Instant::now();
@@ -89,7 +89,7 @@ fn in_process(effort: Effort, size: usize, report: &mut Report) {
             let decision = snapshot.decide(question, &facts());
             let permitted = decision.verdict == remit_core::Verdict::Permit;
             assert_eq!(permitted, *allowed, "{question:?}");
-            let expected = if decision.revision.number() % 2 == 0 {
+            let expected = if decision.revision.number().is_multiple_of(2) {
                 "a"
             } else {
                 "b"
