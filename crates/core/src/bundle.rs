@@ -91,7 +91,7 @@ impl ContentHash {
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        // In one piece: every record has one, and 32 formatted writes take a microsecond.
+        // In one piece: every record has one, and a formatted write for each byte is much ado.
         let digit =
             |nibble: u8| char::from(DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'?'));
         let mut text = String::with_capacity(71);

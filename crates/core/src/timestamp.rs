@@ -65,7 +65,7 @@ impl fmt::Display for Timestamp {
         let Ok(year @ 0..=9_999) = u32::try_from(date.year()) else {
             return f.write_str(&date.to_rfc3339_opts(SecondsFormat::Micros, true));
         };
-        // Every record has two, and the general way takes ten times as long.
+        // Every record has two, and the general way makes a text on the heap for each.
         let mut text = *b"0000-00-00T00:00:00.000000Z";
         let mut write = |at: Range<usize>, mut number: u32| {
             for digit in text.get_mut(at).into_iter().flatten().rev() {

@@ -18,8 +18,7 @@ mod serve;
 mod starter;
 mod telemetry;
 
-/// A decision makes and drops some hundred small values; this allocator spends a third of the time on them that the C
-/// library's does.
+/// A decision makes and drops many small values, which is what this allocator is made for.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
