@@ -1,17 +1,16 @@
 //! Compiling: a bundle in, a program that can be decided with out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cedar_policy_core::ast::Template;
-use remit_core::{Bundle, ContentHash, Entity, PolicyId, Source};
+use remit_core::{Bundle, ContentHash, Entity, PolicyId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::diagnostic::{CompileError, Diagnostic, Lines, Span};
+use crate::diagnostic::{CompileError, Diagnostic};
+use crate::file::{Draft, Piece, Placed, PolicyFile};
 use crate::finding::Finding;
-use crate::guard::{self, Segment};
+use crate::guard;
 use crate::link::Linked;
-use crate::policy::{CompiledPolicy, Scope};
+use crate::policy::CompiledPolicy;
 use crate::rule::{Refused, Rule};
 use crate::schema::CompiledSchema;
 use crate::stack::{in_chunks, on_large_stack};
@@ -44,41 +43,26 @@ pub(crate) struct Program {
     kept: Kept,
 }
 
-/// Rules and links by the hash of everything they were made of but the schema.
+/// Files by their names; rules and links by the hash of everything they were made of but the schema.
 #[derive(Debug, Default)]
 struct Kept {
+    files: FxHashMap<String, Arc<PolicyFile>>,
     rules: FxHashMap<ContentHash, Arc<Rule>>,
     links: FxHashMap<ContentHash, Arc<Linked>>,
 }
 
-/// A policy file, with what finding places in it takes.
-struct File<'b> {
-    name: Arc<str>,
-    lines: Lines<'b>,
+/// A file that the program before has read, or one to be read.
+enum File<'b> {
+    Known(Arc<PolicyFile>),
+    New(Draft<'b>),
 }
 
-/// The text of one policy or template, where it stands.
-struct Placed<'b> {
-    file: usize,
-    segment: Segment,
-    text: &'b str,
-    hash: ContentHash,
-}
-
-/// A valid policy or template under its id.
-struct Named {
-    rule: Arc<Rule>,
-    hash: ContentHash,
-    file: Arc<str>,
-    span: Span,
-    /// Where the id stands, for people.
-    at: String,
-}
+/// Policies and templates by id.
+type Names<'f> = FxHashMap<&'f PolicyId, &'f Placed>;
 
 /// A compilation under way.
 struct Compiler<'b> {
     bundle: &'b Bundle,
-    files: Vec<File<'b>>,
     kept: Kept,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
@@ -125,21 +109,16 @@ fn check_size(bundle: &Bundle) -> Result<(), CompileError> {
     }
 }
 
-fn place(one: &Diagnostic) -> (Option<String>, Option<usize>) {
-    (one.file.clone(), one.span.map(|span| span.start))
+fn place(one: &Diagnostic) -> (Option<&str>, Option<usize>) {
+    (one.file.as_deref(), one.span.map(|span| span.start))
 }
 
 // === impl Compiler ===
 
 impl<'b> Compiler<'b> {
     fn new(bundle: &'b Bundle) -> Self {
-        let file = |source: &'b Source| File {
-            name: Arc::from(source.file.as_str()),
-            lines: Lines::new(&source.text),
-        };
         Self {
             bundle,
-            files: bundle.policies.iter().map(file).collect(),
             kept: Kept::default(),
             errors: Vec::new(),
             warnings: Vec::new(),
@@ -155,8 +134,9 @@ impl<'b> Compiler<'b> {
                 .as_ref()
                 .is_some_and(|new| new.hash == old.schema.hash)
         });
-        let placed = self.split();
-        if placed.len().saturating_add(self.bundle.links.len()) > guard::POLICIES {
+        let drafts = self.draft(previous);
+        let policies: usize = drafts.iter().map(File::len).sum();
+        if policies.saturating_add(self.bundle.links.len()) > guard::POLICIES {
             let message = format!(
                 "the bundle has more than {} policies and links",
                 guard::POLICIES
@@ -165,37 +145,30 @@ impl<'b> Compiler<'b> {
                 .push(Diagnostic::error("too_many_policies", message));
             return Err(self.refuse());
         }
-        let rules = self.read(&placed, schema.as_deref(), previous);
-        let named = self.name(&placed, rules);
+        let files = self.read(drafts, schema.as_deref(), previous);
+        let named = self.name(&files);
         let Some(schema) = schema else {
             return Err(self.refuse());
         };
-        let linked = self.link(&named, &schema, previous);
+        let links = self.link(&named, &schema, previous);
         self.errors.extend(misspelt(&self.bundle.entities));
         if !self.errors.is_empty() {
             return Err(self.refuse());
         }
-        let policies = named
+        let mut policies: Vec<Arc<CompiledPolicy>> = named
             .values()
-            .filter(|one| !one.rule.is_template())
-            .map(|one| (one.rule.id.clone(), (one, None)))
-            .chain(
-                linked
-                    .iter()
-                    .map(|(id, (template, linked))| (id.clone(), (*template, Some(linked)))),
-            )
-            .collect::<BTreeMap<_, _>>();
-        let compiled = policies
-            .into_iter()
-            .map(|(id, (one, linked))| compiled(id, one, linked));
-        let policies = compiled.collect::<Result<Vec<_>, _>>()?;
-        self.warnings.sort_by_cached_key(place);
-        self.warnings.truncate(WARNINGS);
+            .filter_map(|one| one.policy.as_ref().map(Arc::clone))
+            .chain(links)
+            .collect();
+        policies.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        let warnings = self.warnings(&files);
+        let names = self.bundle.policies.iter().map(|source| &source.file);
+        self.kept.files = names.cloned().zip(files).collect();
         Ok(Program {
             schema,
             policies,
             entities: self.bundle.entities.clone(),
-            warnings: self.warnings,
+            warnings,
             content_hash: self.bundle.content_hash(),
             validated: self.validated,
             kept: self.kept,
@@ -221,127 +194,99 @@ impl<'b> Compiler<'b> {
         }
     }
 
-    /// Splits the files into policies; those beyond a limit are errors and go no further.
-    fn split(&mut self) -> Vec<Placed<'b>> {
-        let mut placed = Vec::new();
-        for (index, (file, source)) in self.files.iter().zip(&self.bundle.policies).enumerate() {
-            let (segments, excesses) = guard::split(&source.text);
-            let placing = |excess| Finding::from(excess).place(None, &file.name, &file.lines, 0);
-            self.errors.extend(excesses.iter().map(placing));
-            for segment in segments {
-                let text = source
-                    .text
-                    .get(segment.start..segment.end)
-                    .unwrap_or_default();
-                let hash = ContentHash::of(text.as_bytes());
-                placed.push(Placed {
-                    file: index,
-                    segment,
-                    text,
-                    hash,
-                });
+    /// Takes the files that the program before has read, and splits the others into policies.
+    fn draft(&self, previous: Option<&Program>) -> Vec<File<'b>> {
+        let sources = self.bundle.policies.iter();
+        let draft = sources.map(|source| {
+            let hash = ContentHash::of(source.text.as_bytes());
+            let known = previous.and_then(|old| old.kept.files.get(&source.file));
+            match known.filter(|file| file.hash == hash) {
+                Some(file) => File::Known(Arc::clone(file)),
+                None => File::New(Draft::new(source, hash)),
             }
-        }
-        placed
+        });
+        draft.collect()
     }
 
     /// Reads every policy that the program before has not read under this schema.
     fn read(
         &mut self,
-        placed: &[Placed<'b>],
+        files: Vec<File<'b>>,
         schema: Option<&CompiledSchema>,
         previous: Option<&Program>,
-    ) -> Vec<Option<Arc<Rule>>> {
-        let known = |one: &Placed<'_>| {
+    ) -> Vec<Arc<PolicyFile>> {
+        let known = |one: &Piece<'_>| {
             previous
                 .and_then(|old| old.kept.rules.get(&one.hash))
                 .cloned()
         };
-        let unknown: Vec<_> = placed.iter().filter(|one| known(one).is_none()).collect();
+        let unknown: Vec<&str> = files
+            .iter()
+            .flat_map(File::pieces)
+            .filter(|one| known(one).is_none())
+            .map(|one| one.text)
+            .collect();
         self.validated += unknown.len();
-        let mut read = in_chunks(&unknown, |one| Rule::read(one.text, schema)).into_iter();
-        let mut rules = Vec::with_capacity(placed.len());
-        for one in placed {
-            rules.push(known(one).or_else(|| match read.next() {
-                Some(Ok(rule)) => Some(Arc::new(rule)),
-                Some(Err(refused)) => {
-                    self.report(one, &refused);
-                    None
+        let mut read = in_chunks(&unknown, |text| Rule::read(text, schema)).into_iter();
+        let mut finished = Vec::with_capacity(files.len());
+        for file in files {
+            finished.push(match file {
+                File::Known(file) => file,
+                File::New(draft) => {
+                    let rules: Vec<Result<Arc<Rule>, Refused>> = draft
+                        .pieces()
+                        .iter()
+                        .map_while(|one| match known(one) {
+                            Some(rule) => Some(Ok(rule)),
+                            None => read.next().map(|read| read.map(Arc::new)),
+                        })
+                        .collect();
+                    Arc::new(draft.finish(rules.into_iter(), &mut self.errors))
                 }
-                None => {
-                    self.errors
-                        .push(Diagnostic::error("internal", "a policy could not be read"));
-                    None
-                }
-            }));
+            });
         }
-        rules
+        finished
     }
 
-    fn report(&mut self, one: &Placed<'_>, refused: &Refused) {
-        if let Some(file) = self.files.get(one.file) {
-            let placing = |finding: &Finding| {
-                finding.place(
-                    refused.id.as_ref(),
-                    &file.name,
-                    &file.lines,
-                    one.segment.start,
-                )
-            };
-            self.errors.extend(refused.errors.iter().map(placing));
-        }
-    }
-
-    /// Checks that ids are unique, collects the warnings and keeps the rules for next time.
-    fn name(
-        &mut self,
-        placed: &[Placed<'b>],
-        rules: Vec<Option<Arc<Rule>>>,
-    ) -> BTreeMap<PolicyId, Named> {
-        let mut found: BTreeMap<PolicyId, Named> = BTreeMap::new();
-        for (one, rule) in placed.iter().zip(rules) {
-            let (Some(rule), Some(file)) = (rule, self.files.get(one.file)) else {
-                continue;
-            };
-            let start = one.segment.start;
-            let id = file
-                .lines
-                .span(start + rule.id_range.0, start + rule.id_range.1);
-            if let Some(first) = found.get(&rule.id) {
-                let error = duplicate(&rule.id, &first.at).at(&file.name, Some(id));
+    /// Checks that ids are unique and keeps the rules for next time.
+    fn name<'f>(&mut self, files: &'f [Arc<PolicyFile>]) -> Names<'f> {
+        let mut found = Names::default();
+        for one in files.iter().flat_map(|file| &file.policies) {
+            let id = &one.rule.id;
+            if let Some(first) = found.get(id) {
+                let error = duplicate(id, &first.at()).at(&one.file, Some(one.id));
                 self.errors.push(error);
                 continue;
             }
-            let placing =
-                |finding: &Finding| finding.place(Some(&rule.id), &file.name, &file.lines, start);
-            self.warnings.extend(rule.warnings.iter().map(placing));
-            self.kept.rules.insert(one.hash, Arc::clone(&rule));
-            let named = Named {
-                hash: one.hash,
-                file: Arc::clone(&file.name),
-                span: file.lines.span(start, one.segment.end),
-                at: format!("{}:{}:{}", file.name, id.start_line, id.start_column),
-                rule,
-            };
-            found.insert(named.rule.id.clone(), named);
+            self.kept.rules.insert(one.hash, Arc::clone(&one.rule));
+            found.insert(id, one);
         }
         found
     }
 
+    /// Collects the warnings, those of the first places first.
+    fn warnings(&self, files: &[Arc<PolicyFile>]) -> Vec<Diagnostic> {
+        let of_files = files.iter().flat_map(|file| &file.warnings);
+        let mut all: Vec<&Diagnostic> = of_files.chain(&self.warnings).collect();
+        all.sort_by(|a, b| place(a).cmp(&place(b)));
+        all.into_iter().take(WARNINGS).cloned().collect()
+    }
+
     /// Fills in the templates, except for links that the program before has filled in.
-    fn link<'n>(
+    fn link(
         &mut self,
-        names: &'n BTreeMap<PolicyId, Named>,
+        names: &Names<'_>,
         schema: &CompiledSchema,
         previous: Option<&Program>,
-    ) -> BTreeMap<PolicyId, (&'n Named, Arc<Linked>)> {
-        let mut found: BTreeMap<PolicyId, (&'n Named, Arc<Linked>)> = BTreeMap::new();
+    ) -> Vec<Arc<CompiledPolicy>> {
+        let mut found = Vec::with_capacity(self.bundle.links.len());
+        let mut taken = FxHashSet::default();
         for link in &self.bundle.links {
             if let Some(first) = names.get(&link.id) {
-                self.errors.push(duplicate(&link.id, &first.at));
+                self.errors.push(duplicate(&link.id, &first.at()));
                 continue;
             }
-            if found.contains_key(&link.id) {
+            if !taken.insert(&link.id) {
                 self.errors.push(duplicate(&link.id, "an earlier link"));
                 continue;
             }
@@ -369,8 +314,19 @@ impl<'b> Compiler<'b> {
                         ..finding.diagnostic()
                     };
                     self.warnings.extend(linked.warnings.iter().map(warned));
-                    self.kept.links.insert(hash, Arc::clone(&linked));
-                    found.insert(link.id.clone(), (template, linked));
+                    let (rule, policy) = (&template.rule, &linked.policy);
+                    let id = link.id.clone();
+                    match CompiledPolicy::of(id, rule, policy, &template.file, template.span) {
+                        Some(policy) => found.push(Arc::new(policy)),
+                        None => self.errors.push(
+                            Diagnostic::error(
+                                "internal",
+                                "this link has a slot that is not filled",
+                            )
+                            .with_policy(&link.id),
+                        ),
+                    }
+                    self.kept.links.insert(hash, linked);
                 }
                 Err(errors) => self.errors.extend(errors),
             }
@@ -379,7 +335,7 @@ impl<'b> Compiler<'b> {
     }
 
     fn refuse(mut self) -> CompileError {
-        self.errors.sort_by_cached_key(place);
+        self.errors.sort_by(|a, b| place(a).cmp(&place(b)));
         let more = self.errors.len().saturating_sub(ERRORS);
         self.errors.truncate(ERRORS);
         if more > 0 {
@@ -411,37 +367,24 @@ fn duplicate(id: &PolicyId, first: &str) -> Diagnostic {
         .with_policy(id)
 }
 
-fn compiled(
-    id: PolicyId,
-    one: &Named,
-    linked: Option<&Arc<Linked>>,
-) -> Result<Arc<CompiledPolicy>, CompileError> {
-    let rule = &one.rule;
-    let policy = match linked {
-        Some(linked) => Some(linked.policy.clone()),
-        None => Template::try_as_policy(Arc::clone(&rule.template)).ok(),
-    };
-    let Some((policy, scope)) =
-        policy.and_then(|policy| Scope::of(&policy).map(|scope| (policy, scope)))
-    else {
-        let error = Diagnostic::error("internal", "this policy has a slot that is not filled")
-            .with_policy(&id);
-        return Err(CompileError {
-            diagnostics: vec![error],
-        });
-    };
-    Ok(Arc::new(CompiledPolicy {
-        id,
-        effect: rule.effect,
-        shadow: rule.shadow,
-        mentions_approval: rule.mentions_approval,
-        obligations: rule.obligations.clone(),
-        scope,
-        body: policy.non_scope_constraints_arc().cloned(),
-        text: Arc::clone(&rule.text),
-        file: Arc::clone(&one.file),
-        span: one.span,
-    }))
+// === impl File ===
+
+impl<'b> File<'b> {
+    /// Returns how many policies and templates it has.
+    fn len(&self) -> usize {
+        match self {
+            Self::Known(file) => file.policies.len(),
+            Self::New(draft) => draft.pieces().len(),
+        }
+    }
+
+    /// Returns the policies that may have to be read.
+    fn pieces(&self) -> &[Piece<'b>] {
+        match self {
+            Self::Known(_) => &[],
+            Self::New(draft) => draft.pieces(),
+        }
+    }
 }
 
 #[cfg(test)]

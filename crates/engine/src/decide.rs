@@ -151,7 +151,7 @@ impl Snapshot {
             .ok_or(Reason::EngineFault)?;
         let mut reach = Reach::default();
         for place in places {
-            reach.widen(rules.reaches.get(*place).ok_or(Reason::EngineFault)?);
+            reach.widen(&self.policy(*place).ok_or(Reason::EngineFault)?.reach);
         }
         let asserted: Vec<Arc<Entity>> = [&shaped.principal, &shaped.resource]
             .into_iter()

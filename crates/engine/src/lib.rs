@@ -18,6 +18,7 @@ mod entities;
 mod entity;
 mod expansion;
 mod explain;
+mod file;
 mod finding;
 mod format;
 mod guard;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use cedar_policy_core::ast::{
     self, ActionConstraint, EntityReference, EntityType, EntityUID, Expr,
-    PrincipalOrResourceConstraint,
+    PrincipalOrResourceConstraint, Template,
 };
 use remit_core::{Effect, PolicyId};
 
 use crate::diagnostic::Span;
+use crate::reach::Reach;
+use crate::rule::Rule;
 
 /// One policy ready to be evaluated: a static policy, or one link of a template.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub(crate) struct CompiledPolicy {
     ///
     /// The places of its expressions count within `text`.
     pub(crate) body: Option<Arc<Expr>>,
+    /// How far that looks into entities.
+    pub(crate) reach: Reach,
     /// Its text as written, from the first annotation to the semicolon; the template's for a link.
     pub(crate) text: Arc<str>,
     /// The file that text stands in.
@@ -73,6 +77,39 @@ pub(crate) enum ActionScope {
     Eq(Arc<EntityUID>),
     /// To be one of these actions or in one of these groups.
     In(Vec<Arc<EntityUID>>),
+}
+
+// === impl CompiledPolicy ===
+
+impl CompiledPolicy {
+    /// Makes one of a rule that is no template.
+    pub(crate) fn of_rule(rule: &Rule, file: &Arc<str>, span: Span) -> Option<Self> {
+        let policy = Template::try_as_policy(Arc::clone(&rule.template)).ok()?;
+        Self::of(rule.id.clone(), rule, &policy, file, span)
+    }
+
+    /// Makes one of a rule and Cedar's form of it; `None` for a form with a slot that is not filled.
+    pub(crate) fn of(
+        id: PolicyId,
+        rule: &Rule,
+        policy: &ast::Policy,
+        file: &Arc<str>,
+        span: Span,
+    ) -> Option<Self> {
+        Some(Self {
+            id,
+            effect: rule.effect,
+            shadow: rule.shadow,
+            mentions_approval: rule.mentions_approval,
+            obligations: rule.obligations.clone(),
+            scope: Scope::of(policy)?,
+            body: policy.non_scope_constraints_arc().cloned(),
+            reach: rule.reach.clone(),
+            text: Arc::clone(&rule.text),
+            file: Arc::clone(file),
+            span,
+        })
+    }
 }
 
 // === impl Scope ===

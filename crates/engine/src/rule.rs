@@ -15,6 +15,7 @@ use remit_core::{Effect, PolicyId, is_nfc};
 use crate::diagnostic::Severity;
 use crate::finding::{Finding, each};
 use crate::lint;
+use crate::reach::Reach;
 use crate::schema::CompiledSchema;
 
 /// The longest policy id, in bytes.
@@ -37,6 +38,8 @@ pub(crate) struct Rule {
     pub(crate) mentions_approval: bool,
     /// The annotations that become obligations.
     pub(crate) obligations: BTreeMap<String, String>,
+    /// How far its conditions look into entities.
+    pub(crate) reach: Reach,
     /// Its text.
     pub(crate) text: Arc<str>,
     /// Cedar's form; a static policy is a template without slots.
@@ -98,6 +101,10 @@ impl Rule {
                 .non_scope_constraints()
                 .is_some_and(mentions_approval),
             obligations: obligations(&template),
+            reach: template
+                .non_scope_constraints()
+                .map(Reach::of)
+                .unwrap_or_default(),
             text: template
                 .loc()
                 .map_or_else(|| text.into(), |loc| Arc::clone(&loc.src)),

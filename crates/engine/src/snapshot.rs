@@ -11,7 +11,6 @@ use crate::diagnostic::{CompileError, Diagnostic};
 use crate::entities::EntityStore;
 use crate::entity::{EntityError, locate};
 use crate::index::Index;
-use crate::reach::Reach;
 
 /// The most problems with entities that one compilation reports.
 const MOST_PROBLEMS: usize = 100;
@@ -33,8 +32,6 @@ pub(crate) struct Rules {
     pub(crate) program: Program,
     /// Where each policy can match.
     pub(crate) index: Index,
-    /// How far each policy can look, in the order of the program.
-    pub(crate) reaches: Vec<Reach>,
     /// The actions as entities, with their groups above them.
     pub(crate) actions: FxHashMap<CedarUid, Arc<CedarEntity>>,
 }
@@ -162,17 +159,6 @@ impl Snapshot {
 impl Rules {
     fn of(program: Program) -> Self {
         let index = Index::build(&program.policies);
-        let reaches = program
-            .policies
-            .iter()
-            .map(|policy| {
-                policy
-                    .body
-                    .as_ref()
-                    .map(|body| Reach::of(body))
-                    .unwrap_or_default()
-            })
-            .collect();
         let actions = program.schema.actions.values().flatten();
         let actions = actions
             .map(|action| {
@@ -191,7 +177,6 @@ impl Rules {
         Self {
             program,
             index,
-            reaches,
             actions,
         }
     }

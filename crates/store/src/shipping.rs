@@ -5,14 +5,15 @@ use std::borrow::Cow;
 use remit_core::controls::{Protection, holds};
 use remit_core::{DecisionRecord, ReplicaId, TenantId, Verdict};
 use serde::Serialize;
+use sqlx::{Database, Encode, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::dialect::{Rows, deadline_of};
 use crate::error::{Error, Failure};
 use crate::store::Store;
 
-/// How many rows one statement writes.
-const CHUNK: usize = 1_000;
+/// How many rows one statement writes: far from the most parameters of Postgres, 65,535, and of SQLite, 32,766.
+const CHUNK: usize = 250;
 /// How much of a text the columns for filtering keep, in bytes: an index row of Postgres has room for 2,704.
 const INDEXED_BYTES: usize = 1_024;
 
@@ -44,30 +45,20 @@ pub struct ShippedRecord {
     pub body: String,
 }
 
-#[derive(Serialize)]
-struct DecisionRow<'a> {
-    tenant: String,
-    id: String,
-    at: i64,
-    verdict: &'static str,
-    reason: &'static str,
-    subject_type: Cow<'a, str>,
-    subject_id: Cow<'a, str>,
-    action: Cow<'a, str>,
-    resource_type: Cow<'a, str>,
-    resource_id: Cow<'a, str>,
-    caller: String,
+/// The numbers of a record as columns hold them.
+struct Numbers {
     revision: i64,
-    replica: String,
     sequence: i64,
-    body: &'a str,
 }
 
+/// What tells one record from every other, as a row of [`sql::COUNT_SHIPPED`].
 #[derive(Serialize)]
-struct PolicyRow<'a> {
+struct ShippedRow<'a> {
     tenant: String,
-    decision: String,
-    policy: Cow<'a, str>,
+    id: String,
+    replica: String,
+    sequence: u64,
+    body: &'a str,
 }
 
 pub(crate) mod sql {
@@ -80,27 +71,11 @@ pub(crate) mod sql {
             segment = excluded.segment, position = excluded.position, sequence = excluded.sequence \
             WHERE (spool_positions.segment, spool_positions.position) < (excluded.segment, excluded.position) \
             AND spool_positions.sequence <= excluded.sequence";
-        /// Adds the decisions that are not there yet. Materialised, because SQLite writes a row of `json_each` out anew
-        /// for each mention of its value.
-        INSERT_DECISIONS = "WITH made AS MATERIALIZED (SELECT value FROM json_each($1)) \
-            INSERT INTO decisions (tenant, id, at, verdict, reason, subject_type, \
-            subject_id, action, resource_type, resource_id, caller, revision, replica, sequence, body) \
-            SELECT unhex(made.value ->> 'tenant'), unhex(made.value ->> 'id'), \
-            CAST(made.value ->> 'at' AS BIGINT), made.value ->> 'verdict', made.value ->> 'reason', \
-            made.value ->> 'subject_type', made.value ->> 'subject_id', made.value ->> 'action', \
-            made.value ->> 'resource_type', made.value ->> 'resource_id', \
-            unhex(made.value ->> 'caller'), CAST(made.value ->> 'revision' AS BIGINT), \
-            unhex(made.value ->> 'replica'), CAST(made.value ->> 'sequence' AS BIGINT), \
-            made.value ->> 'body' FROM made WHERE TRUE ON CONFLICT (tenant, id) DO NOTHING";
         /// Counts the decisions that are there exactly as given.
         COUNT_SHIPPED = "SELECT count(*) FROM json_each($1) AS made CROSS JOIN decisions AS d \
             WHERE d.tenant = unhex(made.value ->> 'tenant') AND d.id = unhex(made.value ->> 'id') \
             AND d.replica = unhex(made.value ->> 'replica') \
             AND d.sequence = CAST(made.value ->> 'sequence' AS BIGINT) AND d.body = made.value ->> 'body'";
-        /// Adds which policies settled them.
-        INSERT_POLICIES = "INSERT INTO decision_policies (tenant, policy, decision) \
-            SELECT unhex(made.value ->> 'tenant'), made.value ->> 'policy', unhex(made.value ->> 'decision') \
-            FROM json_each($1) AS made WHERE TRUE ON CONFLICT (tenant, policy, decision) DO NOTHING";
     }
 }
 
@@ -124,26 +99,22 @@ impl Store {
         let deadline = deadline_of(records.len(), self.deadline());
         self.within_time("ship decision records", deadline, async {
             let mut conn = self.begin().await?;
-            let insert = if holds(Protection::ExactlyOnceShipping) {
-                sql::INSERT_DECISIONS
-            } else {
-                sql::INSERT_DECISIONS.trim_end_matches(" ON CONFLICT (tenant, id) DO NOTHING")
-            };
             for chunk in records.chunks(CHUNK) {
                 let batch = chunk.len();
                 let rows = chunk
                     .iter()
-                    .map(DecisionRow::of)
-                    .collect::<Result<Vec<_>, _>>()?;
-                let rows = Rows::of(rows)?;
-                let inserted = on!(conn, |raw| sqlx::query(insert)
-                    .bind(&rows)
+                    .map(|shipped| Ok((shipped, Numbers::of(shipped)?)))
+                    .collect::<Result<Vec<_>, Error>>()?;
+                let inserted = on!(conn, |raw| insert_decisions(&rows)
+                    .build()
+                    .persistent(batch == CHUNK)
                     .execute(raw)
                     .await
                     .map(|done| done.rows_affected()))
                 .map_err(Failure::from)
                 .map_err(sequence_taken)?;
                 if usize::try_from(inserted) != Ok(batch) {
+                    let rows = Rows::of(chunk.iter().map(ShippedRow::of))?;
                     let there: i64 = on!(conn, |raw| sqlx::query_scalar(sql::COUNT_SHIPPED)
                         .bind(&rows)
                         .fetch_one(raw)
@@ -156,9 +127,12 @@ impl Store {
                         return Err(Error::Diverged { what }.into());
                     }
                 }
-                let policies = Rows::of(chunk.iter().flat_map(PolicyRow::of))?;
-                on!(conn, |raw| sqlx::query(sql::INSERT_POLICIES)
-                    .bind(&policies)
+            }
+            let policies: Vec<_> = records.iter().flat_map(determining).collect();
+            for chunk in policies.chunks(CHUNK) {
+                on!(conn, |raw| insert_policies(chunk)
+                    .build()
+                    .persistent(chunk.len() == CHUNK)
                     .execute(raw)
                     .await
                     .map(drop))?;
@@ -209,6 +183,72 @@ impl Store {
     }
 }
 
+/// Adds the decisions that are not there yet.
+///
+/// Values and no JSON, unlike other statements for many rows: of everything that the database does, this is done most.
+fn insert_decisions<'r, D>(rows: &'r [(&'r ShippedRecord, Numbers)]) -> QueryBuilder<D>
+where
+    D: Database,
+    Uuid: Encode<'r, D> + Type<D>,
+    i64: Encode<'r, D> + Type<D>,
+    &'r str: Encode<'r, D> + Type<D>,
+    Cow<'r, str>: Encode<'r, D> + Type<D>,
+{
+    let mut insert = QueryBuilder::new(
+        "INSERT INTO decisions (tenant, id, at, verdict, reason, subject_type, subject_id, action, \
+        resource_type, resource_id, caller, revision, replica, sequence, body) ",
+    );
+    insert.push_values(rows, |mut row, (shipped, numbers)| {
+        let record = &shipped.record;
+        let question = &record.question;
+        row.push_bind(shipped.tenant.uuid())
+            .push_bind(record.id.uuid())
+            .push_bind(record.at.micros())
+            .push_bind(verdict(record.decision.verdict))
+            .push_bind(record.decision.reason.code())
+            .push_bind(indexed(&question.subject.kind))
+            .push_bind(indexed(&question.subject.id))
+            .push_bind(indexed(&question.action.name))
+            .push_bind(indexed(&question.resource.kind))
+            .push_bind(indexed(&question.resource.id))
+            .push_bind(record.caller.key.uuid())
+            .push_bind(numbers.revision)
+            .push_bind(shipped.replica.uuid())
+            .push_bind(numbers.sequence)
+            .push_bind(shipped.body.as_str());
+    });
+    if holds(Protection::ExactlyOnceShipping) {
+        insert.push(" ON CONFLICT (tenant, id) DO NOTHING");
+    }
+    insert
+}
+
+/// Adds which policies settled decisions.
+fn insert_policies<'r, D>(rows: &'r [(Uuid, &'r str, Uuid)]) -> QueryBuilder<D>
+where
+    D: Database,
+    Uuid: Encode<'r, D> + Type<D>,
+    Cow<'r, str>: Encode<'r, D> + Type<D>,
+{
+    let mut insert = QueryBuilder::new("INSERT INTO decision_policies (tenant, policy, decision) ");
+    insert.push_values(rows, |mut row, (tenant, policy, decision)| {
+        row.push_bind(*tenant)
+            .push_bind(indexed(policy))
+            .push_bind(*decision);
+    });
+    insert.push(" ON CONFLICT (tenant, policy, decision) DO NOTHING");
+    insert
+}
+
+/// Lists the policies that settled a decision, each with its tenant before and its decision after it.
+fn determining(shipped: &ShippedRecord) -> impl Iterator<Item = (Uuid, &str, Uuid)> {
+    let (tenant, decision) = (shipped.tenant.uuid(), shipped.record.id.uuid());
+    let policies = &shipped.record.decision.determining;
+    policies
+        .iter()
+        .map(move |policy| (tenant, policy.as_str(), decision))
+}
+
 /// The only unique name of `decisions` that an insert can meet is `decisions_sequence_key`: its other is handled.
 fn sequence_taken(failure: Failure) -> Failure {
     if failure.is_unique_violation() {
@@ -247,42 +287,27 @@ fn digits(uuid: Uuid) -> String {
     uuid.simple().to_string()
 }
 
-// === impl DecisionRow ===
+// === impl Numbers ===
 
-impl<'a> DecisionRow<'a> {
-    fn of(shipped: &'a ShippedRecord) -> Result<Self, Error> {
-        let record = &shipped.record;
-        let question = &record.question;
+impl Numbers {
+    fn of(shipped: &ShippedRecord) -> Result<Self, Error> {
         Ok(Self {
-            tenant: digits(shipped.tenant.uuid()),
-            id: digits(record.id.uuid()),
-            at: record.at.micros(),
-            verdict: verdict(record.decision.verdict),
-            reason: record.decision.reason.code(),
-            subject_type: indexed(&question.subject.kind),
-            subject_id: indexed(&question.subject.id),
-            action: indexed(&question.action.name),
-            resource_type: indexed(&question.resource.kind),
-            resource_id: indexed(&question.resource.id),
-            caller: digits(record.caller.key.uuid()),
-            revision: column("revision", record.decision.revision.number())?,
-            replica: digits(shipped.replica.uuid()),
+            revision: column("revision", shipped.record.decision.revision.number())?,
             sequence: column("sequence", shipped.sequence)?,
-            body: &shipped.body,
         })
     }
 }
 
-// === impl PolicyRow ===
+// === impl ShippedRow ===
 
-impl<'a> PolicyRow<'a> {
-    fn of(shipped: &'a ShippedRecord) -> impl Iterator<Item = Self> {
-        let (tenant, decision) = (shipped.tenant.uuid(), shipped.record.id.uuid());
-        let policies = &shipped.record.decision.determining;
-        policies.iter().map(move |policy| Self {
-            tenant: digits(tenant),
-            decision: digits(decision),
-            policy: indexed(policy.as_str()),
-        })
+impl<'a> ShippedRow<'a> {
+    fn of(shipped: &'a ShippedRecord) -> Self {
+        Self {
+            tenant: digits(shipped.tenant.uuid()),
+            id: digits(shipped.record.id.uuid()),
+            replica: digits(shipped.replica.uuid()),
+            sequence: shipped.sequence,
+            body: &shipped.body,
+        }
     }
 }

@@ -9,7 +9,7 @@
     reason = "a test that panics has failed"
 )]
 
-use remit_core::{Effect, EntityUid, Link};
+use remit_core::{Effect, EntityUid, Link, Source};
 
 use super::*;
 use crate::diagnostic::Severity;
