@@ -329,7 +329,7 @@ async fn nothing_crosses_tenants(fixture: Fixture) {
         .unwrap();
     let (key, _) = store.create_key(ours, &new_key(), &pepper()).await.unwrap();
     let record = decisions::record(&fixture, ours, 1);
-    let id = record.record.id;
+    let id = record.head.id;
     store
         .ship(&decisions::position(record.replica, 1), &[record])
         .await

@@ -14,10 +14,10 @@ use remit_log::{DecisionLog, Receipt};
 use remit_store::{Pepper, Store};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tracing::Instrument;
 use tracing::field::display;
 
 use crate::auth::{Caller, DevKey, Keys};
+use crate::finishing::Finishing;
 use crate::metrics::{Metrics, Stage};
 use crate::problem::{Kind, Problem};
 use crate::sync::Progress;
@@ -211,12 +211,8 @@ impl App {
         let snapshot = self.snapshot(caller).await?;
         let app = Arc::clone(self);
         let caller = caller.clone();
-        let span = tracing::Span::current();
-        // In a task of its own: a client that goes away takes the handler with it, but not the count of what was recorded.
-        let work = async move { app.settle(&snapshot, &caller, items, semantic).await };
-        tokio::spawn(work.instrument(span))
-            .await
-            .map_err(|error| Problem::caused(Kind::INTERNAL, error))?
+        // A client that goes away takes the handler with it, but not the count of what was recorded.
+        Finishing::new(async move { app.settle(&snapshot, &caller, items, semantic).await }).await
     }
 
     /// Decides every item up to where `semantic` stops, then records all of them at once.

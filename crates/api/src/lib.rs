@@ -21,6 +21,7 @@ mod entities;
 mod evaluate;
 mod evaluations;
 mod explain;
+mod finishing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

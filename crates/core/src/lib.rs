@@ -34,5 +34,8 @@ pub use id::{DecisionId, KeyId, ParseIdError, PolicyId, ReplicaId, Revision, Ten
 pub use normal::is_nfc;
 pub use question::{Action, Invalid, Question, Resource, Subject};
 pub use reason::Reason;
-pub use record::{Caller, DecisionRecord};
+pub use record::{
+    ActionHead, Caller, CallerHead, DecisionHead, DecisionRecord, PartyHead, QuestionHead,
+    RecordHead,
+};
 pub use timestamp::{ParseTimestampError, Timestamp};

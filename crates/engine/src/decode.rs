@@ -3,6 +3,7 @@
 //! Cedar's own path from JSON tries every shape a value could have and costs about 100 µs a context; this one knows the
 //! single shape that the schema declares. What it accepts is well typed, so that no second check is needed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
@@ -222,7 +223,21 @@ pub(crate) fn extension(name: &Name, text: &str) -> Option<Value> {
 }
 
 /// Makes a `datetime` of milliseconds since the epoch.
+///
+/// Cedar makes one only from text. A busy thread asks for the same millisecond again and again, so it keeps the last.
 pub(crate) fn datetime(millis: i64) -> Option<Value> {
+    thread_local! {
+        static LAST: RefCell<Option<(i64, Value)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| {
+        if last.as_ref().is_none_or(|(of, _)| *of != millis) {
+            *last = Some((millis, datetime_of(millis)?));
+        }
+        last.as_ref().map(|(_, value)| value.clone())
+    })
+}
+
+fn datetime_of(millis: i64) -> Option<Value> {
     static NAMES: LazyLock<Option<(Name, Value)>> = LazyLock::new(|| {
         let datetime = Name::parse_unqualified_name("datetime").ok()?;
         let epoch = extension(&datetime, "1970-01-01")?;

@@ -146,6 +146,7 @@ impl DecisionLog {
                 if spool.passed() >= target {
                     return;
                 }
+                spool.wanted.notify_one();
                 progress.await;
             }
         };

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use remit_core::ReplicaId;
 use remit_core::controls::{Protection, holds};
-use remit_core::{DecisionRecord, ReplicaId};
 use remit_store::{ShippedRecord, SpoolPosition, Store};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::DecisionLog;
 use crate::frame::{Frame, HEAD_BYTES, MAX_BODY_BYTES};
@@ -26,8 +26,9 @@ use crate::spool::{Segment, Spool};
 const BATCH_RECORDS: usize = 1_000;
 /// How much of a segment is read at once: any one record, or a few thousand of the usual size.
 const BATCH_BYTES: u64 = (HEAD_BYTES + MAX_BODY_BYTES) as u64;
-/// How long records gather before they are shipped: fewer transactions for a little delay.
-const LINGER: Duration = Duration::from_millis(25);
+/// How long records gather before they are shipped, unless somebody waits for them: few transactions, each of many
+/// records, cost the database a fraction of what many small ones do.
+const LINGER: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -40,8 +41,10 @@ struct Shipper {
 }
 
 enum Step {
-    /// Something was shipped, and there may be more.
-    Shipped,
+    /// Something was done, and there is more.
+    More,
+    /// Everything that was durable is in the store; how much came since is not worth a transaction yet.
+    Drained,
     /// Everything durable is in the store.
     Idle,
 }
@@ -99,8 +102,9 @@ impl DecisionLog {
         let mut ended = pin!(ended);
         if shipper.run(ended.as_mut()).await {
             // Told to end while the store took records: what came meanwhile is shipped too.
-            let last = async { while matches!(shipper.step().await, Ok(Step::Shipped)) {} };
-            let _ = tokio::time::timeout(spool.options.grace, last).await;
+            let last =
+                async { while !matches!(shipper.step().await, Ok(Step::Idle) | Err(_)) {} };
+            let _ = timeout(spool.options.grace, last).await;
         }
     }
 }
@@ -118,10 +122,11 @@ impl Shipper {
             }
             let wait = async {
                 match &worked {
-                    Ok(Step::Shipped) => tokio::task::yield_now().await,
+                    Ok(Step::More) => tokio::task::yield_now().await,
+                    Ok(Step::Drained) => self.linger().await,
                     Ok(Step::Idle) => {
                         self.spool.appended.notified().await;
-                        sleep(LINGER).await;
+                        self.linger().await;
                     }
                     Err(_) => sleep(pause).await,
                 }
@@ -136,6 +141,11 @@ impl Shipper {
                 Err(_) => (pause * 2).min(LONGEST_PAUSE),
             };
         }
+    }
+
+    /// Lets records gather, until somebody wants them in the store.
+    async fn linger(&self) {
+        let _ = timeout(LINGER, self.spool.wanted.notified()).await;
     }
 
     /// Says once when shipping fails, until it works again.
@@ -169,12 +179,12 @@ impl Shipper {
                 return Ok(Step::Idle);
             }
             self.remove(&segment).await;
-            return Ok(Step::Shipped);
+            return Ok(Step::More);
         }
         let known = self.known(segment.name.replica).await?;
         if segment.last <= known {
             self.pass(segment.last, segment.end);
-            return Ok(Step::Shipped);
+            return Ok(Step::More);
         }
         let batch = read(segment.clone(), known).await?;
         if !batch.rows.is_empty() {
@@ -192,7 +202,8 @@ impl Shipper {
                 .fetch_add(batch.rows.len() as u64, Ordering::Relaxed);
         }
         self.pass(batch.last, batch.end);
-        Ok(Step::Shipped)
+        let drained = batch.last == segment.last && !segment.closed;
+        Ok(if drained { Step::Drained } else { Step::More })
     }
 
     /// Returns the sequence of the last record of a replica that the store has; 0 when it has none.
@@ -305,12 +316,11 @@ impl Batch {
 
 fn row(replica: ReplicaId, frame: &Frame<'_>) -> Result<ShippedRecord, String> {
     let body = str::from_utf8(frame.body).map_err(|error| error.to_string())?;
-    let record: DecisionRecord = serde_json::from_str(body).map_err(|error| error.to_string())?;
+    let head = serde_json::from_str(body).map_err(|error| error.to_string())?;
     Ok(ShippedRecord {
-        tenant: record.tenant,
         replica,
         sequence: frame.place.sequence,
-        record,
+        head,
         body: body.to_owned(),
     })
 }

@@ -29,6 +29,8 @@ pub(crate) struct Spool {
     pub(crate) queue: Queue,
     /// Wakes the shipper.
     pub(crate) appended: Notify,
+    /// Tells the shipper that somebody waits for it.
+    pub(crate) wanted: Notify,
     /// Wakes those who wait for the shipper.
     pub(crate) progress: Notify,
     /// Held by whoever ships: one at a time.
@@ -146,6 +148,7 @@ impl Spool {
             clock,
             disk,
             appended: Notify::new(),
+            wanted: Notify::new(),
             progress: Notify::new(),
             shipping: tokio::sync::Mutex::new(()),
             stop: watch::Sender::new(false),

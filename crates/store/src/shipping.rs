@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use remit_core::controls::{Protection, holds};
-use remit_core::{DecisionRecord, ReplicaId, TenantId, Verdict};
+use remit_core::{RecordHead, ReplicaId, Verdict};
 use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 use uuid::Uuid;
@@ -33,14 +33,12 @@ pub struct SpoolPosition {
 /// One record on its way from a spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShippedRecord {
-    /// The tenant it belongs to.
-    pub tenant: TenantId,
     /// The replica that made it.
     pub replica: ReplicaId,
     /// Its number in that replica's spool.
     pub sequence: u64,
-    /// The record.
-    pub record: DecisionRecord,
+    /// What it is found by, as `body` says.
+    pub head: RecordHead,
     /// The record as canonical JSON, the bytes that were made durable.
     pub body: String,
 }
@@ -199,19 +197,19 @@ where
         resource_type, resource_id, caller, revision, replica, sequence, body) ",
     );
     insert.push_values(rows, |mut row, (shipped, numbers)| {
-        let record = &shipped.record;
-        let question = &record.question;
-        row.push_bind(shipped.tenant.uuid())
-            .push_bind(record.id.uuid())
-            .push_bind(record.at.micros())
-            .push_bind(verdict(record.decision.verdict))
-            .push_bind(record.decision.reason.code())
+        let head = &shipped.head;
+        let question = &head.question;
+        row.push_bind(shipped.head.tenant.uuid())
+            .push_bind(head.id.uuid())
+            .push_bind(head.at.micros())
+            .push_bind(verdict(head.decision.verdict))
+            .push_bind(head.decision.reason.code())
             .push_bind(indexed(&question.subject.kind))
             .push_bind(indexed(&question.subject.id))
             .push_bind(indexed(&question.action.name))
             .push_bind(indexed(&question.resource.kind))
             .push_bind(indexed(&question.resource.id))
-            .push_bind(record.caller.key.uuid())
+            .push_bind(head.caller.key.uuid())
             .push_bind(numbers.revision)
             .push_bind(shipped.replica.uuid())
             .push_bind(numbers.sequence)
@@ -242,8 +240,8 @@ where
 
 /// Lists the policies that settled a decision, each with its tenant before and its decision after it.
 fn determining(shipped: &ShippedRecord) -> impl Iterator<Item = (Uuid, &str, Uuid)> {
-    let (tenant, decision) = (shipped.tenant.uuid(), shipped.record.id.uuid());
-    let policies = &shipped.record.decision.determining;
+    let (tenant, decision) = (shipped.head.tenant.uuid(), shipped.head.id.uuid());
+    let policies = &shipped.head.decision.determining;
     policies
         .iter()
         .map(move |policy| (tenant, policy.as_str(), decision))
@@ -292,7 +290,7 @@ fn digits(uuid: Uuid) -> String {
 impl Numbers {
     fn of(shipped: &ShippedRecord) -> Result<Self, Error> {
         Ok(Self {
-            revision: column("revision", shipped.record.decision.revision.number())?,
+            revision: column("revision", shipped.head.decision.revision.number())?,
             sequence: column("sequence", shipped.sequence)?,
         })
     }
@@ -303,8 +301,8 @@ impl Numbers {
 impl<'a> ShippedRow<'a> {
     fn of(shipped: &'a ShippedRecord) -> Self {
         Self {
-            tenant: digits(shipped.tenant.uuid()),
-            id: digits(shipped.record.id.uuid()),
+            tenant: digits(shipped.head.tenant.uuid()),
+            id: digits(shipped.head.id.uuid()),
             replica: digits(shipped.replica.uuid()),
             sequence: shipped.sequence,
             body: &shipped.body,

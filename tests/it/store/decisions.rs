@@ -97,16 +97,20 @@ pub fn record(fixture: &Fixture, tenant: TenantId, number: u64) -> ShippedRecord
         decision,
         duration_us: 7,
     };
-    shipped(record, fixture.replica(), number)
+    shipped(&record, fixture.replica(), number)
 }
 
-pub fn shipped(record: DecisionRecord, replica: ReplicaId, sequence: u64) -> ShippedRecord {
-    let body = String::from_utf8(canonical_json(&record).unwrap()).unwrap();
+/// The whole of a record that is on its way.
+pub fn whole(shipped: &ShippedRecord) -> DecisionRecord {
+    serde_json::from_str(&shipped.body).unwrap()
+}
+
+pub fn shipped(record: &DecisionRecord, replica: ReplicaId, sequence: u64) -> ShippedRecord {
+    let body = String::from_utf8(canonical_json(record).unwrap()).unwrap();
     ShippedRecord {
-        tenant: record.tenant,
         replica,
         sequence,
-        record,
+        head: serde_json::from_str(&body).unwrap(),
         body,
     }
 }
@@ -152,9 +156,9 @@ async fn decisions_are_found_by_every_filter(fixture: Fixture) {
     let mut records = Vec::new();
     let start = fixture.clock.now();
     for number in 1..61 {
-        let mut one = record(&fixture, tenant, number).record;
+        let mut one = whole(&record(&fixture, tenant, number));
         one.at = time(start.micros() + number as i64 * 1_000_000);
-        records.push(shipped(one, replica, number));
+        records.push(shipped(&one, replica, number));
     }
     store.ship(&position(replica, 60), &records).await.unwrap();
 
@@ -238,7 +242,7 @@ async fn decisions_are_found_by_every_filter(fixture: Fixture) {
         policy("Quiet-Hours"),
         policy("' OR TRUE --"),
         DecisionFilter {
-            newer_than: Some(records[29].record.id),
+            newer_than: Some(records[29].head.id),
             ..none()
         },
         DecisionFilter {
@@ -266,7 +270,7 @@ async fn decisions_are_found_by_every_filter(fixture: Fixture) {
     for filter in filters {
         let mut wanted: Vec<DecisionId> = records
             .iter()
-            .map(|one| &one.record)
+            .map(whole)
             .filter(|one| fits(&filter, one))
             .map(|one| one.id)
             .collect();
@@ -338,7 +342,7 @@ async fn decisions_are_listed_in_pages(fixture: Fixture) {
         }
         let mut wanted: Vec<DecisionId> = records
             .iter()
-            .map(|one| &one.record)
+            .map(whole)
             .filter(|one| fits(&filter, one))
             .map(|one| one.id)
             .collect();
@@ -370,7 +374,7 @@ async fn a_damaged_decision_is_reported(fixture: Fixture) {
     );
     let records = batch(&fixture, tenant, replica, 1..3);
     store.ship(&position(replica, 2), &records).await.unwrap();
-    let (fine, bad) = (records[0].record.id, records[1].record.id);
+    let (fine, bad) = (records[0].head.id, records[1].head.id);
     let swapped = format!(
         "UPDATE decisions SET body = '{}' WHERE sequence = 2",
         records[0].body.replace('\'', "''")
