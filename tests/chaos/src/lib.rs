@@ -33,6 +33,6 @@ pub use clock::FakeClock;
 pub use ledger::{Entry, Ledger, Totals};
 pub use load::{Call, Load, Outcome};
 pub use pdp::{Pdp, Plan};
-pub use proxy::Proxy;
+pub use proxy::{Fate, Proxy};
 pub use remit_tests::postgres::Postgres as Pg;
 pub use row::{Row, full};
