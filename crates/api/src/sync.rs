@@ -136,7 +136,7 @@ async fn poll(app: &Arc<App>, read: &mut KeysRead) -> Result<(), Failure> {
 async fn read_keys(app: &App, heads: &[Head], read: &mut KeysRead) -> Result<(), Failure> {
     let mut unreadable = HashSet::new();
     let keys = match app.store.all_keys().await {
-        Err(remit_store::Error::Corrupt { .. }) => {
+        Err(remit_store::Error::Corrupt { .. }) if holds(Protection::TenantsApart) => {
             let mut keys = Vec::new();
             for head in heads {
                 match app.store.keys(head.tenant).await {

@@ -224,6 +224,9 @@ async fn until_stopped(
         }
     }
     raised(stopping).await;
+    if !holds(Protection::Drain) {
+        return Ok(());
+    }
     tracing::info!("stopping: no new connections, requests in flight are answered");
     app.retire();
     let served = serving.await;
