@@ -21,7 +21,9 @@ const COMMIT: &[u8] = b"COMMIT";
 /// How many replies to a commit are lost, and how many with the protection off.
 const UNANSWERED: usize = 100;
 const CONTROL_UNANSWERED: usize = 5;
-/// How long that may take.
+/// How often the process is killed while it ships.
+const SHIPPING_KILLS: usize = 15;
+/// How long either may take.
 const CUTTING: Duration = Duration::from_secs(90);
 /// What the second process says of the folder.
 const IN_USE: &str = "is in use by another process";
@@ -122,7 +124,40 @@ async fn shipped_through(proxy: &Proxy, plan: &Plan, url: &str, fates: &[Fate]) 
     ledger.totals(url).await
 }
 
-/// F10: a hundred times the database commits and the reply is lost; everything is recorded once, without a gap.
+/// Kills a server each time that the reply to a commit has been lost, or the commit itself, and compares.
+///
+/// Whoever starts next knows nothing of it but what the spool and the database say.
+async fn killed_while_shipping(row: &mut Row, proxy: &Proxy, plan: &Plan, url: &str) -> Totals {
+    let mut ledger = Ledger::new();
+    for kill in 0..SHIPPING_KILLS {
+        let pdp = plan.start().await;
+        let load = Load::start(&pdp, 4, Duration::from_millis(2));
+        load.until_decided(10).await;
+        let fate = if kill % 3 == 2 {
+            Fate::Lost
+        } else {
+            Fate::Unanswered
+        };
+        proxy.script(COMMIT, [fate]);
+        let until = Instant::now() + CUTTING;
+        while proxy.fates_left() > 0 {
+            assert!(Instant::now() < until, "nothing is shipped");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Before the shipper finds out what became of it, and after.
+        tokio::time::sleep(Duration::from_micros(row.below(100_000))).await;
+        pdp.kill();
+        ledger.hear(&load.stop().await);
+        ledger.inspect(plan);
+    }
+    let pdp = plan.start().await;
+    all_shipped(&pdp).await;
+    assert!(pdp.stop().await.success());
+    ledger.totals(url).await
+}
+
+/// F10: a hundred times the database commits and the reply is lost, and killed while it ships; everything is recorded
+/// once, without a gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f10_reply_to_the_commit_lost() {
     let mut row = Row::new("F10");
@@ -141,6 +176,12 @@ async fn f10_reply_to_the_commit_lost() {
 
     let url = postgres.fresh_database();
     let plan = Plan::new(&proxy.before(&url)).prepared().await;
+    let killed = killed_while_shipping(&mut row, &proxy, &plan, &url).await;
+    println!("{SHIPPING_KILLS} kills while shipping: {killed}");
+    killed.check().unwrap();
+
+    let url = postgres.fresh_database();
+    let plan = Plan::new(&proxy.before(&url)).prepared().await;
     // The database's own constraints would catch what the control does, and shipping would stand still. They stay in
     // force above, because the shipper is made for them: its insert leaves alone what `decisions_pkey` has already.
     sql::execute(
@@ -156,7 +197,8 @@ async fn f10_reply_to_the_commit_lost() {
     assert!(control.duplicates > 0, "{control}");
     row.passed(
         &format!(
-            "{UNANSWERED} replies and {lost} commits lost: {totals}; {} s in all",
+            "{UNANSWERED} replies and {lost} commits lost: {totals}; {SHIPPING_KILLS} kills while shipping: {killed}; \
+             {} s in all",
             began.elapsed().as_secs()
         ),
         &format!("failed as it must: {} duplicates", control.duplicates),
