@@ -270,7 +270,7 @@ async fn keep_up(
     }
     tokio::join!(
         remit_api::sync::run(app, raised(ending.clone())),
-        log.ship(store, raised(ending)),
+        log.ship(store.ahead(), raised(ending)),
     );
 }
 

@@ -316,3 +316,62 @@ async fn f06_pool_exhausted() {
         &format!("failed as it must: {waited}"),
     );
 }
+
+/// Two hundred readers that ask again and again until `until`; returns how often they were served and refused.
+async fn readers_that_do_not_stop(pdp: &Pdp, until: Instant) -> (usize, usize) {
+    let mut readers = JoinSet::new();
+    for _ in 0..200 {
+        let request = pdp.request(reqwest::Method::GET, "/v1/decisions?limit=1");
+        readers.spawn(async move {
+            let (mut served, mut shed) = (0, 0);
+            while Instant::now() < until {
+                let answer = request.try_clone().unwrap().send().await.unwrap();
+                match answer.status().as_u16() {
+                    200 => served += 1,
+                    503 => shed += 1,
+                    status => panic!("{status}"),
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            (served, shed)
+        });
+    }
+    let counts = readers.join_all().await;
+    counts
+        .iter()
+        .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+}
+
+/// F6: readers that keep the pool exhausted for longer than policies may be old do not keep them from being confirmed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f06_pool_exhausted_for_long() {
+    let row = Row::new("F6");
+    let Some(postgres) = Pg::start() else { return };
+    let proxy = Proxy::start(postgres.port()).await;
+    let plan = Plan::new(&proxy.before(&postgres.fresh_database()))
+        .prepared()
+        .await
+        .set("REMIT__DATABASE__MAX_CONNECTIONS", "1");
+    let pdp = plan.start().await;
+    let load = Load::start(&pdp, 2, Duration::from_millis(50));
+    load.until_decided(10).await;
+    proxy.latency(Duration::from_millis(10));
+    let until = Instant::now() + STALENESS * 2;
+    let (served, shed) = readers_that_do_not_stop(&pdp, until).await;
+    let calls = load.stop().await;
+    proxy.latency(Duration::ZERO);
+    assert!(shed > 0, "{served} served: the pool was not exhausted");
+    assert!(served > 0, "{shed} shed");
+    for call in &calls {
+        assert!(matches!(call.outcome, Outcome::Decided { .. }), "{call:?}");
+    }
+    everything_is_recorded(&pdp, &calls).await;
+    row.passed(
+        &format!(
+            "{served} served and {shed} shed in {} s; {} decisions meanwhile, none refused",
+            (STALENESS * 2).as_secs(),
+            calls.len()
+        ),
+        "none",
+    );
+}
