@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::paging::{self, Paging};
+use crate::paging::{self, LONGEST, Paging};
 use crate::problem::{Kind, Problem};
 use crate::query::{Query, Segments};
 use crate::wire::Json;
@@ -64,10 +64,12 @@ pub(crate) async fn list(
     app.log.caught_up(CATCH_UP).await;
     let mut found = app
         .store
-        .decisions(caller.tenant, &filter, paging.after, paging.limit)
+        .decisions(caller.tenant, &filter, paging.after, paging.limit + 1)
         .await?;
-    // One more than the page tells whether there is another.
-    if found.len() == paging.limit
+    // One more than the page tells whether there is another; the store gives no more than the longest page at once.
+    // Shorter pages must not ask twice: where readers queue for connections, whoever queues twice is served too late.
+    if paging.limit == LONGEST
+        && found.len() == LONGEST
         && let Some(last) = found.last().map(|stored| stored.record.id)
     {
         found.extend(

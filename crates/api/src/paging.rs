@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::problem::{Kind, Problem};
 
 /// The most entries of one page.
-const LONGEST: usize = 1_000;
+pub(crate) const LONGEST: usize = 1_000;
 /// The entries of one page where the caller does not say.
 const USUAL: usize = 100;
 

@@ -101,9 +101,9 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
 async fn poll(app: &Arc<App>, read: &mut KeysRead) -> Result<(), Failure> {
     // Before the question: an answer says how things stood when it was asked, at best.
     let began = app.clock.boot();
-    let mut heads = app.store.heads().await?;
+    let mut heads = app.store.ahead().heads().await?;
     heads.sort_by_key(|head| head.tenant);
-    let time = app.store.time().await?;
+    let time = app.store.ahead().time().await?;
     app.set_time(time, app.clock.boot());
     app.progress.keep(&heads);
     // Before the keys are read: a key that was revoked and is not in the older copy must not open anything again.
@@ -135,11 +135,11 @@ async fn poll(app: &Arc<App>, read: &mut KeysRead) -> Result<(), Failure> {
 /// Replaces the keys of every tenant whose keys can be read; a row that cannot is the trouble of its tenant alone.
 async fn read_keys(app: &App, heads: &[Head], read: &mut KeysRead) -> Result<(), Failure> {
     let mut unreadable = HashSet::new();
-    let keys = match app.store.all_keys().await {
-        Err(remit_store::Error::Corrupt { .. }) => {
+    let keys = match app.store.ahead().all_keys().await {
+        Err(remit_store::Error::Corrupt { .. }) if holds(Protection::TenantsApart) => {
             let mut keys = Vec::new();
             for head in heads {
-                match app.store.keys(head.tenant).await {
+                match app.store.ahead().keys(head.tenant).await {
                     Ok(own) => keys.extend(own),
                     Err(error @ remit_store::Error::Corrupt { .. }) => {
                         // Its last good keys stay, unconfirmed like policies that could not be loaded.
@@ -191,7 +191,7 @@ async fn bring(app: Arc<App>, standing: Arc<Standing>, head: Head, began: Durati
 /// Loads what changed since the snapshot in force, and installs the result at the head's revision.
 async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), Failure> {
     let Head { tenant, revision } = head;
-    let newest = app.store.bundle_revision(tenant, revision).await?;
+    let newest = app.store.ahead().bundle_revision(tenant, revision).await?;
     let Some(newest) = newest else {
         // Nothing decides here yet; what was stored waits in the database for the first bundle.
         return Ok(());
@@ -201,7 +201,7 @@ async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), 
     let snapshot = match current {
         Some(current) if same_bundle => with_changes(&app, head, current).await?,
         current => {
-            let stored = app.store.bundle_in_force(tenant, revision).await?;
+            let stored = app.store.ahead().bundle_in_force(tenant, revision).await?;
             let bundle = Arc::new(stored.ok_or("the bundle in force is missing")?.bundle);
             match renew(&app, head, current, Arc::clone(&bundle)).await {
                 Some(snapshot) => snapshot,
@@ -244,6 +244,7 @@ async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<
     loop {
         let page = app
             .store
+            .ahead()
             .entity_changes(
                 head.tenant,
                 snapshot.revision(),

@@ -40,6 +40,10 @@ pub enum Protection {
     SetBack,
     /// What expires does so by a time that nobody on this host can set.
     ExpiryTime,
+    /// A process that is asked to stop first answers what is in flight, and ships its spool.
+    Drain,
+    /// A row that cannot be read is the trouble of its tenant alone.
+    TenantsApart,
 }
 
 #[cfg(feature = "controls")]
@@ -54,7 +58,7 @@ pub const PANIC: &str = "remit-controls-panic";
 impl Protection {
     /// All of them.
     #[cfg(feature = "controls")]
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::RecordBeforeAnswer,
         Self::RefuseUnrecorded,
         Self::HeedDiskErrors,
@@ -69,6 +73,8 @@ impl Protection {
         Self::StartWithoutDatabase,
         Self::SetBack,
         Self::ExpiryTime,
+        Self::Drain,
+        Self::TenantsApart,
     ];
 
     #[cfg(feature = "controls")]

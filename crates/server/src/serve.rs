@@ -224,6 +224,9 @@ async fn until_stopped(
         }
     }
     raised(stopping).await;
+    if !holds(Protection::Drain) {
+        return Ok(());
+    }
     tracing::info!("stopping: no new connections, requests in flight are answered");
     app.retire();
     let served = serving.await;
@@ -267,7 +270,7 @@ async fn keep_up(
     }
     tokio::join!(
         remit_api::sync::run(app, raised(ending.clone())),
-        log.ship(store, raised(ending)),
+        log.ship(store.ahead(), raised(ending)),
     );
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Conn {
     pub(crate) raw: Either<PoolConnection<Postgres>, PoolConnection<Sqlite>>,
     /// Writers of an SQLite file take turns here, in order, rather than by its busy timeout.
     pub(crate) turn: Option<OwnedSemaphorePermit>,
+    /// The place at the pool of a request, free for the next one when this is dropped.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
     whole: bool,
 }
 
@@ -72,6 +74,7 @@ impl Conn {
         Self {
             raw,
             turn: None,
+            place: None,
             whole: false,
         }
     }

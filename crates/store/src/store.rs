@@ -27,7 +27,16 @@ pub struct Options {
 
 /// A database with everything Remit keeps; cheap to clone, and every clone is the same one.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<Inner>, Queue);
+
+/// Where a call waits for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    /// With every other request, before the pool.
+    Requests,
+    /// At the pool itself, where no more requests wait than it has connections.
+    Pool,
+}
 
 struct Inner {
     db: Db,
@@ -35,6 +44,8 @@ struct Inner {
     deadline: Duration,
     /// One turn at a time for writers of SQLite, which has one write lock.
     writers: Option<Arc<Semaphore>>,
+    /// A place at the pool for each connection: requests without one wait here, and so never ahead of [`Store::ahead`].
+    places: Arc<Semaphore>,
     /// Keeps a database in memory alive while the pool has no connection.
     anchor: Mutex<Option<SqliteConnection>>,
 }
@@ -88,13 +99,23 @@ impl Store {
             Either::Postgres(_) => None,
             Either::Sqlite(_) => Some(Arc::new(Semaphore::new(1))),
         };
-        Ok(Self(Arc::new(Inner {
+        let places = usize::try_from(options.max_connections.max(1)).unwrap_or(1);
+        let inner = Inner {
             db: opened.db,
             clock,
             deadline: options.deadline,
             writers,
+            places: Arc::new(Semaphore::new(places)),
             anchor: Mutex::new(opened.anchor),
-        })))
+        };
+        Ok(Self(Arc::new(inner), Queue::Requests))
+    }
+
+    /// Returns the same database for what must go on however many requests wait for a connection: reading what is new,
+    /// and shipping decisions.
+    #[must_use]
+    pub fn ahead(&self) -> Self {
+        Self(Arc::clone(&self.0), Queue::Pool)
     }
 
     /// Returns which database this is: `sqlite` or `postgres`.
@@ -215,7 +236,19 @@ impl Store {
 
     /// Takes a connection, for reading.
     pub(crate) async fn connect(&self) -> Result<Conn, Failure> {
-        dialect::acquire(&self.0.db).await
+        let place = match self.1 {
+            Queue::Requests => Some(
+                Arc::clone(&self.0.places)
+                    .acquire_owned()
+                    .await
+                    .map_err(|_| sqlx::Error::PoolClosed)?,
+            ),
+            Queue::Pool => None,
+        };
+        // Boxed: every call holds this future, and with it each of those that make up a request.
+        let mut conn = Box::pin(dialect::acquire(&self.0.db)).await?;
+        conn.place = place;
+        Ok(conn)
     }
 
     /// Takes a connection and begins a transaction that writes.

@@ -23,14 +23,16 @@
 )]
 
 pub mod clock;
+pub mod ledger;
 pub mod load;
 pub mod pdp;
 pub mod proxy;
 pub mod row;
 
 pub use clock::FakeClock;
+pub use ledger::{Entry, Ledger, Totals};
 pub use load::{Call, Load, Outcome};
 pub use pdp::{Pdp, Plan};
-pub use proxy::Proxy;
+pub use proxy::{Fate, Proxy};
 pub use remit_tests::postgres::Postgres as Pg;
 pub use row::{Row, full};

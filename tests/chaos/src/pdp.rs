@@ -208,7 +208,8 @@ impl Plan {
     /// Starts the server and does not wait for anything.
     pub fn spawn(&self) -> Pdp {
         let (http, operations) = (free_address(), free_address());
-        let output = self.folder.path().join("output");
+        // Two may run in one folder, where that is what is tested.
+        let output = self.folder.path().join(format!("output-{http}"));
         let file = fs::File::create(&output).unwrap();
         let child = self
             .command(&["serve"])

@@ -1,8 +1,9 @@
 //! A network between two processes that can be slow, silent, cut, or worse.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,7 +22,7 @@ const CUT_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Proxy {
     port: u16,
     weather: watch::Sender<Weather>,
-    counts: Arc<Counts>,
+    traffic: Arc<Traffic>,
     tasks: JoinSet<()>,
 }
 
@@ -41,14 +42,30 @@ struct Weather {
     resets: u64,
     /// Raised by one to end, on every open connection, what comes from the server, and only that.
     half_closes: u64,
-    /// Cuts a connection once the client has sent this and the server has answered it; the answer is lost.
-    cut_after: Option<Vec<u8>>,
+}
+
+/// What becomes of a message that a client sends, and of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It gets through, and so does the answer.
+    Through,
+    /// It never arrives, and the connection is cut: not done, and nobody told.
+    Lost,
+    /// It is answered, and then the connection is cut: done, and nobody told.
+    Unanswered,
+}
+
+/// The fates of the messages that hold a pattern, in turn.
+#[derive(Debug, Default)]
+struct Script {
+    pattern: Vec<u8>,
+    fates: VecDeque<Fate>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct Traffic {
     connections: AtomicU64,
-    cuts: AtomicU64,
+    script: Mutex<Script>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,13 +105,13 @@ impl Proxy {
             upstream,
             ..Weather::default()
         });
-        let counts = Arc::new(Counts::default());
+        let traffic = Arc::new(Traffic::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, weather.subscribe(), Arc::clone(&counts)));
+        tasks.spawn(accept(listener, weather.subscribe(), Arc::clone(&traffic)));
         Self {
             port,
             weather,
-            counts,
+            traffic,
             tasks,
         }
     }
@@ -146,10 +163,23 @@ impl Proxy {
         self.weather.send_modify(|weather| weather.half_closes += 1);
     }
 
-    /// Cuts each connection whose client sends `pattern`, once the server has answered it: done, and nobody told.
-    pub fn cut_after(&self, pattern: Option<&[u8]>) {
-        self.weather
-            .send_modify(|weather| weather.cut_after = pattern.map(<[u8]>::to_vec));
+    /// Says what becomes of the messages that hold `pattern`: the next has the first fate, and when all have been used
+    /// everything gets through again.
+    ///
+    /// # Panics
+    ///
+    /// When the pattern is empty.
+    pub fn script(&self, pattern: &[u8], fates: impl IntoIterator<Item = Fate>) {
+        assert!(!pattern.is_empty(), "every message holds nothing");
+        *self.traffic.script.lock().unwrap() = Script {
+            pattern: pattern.to_vec(),
+            fates: fates.into_iter().collect(),
+        };
+    }
+
+    /// Returns how many fates have not been used yet.
+    pub fn fates_left(&self) -> usize {
+        self.traffic.script.lock().unwrap().fates.len()
     }
 
     /// Sends new connections to another port, as a failover does.
@@ -160,12 +190,7 @@ impl Proxy {
 
     /// Returns how many connections were accepted.
     pub fn connections(&self) -> u64 {
-        self.counts.connections.load(Ordering::SeqCst)
-    }
-
-    /// Returns how many connections were cut after the pattern.
-    pub fn cuts(&self) -> u64 {
-        self.counts.cuts.load(Ordering::SeqCst)
+        self.traffic.connections.load(Ordering::SeqCst)
     }
 
     /// Ends it and every connection, at once.
@@ -174,7 +199,7 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, weather: watch::Receiver<Weather>, counts: Arc<Counts>) {
+async fn accept(listener: TcpListener, weather: watch::Receiver<Weather>, traffic: Arc<Traffic>) {
     let mut open = JoinSet::new();
     loop {
         while open.try_join_next().is_some() {}
@@ -182,13 +207,13 @@ async fn accept(listener: TcpListener, weather: watch::Receiver<Weather>, counts
         if weather.borrow().refusing {
             continue;
         }
-        counts.connections.fetch_add(1, Ordering::SeqCst);
-        open.spawn(carry(client, weather.clone(), Arc::clone(&counts)));
+        traffic.connections.fetch_add(1, Ordering::SeqCst);
+        open.spawn(carry(client, weather.clone(), Arc::clone(&traffic)));
     }
 }
 
 /// Carries one connection to its end.
-async fn carry(mut client: TcpStream, weather: watch::Receiver<Weather>, counts: Arc<Counts>) {
+async fn carry(mut client: TcpStream, weather: watch::Receiver<Weather>, traffic: Arc<Traffic>) {
     let upstream = SocketAddr::from(([127, 0, 0, 1], weather.borrow().upstream));
     let Ok(mut server) = TcpStream::connect(upstream).await else {
         return;
@@ -200,8 +225,22 @@ async fn carry(mut client: TcpStream, weather: watch::Receiver<Weather>, counts:
     let end = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let there = pump(ToServer, from_client, to_server, weather.clone(), &cutting);
-        let back = pump(ToClient, from_server, to_client, weather, &cutting);
+        let there = pump(
+            ToServer,
+            from_client,
+            to_server,
+            weather.clone(),
+            &traffic,
+            &cutting,
+        );
+        let back = pump(
+            ToClient,
+            from_server,
+            to_client,
+            weather,
+            &traffic,
+            &cutting,
+        );
         // A side that closed lets the other go on, as TCP does; a reset ends both.
         let both = tokio::try_join!(async { there.await.closed() }, async {
             back.await.closed()
@@ -212,9 +251,6 @@ async fn carry(mut client: TcpStream, weather: watch::Receiver<Weather>, counts:
             End::Reset
         }
     };
-    if *cutting.borrow() {
-        counts.cuts.fetch_add(1, Ordering::SeqCst);
-    }
     if end == End::Reset {
         for stream in [&client, &server] {
             // No waiting for what is in flight: the peer is to see a reset, not an end.
@@ -229,6 +265,7 @@ async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     weather: watch::Receiver<Weather>,
+    traffic: &Traffic,
     cutting: &watch::Sender<bool>,
 ) -> End {
     let began = weather.borrow().clone();
@@ -237,13 +274,15 @@ async fn pump(
     let mut tail: Vec<u8> = Vec::new();
     loop {
         let read = tokio::select! {
-            read = from.read(&mut buffer) => read,
-            end = interrupted(direction, &began, weather.clone()) => return ended(end, &mut to).await,
+            // In this order: an answer that is there already must not slip through a cut.
+            biased;
             () = raised(cutting), if direction == ToClient => {
                 // The answer is read, so that what was sent has surely been done, and then thrown away.
                 let _ = tokio::time::timeout(CUT_PATIENCE, from.read(&mut buffer)).await;
                 return End::Reset;
             }
+            read = from.read(&mut buffer) => read,
+            end = interrupted(direction, &began, weather.clone()) => return ended(end, &mut to).await,
         };
         let piece = match read {
             Ok(0) => return ended(End::Closed, &mut to).await,
@@ -259,18 +298,39 @@ async fn pump(
             () = held => {}
             end = interrupted(direction, &began, weather.clone()) => return ended(end, &mut to).await,
         }
-        if to.write_all(piece).await.is_err() {
+        let fate = match direction {
+            ToServer => traffic.fate(&mut tail, piece),
+            ToClient => Fate::Through,
+        };
+        if fate == Fate::Lost || to.write_all(piece).await.is_err() {
             return End::Reset;
         }
-        if let (ToServer, Some(pattern)) = (direction, &now.cut_after) {
-            tail.extend_from_slice(piece);
-            if tail.windows(pattern.len()).any(|window| window == pattern) {
-                cutting.send_replace(true);
-                tail.clear();
-            }
-            let kept = tail.len().min(pattern.len() - 1);
-            tail.drain(..tail.len() - kept);
+        if fate == Fate::Unanswered {
+            cutting.send_replace(true);
         }
+    }
+}
+
+// === impl Traffic ===
+
+impl Traffic {
+    /// Returns what becomes of a piece that a client sends, and keeps in `tail` what may be the start of the pattern.
+    fn fate(&self, tail: &mut Vec<u8>, piece: &[u8]) -> Fate {
+        let mut script = self.script.lock().unwrap();
+        let length = script.pattern.len();
+        if length == 0 {
+            return Fate::Through;
+        }
+        tail.extend_from_slice(piece);
+        let found = tail.windows(length).any(|part| part == script.pattern);
+        let kept = if found { 0 } else { length - 1 };
+        tail.drain(..tail.len().saturating_sub(kept));
+        let next = if found {
+            script.fates.pop_front()
+        } else {
+            None
+        };
+        next.unwrap_or(Fate::Through)
     }
 }
 

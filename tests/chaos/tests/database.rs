@@ -241,6 +241,41 @@ async fn longest_read(url: String, key: String, until: Instant) -> (usize, Durat
     (count, longest)
 }
 
+/// Two hundred readers at once, for one connection to a database that answers slowly.
+async fn too_many_readers(pdp: &Pdp, proxy: &Proxy) -> Vec<(u16, Duration)> {
+    proxy.latency(Duration::from_millis(10));
+    let mut readers = JoinSet::new();
+    let began = Instant::now();
+    for _ in 0..200 {
+        let request = pdp.request(reqwest::Method::GET, "/v1/decisions?limit=1");
+        readers.spawn(async move {
+            let answer = request.send().await.unwrap();
+            (answer.status().as_u16(), began.elapsed())
+        });
+    }
+    let answers = readers.join_all().await;
+    proxy.latency(Duration::ZERO);
+    answers
+}
+
+/// What readers may meet when there are too many: each is served or refused, some are refused, and nobody waits long.
+///
+/// Returns how many were served and refused, and how long the last waited.
+fn shed_in_time(answers: &[(u16, Duration)]) -> Result<(usize, usize, Duration), String> {
+    let longest = answers.iter().map(|(_, took)| *took).max().unwrap();
+    let shed = answers.iter().filter(|(status, _)| *status == 503).count();
+    let served = answers.iter().filter(|(status, _)| *status == 200).count();
+    let told = format!(
+        "{served} served, {shed} shed, the last after {} ms",
+        longest.as_millis()
+    );
+    if served + shed == answers.len() && shed > 0 && longest < READ + SLACK * 2 {
+        Ok((served, shed, longest))
+    } else {
+        Err(told)
+    }
+}
+
 /// F6: more readers than the database has connections for are answered or refused in time, and decisions go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f06_pool_exhausted() {
@@ -254,24 +289,12 @@ async fn f06_pool_exhausted() {
     let pdp = plan.start().await;
     let load = Load::start(&pdp, 2, Duration::from_millis(20));
     load.until_decided(10).await;
-    proxy.latency(Duration::from_millis(10));
-    let mut readers = JoinSet::new();
-    let began = Instant::now();
-    for _ in 0..200 {
-        let request = pdp.request(reqwest::Method::GET, "/v1/decisions?limit=1");
-        readers.spawn(async move {
-            let answer = request.send().await.unwrap();
-            (answer.status().as_u16(), began.elapsed())
-        });
-    }
-    let answers = readers.join_all().await;
-    proxy.latency(Duration::ZERO);
-    let longest = answers.iter().map(|(_, took)| *took).max().unwrap();
-    let shed = answers.iter().filter(|(status, _)| *status == 503).count();
-    let served = answers.iter().filter(|(status, _)| *status == 200).count();
-    assert_eq!(shed + served, 200, "{answers:?}");
-    assert!(shed > 0, "{served} served: the pool was not exhausted");
-    assert!(longest < READ + SLACK * 2, "{longest:?}");
+    let answers = too_many_readers(&pdp, &proxy).await;
+    let (served, shed, longest) = shed_in_time(&answers).unwrap();
+    assert!(
+        served > 0,
+        "whoever waited in vain kept everybody else waiting"
+    );
     load.until_decided(10).await;
     let calls = load.stop().await;
     for call in &calls {
@@ -279,10 +302,74 @@ async fn f06_pool_exhausted() {
     }
     pdp.until_ready().await;
     assert_eq!(pdp.get("/v1/decisions?limit=1").await.status, 200);
+    assert!(pdp.stop().await.success());
+
+    let unprotected = plan.beside().without("DatabaseDeadline").start().await;
+    let answers = too_many_readers(&unprotected, &proxy).await;
+    let waited = shed_in_time(&answers).unwrap_err();
     row.passed(
         &format!(
             "{served} served, {shed} shed, the last after {} ms; {} decisions meanwhile, none refused",
             longest.as_millis(),
+            calls.len()
+        ),
+        &format!("failed as it must: {waited}"),
+    );
+}
+
+/// Two hundred readers that ask again and again until `until`; returns how often they were served and refused.
+async fn readers_that_do_not_stop(pdp: &Pdp, until: Instant) -> (usize, usize) {
+    let mut readers = JoinSet::new();
+    for _ in 0..200 {
+        let request = pdp.request(reqwest::Method::GET, "/v1/decisions?limit=1");
+        readers.spawn(async move {
+            let (mut served, mut shed) = (0, 0);
+            while Instant::now() < until {
+                let answer = request.try_clone().unwrap().send().await.unwrap();
+                match answer.status().as_u16() {
+                    200 => served += 1,
+                    503 => shed += 1,
+                    status => panic!("{status}"),
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            (served, shed)
+        });
+    }
+    let counts = readers.join_all().await;
+    counts
+        .iter()
+        .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+}
+
+/// F6: readers that keep the pool exhausted for longer than policies may be old do not keep them from being confirmed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f06_pool_exhausted_for_long() {
+    let row = Row::new("F6");
+    let Some(postgres) = Pg::start() else { return };
+    let proxy = Proxy::start(postgres.port()).await;
+    let plan = Plan::new(&proxy.before(&postgres.fresh_database()))
+        .prepared()
+        .await
+        .set("REMIT__DATABASE__MAX_CONNECTIONS", "1");
+    let pdp = plan.start().await;
+    let load = Load::start(&pdp, 2, Duration::from_millis(50));
+    load.until_decided(10).await;
+    proxy.latency(Duration::from_millis(10));
+    let until = Instant::now() + STALENESS * 2;
+    let (served, shed) = readers_that_do_not_stop(&pdp, until).await;
+    let calls = load.stop().await;
+    proxy.latency(Duration::ZERO);
+    assert!(shed > 0, "{served} served: the pool was not exhausted");
+    assert!(served > 0, "{shed} shed");
+    for call in &calls {
+        assert!(matches!(call.outcome, Outcome::Decided { .. }), "{call:?}");
+    }
+    everything_is_recorded(&pdp, &calls).await;
+    row.passed(
+        &format!(
+            "{served} served and {shed} shed in {} s; {} decisions meanwhile, none refused",
+            (STALENESS * 2).as_secs(),
             calls.len()
         ),
         "none",

@@ -16,6 +16,8 @@
 )]
 
 mod database;
+mod ledger;
+mod log;
 mod process;
 mod state;
 
@@ -24,12 +26,17 @@ use std::collections::BTreeMap;
 use remit_chaos::Pdp;
 use serde_json::Value;
 
-/// Lists every decision in the database, once all are shipped: whether each was permitted. One listed twice is a failure.
-async fn recorded(pdp: &Pdp) -> BTreeMap<String, bool> {
+/// Waits until everything recorded is in the database.
+async fn all_shipped(pdp: &Pdp) {
     pdp.until("all is shipped", || async {
         pdp.metric("remit_audit_unshipped_records").await < 0.5
     })
     .await;
+}
+
+/// Lists every decision in the database, once all are shipped: whether each was permitted. One listed twice is a failure.
+async fn recorded(pdp: &Pdp) -> BTreeMap<String, bool> {
+    all_shipped(pdp).await;
     let mut found = BTreeMap::new();
     let mut path = "/v1/decisions?limit=500".to_owned();
     loop {
