@@ -23,14 +23,18 @@
 )]
 
 pub mod clock;
+pub mod disk;
 pub mod load;
 pub mod pdp;
 pub mod proxy;
 pub mod row;
+pub mod strace;
 
 pub use clock::FakeClock;
+pub use disk::Disk;
 pub use load::{Call, Load, Outcome};
 pub use pdp::{Pdp, Plan};
 pub use proxy::Proxy;
 pub use remit_tests::postgres::Postgres as Pg;
 pub use row::{Row, full};
+pub use strace::Strace;

@@ -16,6 +16,7 @@
 )]
 
 mod database;
+mod disk;
 mod process;
 mod state;
 

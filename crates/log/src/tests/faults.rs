@@ -141,6 +141,8 @@ async fn a_segment_that_cannot_be_removed_is_no_gap() {
             log.append(&one).await.unwrap();
             assert!(log.caught_up(Duration::from_secs(20)).await);
         }
+        let report = fsck(fixture.dir()).unwrap();
+        assert!(report.is_sound(), "{refusals}: {report:?}");
         log.close().await;
         shipping.await.unwrap();
         let report = fsck(fixture.dir()).unwrap();
