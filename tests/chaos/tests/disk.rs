@@ -304,3 +304,53 @@ async fn f08_calls_to_the_disk_fail() {
         "failed as it must: answered and not recorded",
     );
 }
+
+/// Checks that after each write, and before the next, what was written is synced; returns how many writes there were.
+fn every_write_is_synced(trace: &str) -> Result<usize, String> {
+    let calls: Vec<&str> = trace
+        .lines()
+        .filter_map(|line| line.split_once('(').map(|(call, _)| call))
+        .map(|call| call.rsplit(' ').next().unwrap_or(call))
+        .collect();
+    for pair in calls.windows(2) {
+        if pair[0] == "pwrite64" && pair[1] != "fdatasync" {
+            return Err(format!("after a write came {}", pair[1]));
+        }
+    }
+    Ok(calls.iter().filter(|call| **call == "pwrite64").count())
+}
+
+/// Watches the writing thread under load.
+async fn watched(plan: &Plan, trace: &Path) -> String {
+    let pdp = plan.start().await;
+    let load = Load::start(&pdp, 3, Duration::from_millis(5));
+    let strace = Strace::attach(&pdp, Some(WRITER), &["trace=pwrite64,fdatasync"], trace);
+    load.until_decided(100).await;
+    let calls = strace.detach();
+    load.stop().await;
+    calls
+}
+
+/// F8: nothing is answered that the disk may still lose: each write of the log is synced before anything else is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f08_every_write_is_synced() {
+    let row = Row::new("F8-sync");
+    if !strace::available() {
+        return;
+    }
+    let Some(postgres) = Pg::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let plan = Plan::new(&postgres.fresh_database())
+        .prepared()
+        .await
+        .set("REMIT__LOG__SEGMENT_BYTES", "8192");
+    let writes = every_write_is_synced(&watched(&plan, &trace).await).unwrap();
+    assert!(writes > 10, "{writes}");
+    let unprotected = plan.beside().without("SyncSpool");
+    every_write_is_synced(&watched(&unprotected, &trace).await).unwrap_err();
+    row.passed(
+        &format!("{writes} writes, each synced before the next"),
+        "failed as it must: no sync followed a write",
+    );
+}
