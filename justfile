@@ -26,7 +26,7 @@ fuzz TARGET SECONDS="600":
     RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{TARGET}} target/fuzz/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
         -max_total_time={{SECONDS}} -rss_limit_mb=2048 -timeout=10 -max_len=65536
 
-# The real binary with its database, network, clock and process broken on purpose; needs faketime and procps.
+# The real binary with its database, network, clock and process broken on purpose; needs faketime, procps, strace, and root for some.
 chaos:
     cargo build -p remit-server -p remit-chaos --features remit-server/controls --bins --test chaos
     cargo test -p remit-server -p remit-chaos --features remit-server/controls --test chaos -- --nocapture --test-threads=2

@@ -502,11 +502,12 @@ impl App {
         let log = self.log.status();
         if log.poisoned {
             causes.push("the decision log cannot write".to_owned());
+            // Kept after the disk recovered, and no reason then.
+            causes.extend(
+                log.disk_error
+                    .map(|error| format!("the decision log: {error}")),
+            );
         }
-        causes.extend(
-            log.disk_error
-                .map(|error| format!("the decision log: {error}")),
-        );
         causes
     }
 

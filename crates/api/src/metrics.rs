@@ -304,8 +304,7 @@ impl Metrics {
             .set(gauge(status.unshipped_bytes));
         self.audit_unshipped_seconds
             .set(status.oldest_unshipped.unwrap_or_default().as_secs_f64());
-        self.audit_failing
-            .set(i64::from(status.poisoned || status.disk_error.is_some()));
+        self.audit_failing.set(i64::from(status.poisoned));
         self.policy_stale.set(gauge(app.stale_tenants()));
         self.policy_set_back.set(gauge(app.tenants_set_back()));
         if let Some(at) = app.progress.confirmed_at() {

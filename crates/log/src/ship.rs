@@ -4,6 +4,7 @@
 //! two of us, asking it for the position tells where to go on. It is asked at the start of every replica and after
 //! every failure: a failed call may have been committed.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -38,6 +39,8 @@ struct Shipper {
     store: Store,
     /// The last record that the store has of a replica, as it said itself.
     known: Option<(ReplicaId, u64)>,
+    /// Segments that are wholly in the store and still in the folder, oldest first.
+    spent: VecDeque<PathBuf>,
 }
 
 enum Step {
@@ -92,6 +95,7 @@ impl DecisionLog {
             spool: Arc::clone(&spool),
             store,
             known: None,
+            spent: VecDeque::new(),
         };
         let ended = async {
             tokio::select! {
@@ -102,8 +106,7 @@ impl DecisionLog {
         let mut ended = pin!(ended);
         if shipper.run(ended.as_mut()).await {
             // Told to end while the store took records: what came meanwhile is shipped too.
-            let last =
-                async { while !matches!(shipper.step().await, Ok(Step::Idle) | Err(_)) {} };
+            let last = async { while !matches!(shipper.step().await, Ok(Step::Idle) | Err(_)) {} };
             let _ = timeout(spool.options.grace, last).await;
         }
     }
@@ -219,20 +222,33 @@ impl Shipper {
         Ok(sequence)
     }
 
-    /// Removes a segment that is wholly in the store.
-    async fn remove(&self, segment: &Segment) {
-        let spool = Arc::clone(&self.spool);
-        let path = segment.name.path.clone();
-        let removed = tokio::task::spawn_blocking(move || {
-            spool
-                .disk
-                .remove(&path)
-                .and_then(|()| spool.disk.sync_dir(&spool.options.dir))
-        });
-        if let Ok(Err(error)) = removed.await {
-            // The next start finds it, learns from the store that it is shipped, and tries again.
-            let file = segment.name.path.display();
+    /// Removes a segment that is wholly in the store, and first those that could not be removed earlier.
+    ///
+    /// In order, because the ones that stay must be neighbours: one left behind by those after it is a gap, and the next
+    /// start would refuse the folder for it.
+    async fn remove(&mut self, segment: &Segment) {
+        self.spent.push_back(segment.name.path.clone());
+        while let Some(path) = self.spent.front().cloned() {
+            let spool = Arc::clone(&self.spool);
+            let file = path.display().to_string();
+            let removed = tokio::task::spawn_blocking(move || {
+                match spool.disk.remove(&path) {
+                    // The sync after it may have failed.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => spool.disk.sync_dir(&spool.options.dir),
+                }
+            });
+            let error = match removed.await {
+                Ok(Ok(())) => {
+                    self.spent.pop_front();
+                    continue;
+                }
+                Ok(Err(error)) => error,
+                Err(ended) => io::Error::other(ended),
+            };
+            // It is tried again with the next one, or by the next start, which learns from the store that it is shipped.
             tracing::warn!(%error, %file, "cannot remove a shipped decision log segment");
+            break;
         }
         self.spool.forget_oldest();
     }

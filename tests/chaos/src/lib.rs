@@ -23,16 +23,20 @@
 )]
 
 pub mod clock;
+pub mod disk;
 pub mod ledger;
 pub mod load;
 pub mod pdp;
 pub mod proxy;
 pub mod row;
+pub mod strace;
 
 pub use clock::FakeClock;
+pub use disk::Disk;
 pub use ledger::{Entry, Ledger, Totals};
 pub use load::{Call, Load, Outcome};
 pub use pdp::{Pdp, Plan};
 pub use proxy::{Fate, Proxy};
 pub use remit_tests::postgres::Postgres as Pg;
 pub use row::{Row, full};
+pub use strace::Strace;

@@ -1,5 +1,6 @@
 //! The real binary as a production server: made ready in a folder of its own, started, broken, started again.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub struct Plan {
     /// Folders of other plans, which hold the pepper of this one.
     peers: Vec<Arc<TempDir>>,
     environment: Vec<(String, String)>,
+    /// A program and its arguments that a server is started by; empty where it is started as it is.
+    wrapper: Vec<String>,
     key: String,
 }
 
@@ -86,6 +89,7 @@ impl Plan {
             folder: Arc::new(folder),
             peers: Vec::new(),
             environment: Vec::new(),
+            wrapper: Vec::new(),
             key: String::new(),
         }
         .set("REMIT__AUTH__PEPPER_FILE", pepper.to_str().unwrap())
@@ -149,6 +153,14 @@ impl Plan {
         self.set("REMIT_CONTROLS", protections)
     }
 
+    /// Has another program start the server, such as `strace`, which is given the server's command line as well.
+    ///
+    /// It must leave its place to the server, as `strace -D` does: the process started is the one that is killed.
+    pub fn under(mut self, wrapper: &[String]) -> Self {
+        self.wrapper = wrapper.to_vec();
+        self
+    }
+
     /// Returns the folder of its data.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -195,8 +207,14 @@ impl Plan {
 
     /// Returns the command, ready to be spawned with these arguments.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut words = self
+            .wrapper
+            .iter()
+            .map(OsStr::new)
+            .chain([self.binary.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .args(arguments)
             .current_dir(self.folder.path())
             .env("REMIT__DATA__DIR", self.data())

@@ -15,7 +15,10 @@
     reason = "a test fails by panicking, and tells why on the terminal"
 )]
 
+mod clients;
+mod clock;
 mod database;
+mod disk;
 mod ledger;
 mod log;
 mod process;
@@ -36,18 +39,25 @@ async fn all_shipped(pdp: &Pdp) {
 
 /// Lists every decision in the database, once all are shipped: whether each was permitted. One listed twice is a failure.
 async fn recorded(pdp: &Pdp) -> BTreeMap<String, bool> {
-    all_shipped(pdp).await;
     let mut found = BTreeMap::new();
+    for record in records(pdp).await {
+        let id = record["id"].as_str().unwrap().to_owned();
+        let permit = record["decision"]["verdict"] == "permit";
+        assert_eq!(found.insert(id, permit), None);
+    }
+    found
+}
+
+/// Lists the record of every decision in the database, once all are shipped.
+async fn records(pdp: &Pdp) -> Vec<Value> {
+    all_shipped(pdp).await;
+    let mut found = Vec::new();
     let mut path = "/v1/decisions?limit=500".to_owned();
     loop {
         let answer = pdp.get(&path).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         let page: Value = answer.json();
-        for record in page["decisions"].as_array().unwrap() {
-            let id = record["id"].as_str().unwrap().to_owned();
-            let permit = record["decision"]["verdict"] == "permit";
-            assert_eq!(found.insert(id, permit), None);
-        }
+        found.extend(page["decisions"].as_array().unwrap().iter().cloned());
         match page["next"].as_str() {
             Some(next) => path = format!("/v1/decisions?limit=500&cursor={next}"),
             None => return found,

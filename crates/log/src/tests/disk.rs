@@ -43,6 +43,12 @@ pub(super) struct GatedDisk {
     waiting: Arc<AtomicBool>,
 }
 
+/// A disk that refuses to remove files, so many times.
+#[derive(Debug, Clone)]
+pub(super) struct StickyDisk {
+    pub(super) refusals: Arc<AtomicUsize>,
+}
+
 /// No space left on device.
 pub(super) const ENOSPC: i32 = 28;
 /// Input/output error.
@@ -128,6 +134,21 @@ impl Disk for FaultyDisk {
 
     fn sync_dir(&self, _path: &Path) -> io::Result<()> {
         self.call(|| Ok(()), || Ok(()))
+    }
+}
+
+// === impl StickyDisk ===
+
+impl Disk for StickyDisk {
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let one_less = |left: usize| left.checked_sub(1);
+        match self
+            .refusals
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+        {
+            Ok(_) => Err(io::Error::from_raw_os_error(EIO)),
+            Err(_) => RealDisk.remove(path),
+        }
     }
 }
 

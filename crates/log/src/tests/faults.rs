@@ -1,10 +1,12 @@
 //! Every call to the disk is made to fail in turn, once, for a while, and in three ways.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::disk::{ENOSPC, FaultyDisk, Mode, QuickDisk};
+use remit_store::Store;
+
+use super::disk::{ENOSPC, FaultyDisk, Mode, QuickDisk, StickyDisk};
 use super::{Fixture, all, assert_kept, records};
 use crate::{DecisionLog, Error, Receipt, fsck};
 
@@ -110,4 +112,46 @@ async fn a_full_disk_refuses_and_the_log_recovers_by_itself() {
     assert_eq!(receipts[1].sequence(), 2);
     assert_kept(&receipts, &all(fixture.dir()));
     assert_eq!(all(fixture.dir()).len(), 2);
+}
+
+/// What is shipped and cannot be removed is no gap: the next start takes it for what it is.
+#[tokio::test]
+async fn a_segment_that_cannot_be_removed_is_no_gap() {
+    for refusals in [1, 2, usize::MAX] {
+        let fixture = Fixture::new(2);
+        let url = format!(
+            "sqlite:{}",
+            fixture.folder.path().join("remit.db").display()
+        );
+        let options = remit_store::Options::new(url);
+        let store = Store::open(&options, fixture.clock.clone()).await.unwrap();
+        store.migrate().await.unwrap();
+        let tenant = store.ensure_tenant("acme").await.unwrap();
+        let disk = StickyDisk {
+            refusals: Arc::new(AtomicUsize::new(refusals)),
+        };
+        let log = fixture.open(disk).unwrap();
+        let shipping = {
+            let log = log.clone();
+            tokio::spawn(async move { log.ship(store, std::future::pending()).await })
+        };
+        for _ in 0..12 {
+            let mut one = records(&fixture.clock, 1);
+            one[0].tenant = tenant;
+            log.append(&one).await.unwrap();
+            assert!(log.caught_up(Duration::from_secs(20)).await);
+        }
+        let report = fsck(fixture.dir()).unwrap();
+        assert!(report.is_sound(), "{refusals}: {report:?}");
+        log.close().await;
+        shipping.await.unwrap();
+        let report = fsck(fixture.dir()).unwrap();
+        assert!(report.is_sound(), "{refusals}: {report:?}");
+        assert_eq!(
+            report.records > 0,
+            refusals == usize::MAX,
+            "{refusals}: {report:?}"
+        );
+        fixture.open(QuickDisk).unwrap().close().await;
+    }
 }
