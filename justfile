@@ -28,8 +28,8 @@ fuzz TARGET SECONDS="600":
 
 # The real binary with its database, network, clock and process broken on purpose; needs faketime, procps, strace, and root for some.
 chaos:
-    cargo build -p remit-server -p remit-chaos --features remit-server/controls --bins --test chaos
-    cargo test -p remit-server -p remit-chaos --features remit-server/controls --test chaos -- --nocapture --test-threads=2
+    cargo build --workspace --features remit-server/controls --bin remit --bin remit-controls
+    cargo test --workspace --features remit-server/controls --test chaos -- --nocapture --test-threads=2
 
 # The API document against the binary, after `cargo test`; needs python3 and the network the first time.
 schemathesis:
