@@ -137,7 +137,7 @@ fn start(effort: Effort, folder: &Path, report: &mut Report) -> io::Result<Vec<R
 
 /// Measures all in turn: saturated, then at half of what each could do.
 fn measure(effort: Effort, rows: &mut [Row]) -> io::Result<()> {
-    let (warm, time) = effort.pick((500, 2_000), (100, 200));
+    let (warm, time) = effort.pick((500, 1_500), (100, 200));
     let time = Duration::from_millis(time);
     for row in rows.iter() {
         row.load(Pace::Closed, Duration::from_millis(warm))?;
@@ -231,6 +231,8 @@ fn targets(rows: &[Row], report: &mut Report) {
     for (peer, size, wanted) in [
         (Peer::Cerbos, 10, 15.0),
         (Peer::Cerbos, 10_000, 80.0),
+        (Peer::CerbosKinds, 10, 15.0),
+        (Peer::CerbosKinds, 10_000, 80.0),
         (Peer::Opa, 10, 7.0),
         (Peer::Opa, 10_000, 8.0),
     ] {

@@ -14,7 +14,10 @@ use crate::translate;
 /// A peer that answers over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
+    /// All resources of one kind, named in conditions.
     Cerbos,
+    /// Each resource a kind of its own.
+    CerbosKinds,
     Opa,
     CedarAgent,
 }
@@ -23,12 +26,13 @@ pub enum Peer {
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Cerbos, Self::Opa, Self::CedarAgent];
+    pub const ALL: [Self; 4] = [Self::Cerbos, Self::CerbosKinds, Self::Opa, Self::CedarAgent];
 
     /// Returns what it is called in the table.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Cerbos => "Cerbos, decision log in a file, not durable",
+            Self::Cerbos => "Cerbos, one kind, log in a file, not durable",
+            Self::CerbosKinds => "Cerbos, kind a resource, log in a file, not durable",
             Self::Opa => "OPA, decision log on its console, not durable",
             Self::CedarAgent => "cedar-agent, no decision log",
         }
@@ -41,7 +45,7 @@ impl Peer {
     /// How to have it.
     pub fn program(self) -> Result<PathBuf, String> {
         let variable = match self {
-            Self::Cerbos => "REMIT_BENCH_CERBOS",
+            Self::Cerbos | Self::CerbosKinds => "REMIT_BENCH_CERBOS",
             Self::Opa => "REMIT_BENCH_OPA",
             Self::CedarAgent => "REMIT_BENCH_CEDAR_AGENT",
         };
@@ -50,7 +54,7 @@ impl Peer {
             let missing = format!("{variable} names `{}`, which is no file", path.display());
             return path.is_file().then_some(path).ok_or(missing);
         }
-        if self != Self::Cerbos {
+        if !matches!(self, Self::Cerbos | Self::CerbosKinds) {
             return Err(format!("{variable} names no binary"));
         }
         let package = "@cerbos/cerbos-linux-x64";
@@ -73,7 +77,9 @@ impl Peer {
         let program = self.program().map_err(io::Error::other)?;
         fs::create_dir_all(folder)?;
         match self {
-            Self::Cerbos => cerbos(&program, rules, folder),
+            Self::Cerbos | Self::CerbosKinds => {
+                cerbos(&program, rules, folder, self == Self::CerbosKinds)
+            }
             Self::Opa => opa(&program, rules, folder),
             Self::CedarAgent => cedar_agent(&program, rules, folder),
         }
@@ -82,9 +88,9 @@ impl Peer {
     /// Writes a call as it wants it.
     pub fn ask(self, server: &Server, call: &Call, allowed: bool) -> Ask {
         let (path, body, allow, deny) = match self {
-            Self::Cerbos => (
+            Self::Cerbos | Self::CerbosKinds => (
                 "/api/check/resources",
-                call.cerbos(),
+                call.cerbos(self == Self::CerbosKinds),
                 "EFFECT_ALLOW",
                 "EFFECT_DENY",
             ),
@@ -108,10 +114,10 @@ impl Peer {
     }
 }
 
-fn cerbos(program: &Path, rules: &Rules, folder: &Path) -> io::Result<Server> {
+fn cerbos(program: &Path, rules: &Rules, folder: &Path, kinds: bool) -> io::Result<Server> {
     let policies = folder.join("policies");
     fs::create_dir_all(&policies)?;
-    for (name, text) in translate::cerbos(rules) {
+    for (name, text) in translate::cerbos(rules, kinds) {
         fs::write(policies.join(name), text)?;
     }
     let (http, grpc) = (free_address()?, free_address()?);

@@ -58,6 +58,8 @@ impl Server {
     ) -> io::Result<Self> {
         let folder = &installation.folder;
         let ready = folder.join("ready.json");
+        // A server that was ended leaves its file behind.
+        let _ = fs::remove_file(&ready);
         let start = Instant::now();
         let child = command(core, &remit_binary()?)
             .args([
@@ -94,6 +96,8 @@ impl Server {
     pub fn dev(folder: &Path) -> io::Result<(Self, String)> {
         fs::create_dir_all(folder)?;
         let ready = folder.join("ready.json");
+        // A server that was ended leaves its file behind.
+        let _ = fs::remove_file(&ready);
         let start = Instant::now();
         let child = command(Core::Any, &remit_binary()?)
             .args(["serve", "--dev", "--listen", "127.0.0.1:0"])

@@ -59,7 +59,7 @@ pub fn run(effort: Effort, folder: &Path, report: &mut Report) -> io::Result<()>
         let filled = start.elapsed().as_secs_f64();
         let mut times = Figures::default();
         let mut resident = Figures::default();
-        for _ in 0..effort.pick(3, 1) {
+        for _ in 0..effort.pick(2, 1) {
             let start = Instant::now();
             let server = Server::remit(&installation, Core::Any, &[])?;
             decide(&server, &installation.key, &question)?;

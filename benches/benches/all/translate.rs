@@ -187,12 +187,12 @@ pub fn rego_data(rules: &Rules) -> Value {
     json!({ "grants": grants })
 }
 
-/// Writes the rules as Cerbos' policies, by file name.
+/// Writes the rules as Cerbos' policies, by file name: rules by role and action, an agent being a role of its own.
 ///
-/// One resource policy for each resource, rules by role and action, an agent being a role of its own: Cerbos finds
-/// policies by these three, so this is the form that suits it best.
-pub fn cerbos(rules: &Rules) -> BTreeMap<String, String> {
-    let mut files: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
+/// Cerbos knows kinds of resources. Either all resources are of one kind and conditions name them, as its manual has
+/// it; or `kinds`, each is a kind of its own, which is the form that suits its index best.
+pub fn cerbos(rules: &Rules, kinds: bool) -> BTreeMap<String, String> {
+    let mut files: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for (number, rule) in rules.rules.iter().enumerate() {
         let grant = rule.grant();
         let (effect, expr) = match rule {
@@ -216,18 +216,27 @@ pub fn cerbos(rules: &Rules) -> BTreeMap<String, String> {
                 format!("R.attr.data_class > {data_class} && !R.attr.approved"),
             ),
         };
-        files.entry(grant.resource).or_default().push(json!({
+        let resource = format!("resource-{}", grant.resource);
+        let (kind, expr) = if kinds {
+            (resource, expr)
+        } else {
+            (
+                "resource".to_owned(),
+                format!("R.id == \"{resource}\" && {expr}"),
+            )
+        };
+        files.entry(kind).or_default().push(json!({
             "name": format!("r{number:06}"), "effect": effect,
             "actions": [format!("tool-{}", grant.tool)], "roles": [format!("agent-{}", grant.agent)],
             "condition": {"match": {"expr": expr}},
         }));
     }
-    let file = |(resource, rules): (usize, Vec<Value>)| {
+    let file = |(kind, rules): (String, Vec<Value>)| {
         let policy = json!({
             "apiVersion": "api.cerbos.dev/v1",
-            "resourcePolicy": {"version": "default", "resource": format!("resource-{resource}"), "rules": rules},
+            "resourcePolicy": {"version": "default", "resource": kind, "rules": rules},
         });
-        (format!("resource-{resource}.json"), policy.to_string())
+        (format!("{kind}.json"), policy.to_string())
     };
     files.into_iter().map(file).collect()
 }
@@ -259,16 +268,18 @@ impl Call {
         serde_json::from_value(self.question()).expect("a question")
     }
 
-    /// Asks Cerbos.
-    pub fn cerbos(&self) -> Value {
+    /// Asks Cerbos; `kinds` as in the policies.
+    pub fn cerbos(&self, kinds: bool) -> Value {
         let grant = self.grant;
+        let resource = format!("resource-{}", grant.resource);
+        let kind = if kinds { resource.as_str() } else { "resource" };
         let agent = format!("agent-{}", grant.agent);
         json!({
             "requestId": "bench",
             "principal": {"id": agent, "roles": [agent]},
             "resources": [{
                 "actions": [format!("tool-{}", grant.tool)],
-                "resource": {"kind": format!("resource-{}", grant.resource), "id": "it", "attr": self.context()},
+                "resource": {"kind": kind, "id": resource, "attr": self.context()},
             }],
         })
     }
