@@ -43,6 +43,8 @@ pub struct Pdp {
     child: Child,
     output: PathBuf,
     http: reqwest::Client,
+    /// Kept for as long as the server runs, also when its plan is dropped before it.
+    _folder: Arc<TempDir>,
 }
 
 /// Returns the path of the binary under test: `REMIT_BIN`, or the one that `cargo build` puts beside this test.
@@ -244,6 +246,7 @@ impl Plan {
             child,
             output,
             http: client(),
+            _folder: Arc::clone(&self.folder),
         }
     }
 

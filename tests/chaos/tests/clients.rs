@@ -69,8 +69,7 @@ async fn f21_erroring_forbid() {
     fs::write(folder.path().join("overflow.cedar"), OVERFLOW).unwrap();
     plan.run_as(&pdp, &["bundle", "push", folder.path().to_str().unwrap()]);
     an_error_denies(&pdp).await.unwrap();
-    let open = plan.beside().without("ErroringForbidDenies");
-    let unprotected = open.start().await;
+    let unprotected = plan.beside().without("ErroringForbidDenies").start().await;
     let control = an_error_denies(&unprotected).await.unwrap_err();
     assert!(control.contains("permitted"), "{control}");
     row.passed(
@@ -122,14 +121,12 @@ async fn f22_evaluator_panics() {
     let row = Row::new("F22");
     let Some(postgres) = Pg::start() else { return };
     let plan = Plan::new(&postgres.fresh_database()).prepared().await;
-    let open = plan.beside().without("CatchPanic");
-    let unprotected = open.start().await;
+    let unprotected = plan.beside().without("CatchPanic").start().await;
     let control = panics_are_denied(&unprotected, 1).await.unwrap_err();
     assert!(control.contains("500"), "{control}");
     assert_eq!(panics_recorded(&records(&unprotected).await), 0);
     // Only this build can be made to panic; nothing is switched off in it.
-    let plan = plan.without("");
-    let mut pdp = plan.start().await;
+    let mut pdp = plan.without("").start().await;
     let load = Load::start(&pdp, 3, Duration::from_millis(5));
     load.until_decided(20).await;
     panics_are_denied(&pdp, 20).await.unwrap();

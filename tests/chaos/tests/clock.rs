@@ -38,8 +38,7 @@ async fn f13_a_clock_set_back_keeps_no_policy_young() {
         plan = plan.set(&name, &value);
     }
     let pdp = plan.start().await;
-    let open = plan.beside().without("BootTime");
-    let unprotected = open.start().await;
+    let unprotected = plan.beside().without("BootTime").start().await;
     let load = Load::start(&pdp, 2, Duration::from_millis(20));
     let control = Load::start(&unprotected, 2, Duration::from_millis(20));
     load.until_decided(10).await;

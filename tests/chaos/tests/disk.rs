@@ -33,6 +33,12 @@ fn answered_or_refused(
     Ok((answered, refused))
 }
 
+/// Leaves out the questions that a killed server took with it.
+fn without_lost(mut calls: Vec<Call>) -> Vec<Call> {
+    calls.retain(|call| !matches!(call.outcome, Outcome::Lost { .. }));
+    calls
+}
+
 /// Runs `remit log fsck` on the spool, which fails the test where anything is wrong.
 fn fsck(plan: &Plan) {
     plan.run(&["log", "fsck", plan.spool().to_str().unwrap()]);
@@ -77,8 +83,7 @@ async fn f07_spool_disk_full() {
     disk.fill();
     pdp.until_unready().await;
     pdp.kill();
-    let mut calls = load.stop().await;
-    calls.retain(|call| !matches!(call.outcome, Outcome::Lost { .. }));
+    let calls = without_lost(load.stop().await);
     disk.fill();
     fsck(&plan);
     let mut homeless = plan.spawn();
@@ -208,7 +213,7 @@ async fn fail_while_running(plan: &Plan, proxy: &Proxy, trace: &Path) -> Vec<Cal
     let load = Load::start(&pdp, 3, Duration::from_millis(5));
     load.until_decided(20).await;
     pdp.kill();
-    calls.extend(load.stop().await);
+    calls.extend(without_lost(load.stop().await));
     fsck(plan);
     proxy.blackhole(false);
     calls
@@ -270,8 +275,7 @@ async fn f08_calls_to_the_disk_fail() {
         .set("REMIT__LOG__SEGMENT_BYTES", "4096")
         // The database is away for much of this, which is not what is asked here.
         .set("REMIT__POLICY__MAX_STALENESS_MS", "120000");
-    let mut calls = fail_while_running(&plan, &proxy, &trace).await;
-    calls.retain(|call| !matches!(call.outcome, Outcome::Lost { .. }));
+    let calls = fail_while_running(&plan, &proxy, &trace).await;
     fail_while_starting(&plan, &trace).await;
     let pdp = plan.start().await;
     let (answered, refused) = answered_or_refused(&calls, &recorded(&pdp).await).unwrap();
@@ -288,8 +292,7 @@ async fn f08_calls_to_the_disk_fail() {
     load.until_decided(20).await;
     pdp.kill();
     drop(strace);
-    let mut calls = load.stop().await;
-    calls.retain(|call| !matches!(call.outcome, Outcome::Lost { .. }));
+    let calls = without_lost(load.stop().await);
     let pdp = unprotected.start().await;
     let control = answered_or_refused(&calls, &recorded(&pdp).await).unwrap_err();
     assert!(control.contains("Decided"), "{control}");
