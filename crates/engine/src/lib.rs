@@ -25,6 +25,7 @@ mod index;
 mod lex;
 mod link;
 mod lint;
+mod packed;
 mod parts;
 mod policy;
 mod reach;
@@ -47,7 +48,7 @@ pub use format::format_policies;
 pub use guard::EVALUATION_STACK;
 pub use schema::FACTS_SCHEMA;
 pub use search::Found;
-pub use snapshot::Snapshot;
+pub use snapshot::{Changing, Snapshot};
 
 /// Returns the version of Cedar that decides.
 pub fn cedar_version() -> String {
