@@ -276,3 +276,6 @@ impl Hash for Parent {
         Key::of(&self.0).hash(state);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -235,3 +235,6 @@ impl<'p> Unpacker<'p> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
