@@ -40,7 +40,7 @@ struct Stored(Arc<Record>);
 struct Parent(Arc<EntityUID>);
 
 /// The name of an entity, wherever it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key<'k> {
     id: &'k str,
     kind: &'k EntityType,
@@ -163,15 +163,23 @@ impl EntityStore {
             }
         }
         let stored = Stored(Arc::new(record));
-        let before = self.take_out(stored.key());
+        // Looking first is cheaper than taking out what most often is not there.
+        let before = self.record(stored.key()).is_some();
+        let before = before.then(|| self.take_out(stored.key())).flatten();
         for parent in &stored.0.parents {
-            self.children
-                .entry(Parent(Arc::clone(parent)))
-                .or_default()
-                .insert(stored.clone());
+            if let Some(children) = self.children.get_mut(&Key::of(parent)) {
+                children.insert(stored.clone());
+            } else {
+                let parent = Parent(Arc::clone(parent));
+                self.children.insert(parent, OrdSet::unit(stored.clone()));
+            }
         }
-        let ids = self.ids.entry(stored.0.kind.name.clone()).or_default();
-        ids.insert(stored.0.id.clone());
+        let (kind, id) = (&stored.0.kind.name, stored.0.id.clone());
+        if let Some(ids) = self.ids.get_mut(kind) {
+            ids.insert(id);
+        } else {
+            self.ids.insert(kind.clone(), OrdSet::unit(id));
+        }
         self.records.insert(stored.clone(), ());
         (stored, before)
     }
@@ -212,6 +220,14 @@ impl<'k> Key<'k> {
             id: &record.id,
             kind: &record.kind.name,
         }
+    }
+}
+
+impl Hash for Key<'_> {
+    /// Leaves the namespace out: types of one name in several of them are few, and a whole path takes long to hash.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+        self.kind.name().basename_as_ref().hash(state);
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json, json};
 use smol_str::SmolStr;
 
 use crate::decode::{Reader, list};
-use crate::packed::{Members, Packed};
+use crate::packed::{Opened, Packed};
 use crate::schema::{CompiledSchema, EntitySchema};
 
 /// One stored entity, in little space; Cedar's form of it is made when it is looked at.
@@ -101,7 +101,7 @@ impl Record {
 
     /// Writes the entity back as it could have been given.
     pub(crate) fn source(&self) -> remit_core::Entity {
-        let members = |values: Members| {
+        let members = |values: Opened| {
             let values = values.iter();
             values
                 .map(|(name, value)| (name.to_string(), unread(value)))
@@ -221,7 +221,7 @@ fn blame(notes: &[Note]) -> String {
 
 /// Takes values for values that may be partial, as Cedar has them in entities.
 pub(crate) fn partial(
-    values: BTreeMap<SmolStr, Value>,
+    values: impl IntoIterator<Item = (SmolStr, Value)>,
 ) -> impl Iterator<Item = (SmolStr, PartialValue)> {
     values
         .into_iter()

@@ -26,6 +26,9 @@ pub(crate) struct Packed {
 /// The attributes or the tags of an entity.
 pub(crate) type Members = BTreeMap<SmolStr, Value>;
 
+/// The same as they come out, by name: Cedar makes a map of its own of them.
+pub(crate) type Opened = Vec<(SmolStr, Value)>;
+
 // What stands before a value.
 const ABSENT: u8 = 0;
 const FALSE: u8 = 1;
@@ -71,18 +74,18 @@ impl Packed {
     }
 
     /// Unpacks attributes and tags by the schema they were packed with; with another one, the result means nothing.
-    pub(crate) fn open(&self, schema: &EntitySchema) -> Option<(Members, Members)> {
+    pub(crate) fn open(&self, schema: &EntitySchema) -> Option<(Opened, Opened)> {
         let mut unpacker = Unpacker {
             bytes: &self.bytes,
             held: &self.held,
         };
         let attributes = unpacker.fields(&schema.attributes)?;
-        let mut tags = Members::new();
+        let mut tags = Opened::new();
         if let Some(kind) = &schema.tags {
             for _ in 0..unpacker.number()? {
                 let name = SmolStr::new(unpacker.text()?);
                 let tag = unpacker.next()?;
-                tags.insert(name, unpacker.value(kind, tag)?);
+                tags.push((name, unpacker.value(kind, tag)?));
             }
         }
         Some((attributes, tags))
@@ -161,13 +164,13 @@ impl Packer {
 // === impl Unpacker ===
 
 impl<'p> Unpacker<'p> {
-    fn fields(&mut self, fields: &Fields) -> Option<Members> {
-        let mut members = Members::new();
+    fn fields(&mut self, fields: &Fields) -> Option<Opened> {
+        let mut members = Opened::with_capacity(fields.len());
         for (name, field) in fields {
             match self.next()? {
                 ABSENT => {}
                 tag => {
-                    members.insert(name.clone(), self.value(&field.kind, tag)?);
+                    members.push((name.clone(), self.value(&field.kind, tag)?));
                 }
             }
         }
@@ -199,7 +202,8 @@ impl<'p> Unpacker<'p> {
                 Value::set(members, None)
             }
             (RECORD, Kind::Record(fields)) => {
-                Value::record_arc(Arc::new(self.fields(fields)?), None)
+                let members = self.fields(fields)?.into_iter().collect();
+                Value::record_arc(Arc::new(members), None)
             }
             (HELD, _) => {
                 let (first, rest) = self.held.split_first()?;

@@ -1,5 +1,7 @@
 //! The hierarchy: what is above an entity, what is below it, and the shapes that are not allowed.
 
+use std::sync::Arc;
+
 use cedar_policy_core::ast::{EntityType, EntityUID};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::SmolStr;
@@ -44,23 +46,48 @@ impl EntityStore {
     /// # Errors
     ///
     /// [`EntityError`] for an entity that would stand above itself or have more ancestors than allowed.
-    pub(super) fn check(&self, changed: &[Stored]) -> Result<(), EntityError> {
+    pub(super) fn check<'s>(&'s self, changed: &'s [Stored]) -> Result<(), EntityError> {
         let mut counts = Counts::default();
-        for key in self.families(changed.iter().map(Stored::key).collect()) {
-            let Some(stored) = self.record(key) else {
+        let mut above_others = Vec::new();
+        for stored in changed {
+            // In no store any more: a later part of the change put another in its place, or took it out.
+            let stale = Arc::strong_count(&stored.0) == 1;
+            let current = if stale {
+                self.record(stored.key())
+            } else {
+                Some(stored)
+            };
+            let Some(stored) = current else {
                 continue;
             };
+            let key = stored.key();
+            if self.children.contains_key(&key) {
+                above_others.push(key);
+            } else {
+                // Most entities have nothing below them; such a one is all of its family.
+                self.check_lowest(stored, &mut counts)?;
+            }
+        }
+        for key in self.families(above_others) {
             if self.children.contains_key(&key) {
                 self.count(key, &mut counts)?;
-            } else {
-                // Nothing asks for its count again, and most entities are like it.
-                for parent in &stored.0.parents {
-                    self.count(Key::of(parent), &mut counts)?;
-                }
-                self.count_one(stored, &counts)?;
+            } else if let Some(stored) = self.record(key) {
+                self.check_lowest(stored, &mut counts)?;
             }
         }
         Ok(())
+    }
+
+    /// Checks what has nothing below it, without keeping its count: nothing asks for that again.
+    fn check_lowest<'s>(
+        &'s self,
+        stored: &'s Stored,
+        counts: &mut Counts<'s>,
+    ) -> Result<(), EntityError> {
+        for parent in &stored.0.parents {
+            self.count(Key::of(parent), counts)?;
+        }
+        self.count_one(stored, counts).map(drop)
     }
 
     /// Returns `roots` and everything below them, each once, in an order that depends on the content alone.
@@ -80,7 +107,7 @@ impl EntityStore {
 
     /// Walks up, as long as no more than `most` are found.
     fn above<'s>(&'s self, start: Key<'_>, most: usize) -> Vec<&'s EntityUID> {
-        let mut found: Vec<&EntityUID> = Vec::new();
+        let mut found: Vec<&EntityUID> = Vec::with_capacity(FEW);
         let mut seen: FxHashSet<Key<'_>> = FxHashSet::default();
         let mut next = self.record(start);
         let mut walked = 0;
@@ -109,6 +136,9 @@ impl EntityStore {
     /// Counts the ancestors of one entity from those of its parents, without recursion: a chain may be as long as the
     /// store.
     fn count<'s>(&'s self, start: Key<'s>, counts: &mut Counts<'s>) -> Result<(), EntityError> {
+        if counts.contains_key(&start) {
+            return Ok(());
+        }
         let mut waiting = vec![(start, false)];
         while let Some((key, above_done)) = waiting.pop() {
             let Some(stored) = self.record(key) else {

@@ -14,6 +14,7 @@ use proptest::option;
 use proptest::prelude::*;
 use remit_core::{EntityUid, Source};
 use serde_json::{Map, Value as Json, json};
+use smol_str::SmolStr;
 
 use crate::decode::Reader;
 use crate::entity::{Record, partial};
@@ -106,9 +107,9 @@ proptest! {
         let mut reader = Reader::new(&schema, "", &mut notes);
         let attributes = reader.record(&kind.attributes, &given.attrs).unwrap();
         let tags = given.tags.iter().map(|(name, json)| {
-            (name.as_str().into(), reader.value(kind.tags.as_ref().unwrap(), json).unwrap())
+            (SmolStr::new(name), reader.value(kind.tags.as_ref().unwrap(), json).unwrap())
         });
-        let tags = tags.collect();
+        let tags: Vec<(SmolStr, _)> = tags.collect();
         prop_assert!(notes.is_empty());
 
         let record = Record::read(&schema, &given, false).unwrap();
