@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use remit_core::controls::{Protection, holds};
-use remit_core::{Entity, EntityUid, Revision, TenantId, Timestamp};
-use remit_engine::Snapshot;
+use remit_core::{Revision, TenantId, Timestamp};
+use remit_engine::{EntityError, Snapshot};
 use remit_store::{Head, MAX_ENTITIES};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
@@ -129,6 +129,9 @@ async fn poll(app: &Arc<App>, read: &mut KeysRead) -> Result<(), Failure> {
         }
     }
     app.progress.polled(began, app.clock.now());
+    // What was in use when it was replaced is taken apart here, where nobody waits for it.
+    let waiting = Arc::clone(app);
+    tokio::task::spawn_blocking(move || waiting.engine.reclaim());
     Ok(())
 }
 
@@ -213,7 +216,12 @@ async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), 
             }
         }
     };
-    app.engine.install(tenant, snapshot);
+    // Old snapshots are taken apart with it, which is nothing for a thread that answers questions.
+    blocking(move || {
+        app.engine.install(tenant, snapshot);
+        app.engine.reclaim();
+    })
+    .await?;
     standing.bundle.store(newest.number(), Ordering::Release);
     Ok(())
 }
@@ -236,10 +244,11 @@ async fn renew(
         .ok()
 }
 
-/// Applies every entity change after the snapshot's revision and up to the head's.
+/// Applies every entity change after the snapshot's revision and up to the head's, one page while the next is read.
 async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<Snapshot, Failure> {
-    let mut upserts: Vec<Entity> = Vec::new();
-    let mut removals: Vec<EntityUid> = Vec::new();
+    let after = snapshot.revision();
+    let mut applying =
+        tokio::task::spawn_blocking(move || -> Result<_, EntityError> { Ok(snapshot.change()) });
     let mut cursor = None;
     loop {
         let page = app
@@ -247,20 +256,24 @@ async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<
             .ahead()
             .entity_changes(
                 head.tenant,
-                snapshot.revision(),
+                after,
                 head.revision,
                 cursor.as_ref(),
                 MAX_ENTITIES,
             )
             .await?;
-        upserts.extend(page.upserts);
-        removals.extend(page.removals);
+        let mut changing = applying.await??;
+        applying = tokio::task::spawn_blocking(move || {
+            changing.apply(&page.upserts, &page.removals)?;
+            Ok(changing)
+        });
         cursor = page.next;
         if cursor.is_none() {
             break;
         }
     }
-    let next = blocking(move || snapshot.with_entities(&upserts, &removals)).await??;
+    let changing = applying.await??;
+    let next = blocking(move || changing.finish()).await??;
     Ok(next.at(head.revision))
 }
 

@@ -107,17 +107,16 @@ impl Snapshot {
     /// decision may.
     pub(crate) fn gather<'s>(&'s self, shaped: Shaped<'s>) -> Result<Asked<'s>, Reason> {
         let rules = self.rules();
-        let (principal, resource) = (
-            self.entity(&shaped.principal),
-            self.entity(&shaped.resource),
-        );
+        // What a caller asserts of an entity leaves it where it stands in the hierarchy.
+        let above = |party: &Party| self.entities().ancestors(&party.uid);
+        let (principal, resource) = (above(&shaped.principal), above(&shaped.resource));
         let candidates = rules
             .index
             .candidates(
                 &rules.program.policies,
                 Place {
                     uid: &shaped.principal.uid,
-                    ancestors: principal.into_iter().flat_map(|entity| entity.ancestors()),
+                    ancestors: principal.into_iter(),
                 },
                 Place {
                     uid: &shaped.action.uid,
@@ -125,7 +124,7 @@ impl Snapshot {
                 },
                 Place {
                     uid: &shaped.resource.uid,
-                    ancestors: resource.into_iter().flat_map(|entity| entity.ancestors()),
+                    ancestors: resource.into_iter(),
                 },
                 MOST_CANDIDATES,
             )
@@ -335,12 +334,6 @@ impl Snapshot {
 
     fn policy(&self, place: usize) -> Option<&CompiledPolicy> {
         self.rules().program.policies.get(place).map(AsRef::as_ref)
-    }
-
-    /// Returns the entity of a party: as asserted, else as stored.
-    pub(crate) fn entity<'a>(&'a self, party: &'a Party) -> Option<&'a Arc<Entity>> {
-        let stored = || self.entities().get(&party.uid).map(|record| &record.entity);
-        party.asserted.as_ref().or_else(stored)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The snapshots in force, by tenant.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use remit_core::TenantId;
@@ -18,6 +18,9 @@ type Tenants = HashMap<TenantId, Arc<Snapshot>, FxBuildHasher>;
 #[derive(Debug, Default)]
 pub struct Engine {
     tenants: ArcSwap<Tenants>,
+    /// What was in force before. Without these, whoever decides last by an old snapshot would take it apart, which may
+    /// take longer than a thousand decisions.
+    retired: Mutex<Vec<Arc<Snapshot>>>,
 }
 
 // === impl Engine ===
@@ -34,12 +37,32 @@ impl Engine {
     }
 
     /// Puts `snapshot` in force for `tenant`; what was in force before decides until then.
+    ///
+    /// What was in force is kept until [`Engine::reclaim`] or the next call finds that nobody decides by it any more.
     pub fn install(&self, tenant: TenantId, snapshot: Snapshot) {
+        self.reclaim();
         let snapshot = Arc::new(snapshot);
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.extend(self.snapshot(tenant));
         self.tenants.rcu(|tenants| {
             let mut tenants = Tenants::clone(tenants);
             tenants.insert(tenant, Arc::clone(&snapshot));
             tenants
         });
+    }
+
+    /// Takes apart the snapshots that nobody decides by any more, which takes long: call it where nobody waits.
+    ///
+    /// Returns how many are kept because a decision by them is under way.
+    pub fn reclaim(&self) -> usize {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody else has it, and nobody gets it from here: the one count is ours.
+        let free: Vec<Arc<Snapshot>> = retired
+            .extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1)
+            .collect();
+        let kept = retired.len();
+        drop(retired);
+        drop(free);
+        kept
     }
 }

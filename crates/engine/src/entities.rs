@@ -1,31 +1,49 @@
-//! The entity store: a persistent map, so that a change costs what it changes and old snapshots stay as they were.
+//! The entity store: persistent maps, so that a change costs what it changes and old snapshots stay as they were.
 //!
-//! Each record is a Cedar entity with its ancestors already closed; a change of parents is carried down to every
-//! descendant through reverse edges. A parent need not be stored: the edge stands, and closes when the parent comes.
-//! The content after any sequence of changes is the content of a fresh store with the same entities.
+//! Each record keeps its parents alone. What is above an entity is found by walking up when somebody asks, so that a
+//! change of a group's parents changes one record however many are below it. A parent need not be stored: the edge
+//! stands, and leads further when the parent comes. The content after any sequence of changes is the content of a fresh
+//! store with the same entities.
 
-use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{Entity, EntityType, EntityUID};
+use equivalent::Equivalent;
 use imbl::{HashMap as Persistent, OrdSet};
-use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::SmolStr;
 
-use crate::entity::{EntityError, Record, locate, problem, wire};
+use crate::entity::{EntityError, Record, locate};
 use crate::schema::CompiledSchema;
 
-/// The most ancestors one entity may have; each descendant keeps all of them at hand.
-const MOST_ANCESTORS: usize = 1_000;
+mod change;
+mod hierarchy;
+
+pub(crate) use change::EntityChange;
 
 /// Every entity of a snapshot: the bundle's own and the live ones.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EntityStore {
-    records: Persistent<EntityUID, Arc<Record>>,
+    records: Persistent<Stored, ()>,
     /// The ids stored of each type, in byte order, which is the order of searches.
     ids: Persistent<EntityType, OrdSet<SmolStr>>,
     /// Who names an entity as parent, whether that is stored or not.
-    children: Persistent<EntityUID, OrdSet<EntityUID>>,
+    children: Persistent<Parent, OrdSet<Stored>>,
+}
+
+/// A record under its name.
+#[derive(Debug, Clone)]
+struct Stored(Arc<Record>);
+
+/// What some record names as parent; one allocation for all that name it.
+#[derive(Debug, Clone)]
+struct Parent(Arc<EntityUID>);
+
+/// The name of an entity, wherever it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key<'k> {
+    id: &'k str,
+    kind: &'k EntityType,
 }
 
 // === impl EntityStore ===
@@ -33,7 +51,12 @@ pub(crate) struct EntityStore {
 impl EntityStore {
     /// Returns the record of `uid`.
     pub(crate) fn get(&self, uid: &EntityUID) -> Option<&Record> {
-        self.records.get(uid).map(AsRef::as_ref)
+        self.record(Key::of(uid)).map(|stored| stored.0.as_ref())
+    }
+
+    /// Returns the entity called `uid` in Cedar's form, everything above it included; `None` when it is not stored.
+    pub(crate) fn entity(&self, uid: &EntityUID) -> Option<Entity> {
+        self.get(uid)?.entity(&self.ancestors(uid))
     }
 
     /// Returns how many entities are stored.
@@ -54,20 +77,6 @@ impl EntityStore {
             .flat_map(move |ids| ids.range((from.clone(), Unbounded)))
     }
 
-    /// Returns `roots` and everything below them, each once, in an order that depends on the content alone.
-    pub(crate) fn families(&self, roots: &[EntityUID]) -> Vec<EntityUID> {
-        let mut seen: FxHashSet<&EntityUID> = FxHashSet::default();
-        let mut waiting: Vec<&EntityUID> = roots.iter().rev().collect();
-        let mut found = Vec::new();
-        while let Some(uid) = waiting.pop() {
-            if seen.insert(uid) {
-                found.push(uid.clone());
-                waiting.extend(self.children.get(uid).into_iter().flatten());
-            }
-        }
-        found
-    }
-
     /// Makes the store of a bundle's own entities.
     ///
     /// # Errors
@@ -77,9 +86,9 @@ impl EntityStore {
         schema: &CompiledSchema,
         entities: &[remit_core::Entity],
     ) -> Result<Self, Vec<EntityError>> {
-        let mut store = Self::default();
-        store.add_all(schema, entities, true)?;
-        Ok(store)
+        let mut change = EntityChange::of(Self::default());
+        change.add_all(schema, entities, true)?;
+        change.finish().map_err(|error| vec![error])
     }
 
     /// Returns the store with the live entities of `before` added, read anew under `schema`.
@@ -88,15 +97,34 @@ impl EntityStore {
     ///
     /// One [`EntityError`] for each live entity that the schema or the bundle no longer allows.
     pub(crate) fn with_live_of(
-        mut self,
+        self,
         schema: &CompiledSchema,
         before: &Self,
     ) -> Result<Self, Vec<EntityError>> {
-        let live = before.records.values().filter(|record| !record.bundled);
-        let mut live: Vec<remit_core::Entity> = live.map(|record| record.source()).collect();
-        live.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
-        self.add_all(schema, &live, false)?;
-        Ok(self)
+        /// Entities in the form they come in take many times the space; so only these many are at once.
+        const AT_ONCE: usize = 10_000;
+        let live = before.records.keys().filter(|stored| !stored.0.bundled);
+        let mut live: Vec<&Stored> = live.collect();
+        live.sort_unstable_by(|a, b| {
+            let kinds = a.0.kind.name.cmp(&b.0.kind.name);
+            kinds.then_with(|| a.cmp(b))
+        });
+        let (mut change, mut errors) = (EntityChange::of(self), Vec::new());
+        for some in live.chunks(AT_ONCE) {
+            let some: Vec<remit_core::Entity> =
+                some.iter().map(|stored| stored.0.source()).collect();
+            errors.extend(
+                change
+                    .add_all(schema, &some, false)
+                    .err()
+                    .unwrap_or_default(),
+            );
+        }
+        if errors.is_empty() {
+            change.finish().map_err(|error| vec![error])
+        } else {
+            Err(errors)
+        }
     }
 
     /// Returns the store with the entities of one bundle replaced by those of another under the same schema.
@@ -110,207 +138,160 @@ impl EntityStore {
         before: &[remit_core::Entity],
         after: &[remit_core::Entity],
     ) -> Result<Self, Vec<EntityError>> {
-        let mut store = self.clone();
-        let mut changed = Vec::new();
-        for entity in before {
-            if let Some((uid, _)) = locate(schema, &entity.uid) {
-                store.take_out(&uid);
-                changed.push(uid);
+        let mut change = EntityChange::of(self.clone());
+        if before != after {
+            for entity in before {
+                if let Some((uid, _)) = locate(schema, &entity.uid) {
+                    change.store.take_out(Key::of(&uid));
+                }
             }
+            change.add_all(schema, after, true)?;
         }
-        // Only after the new ones are in is it known what the old ones' descendants have above them.
-        store.close(&changed).map_err(|error| vec![error])?;
-        store.add_all(schema, after, true)?;
-        Ok(store)
+        change.finish().map_err(|error| vec![error])
     }
 
-    /// Returns the store without `removals` and with `upserts`, in this order.
-    ///
-    /// # Errors
-    ///
-    /// [`EntityError`] for the first entity that the schema, the bundle or the hierarchy does not allow.
-    pub(crate) fn with(
-        &self,
-        schema: &CompiledSchema,
-        upserts: &[remit_core::Entity],
-        removals: &[remit_core::EntityUid],
-    ) -> Result<Self, EntityError> {
-        let mut store = self.clone();
-        let mut changed = Vec::with_capacity(upserts.len() + removals.len());
-        for name in removals {
-            // An entity of an unknown type is not stored, and what is not stored needs no removal.
-            let Some((uid, _)) = locate(schema, name) else {
-                continue;
-            };
-            store.check_not_bundled(&uid)?;
-            store.take_out(&uid);
-            changed.push(uid);
-        }
-        for entity in upserts {
-            let record = Record::read(schema, entity, false)?;
-            store.check_not_bundled(record.entity.uid())?;
-            changed.push(record.entity.uid().clone());
-            store.put_in(record);
-        }
-        store.close(&changed)?;
-        Ok(store)
+    fn record(&self, key: Key<'_>) -> Option<&Stored> {
+        self.records.get_key_value(&key).map(|(stored, ())| stored)
     }
 
-    fn add_all(
-        &mut self,
-        schema: &CompiledSchema,
-        entities: &[remit_core::Entity],
-        bundled: bool,
-    ) -> Result<(), Vec<EntityError>> {
-        let mut errors = Vec::new();
-        let mut changed = Vec::with_capacity(entities.len());
-        for entity in entities {
-            let record = Record::read(schema, entity, bundled).and_then(|record| {
-                match self.get(record.entity.uid()) {
-                    None => Ok(record),
-                    Some(twin) if twin.bundled && bundled => {
-                        Err(problem(&entity.uid, "stands twice in the bundle"))
-                    }
-                    Some(_) => Err(problem(
-                        &entity.uid,
-                        "belongs to the bundle and is stored as well; delete the stored one or rename one of them",
-                    )),
-                }
-            });
-            match record {
-                Ok(record) => {
-                    changed.push(record.entity.uid().clone());
-                    self.put_in(record);
-                }
-                Err(error) => errors.push(error),
+    /// Puts a record in place of what is stored under its name, and returns what that was.
+    fn put_in(&mut self, mut record: Record) -> (Stored, Option<Stored>) {
+        // One name for all children of a parent: they are many, and a name is longer than most attributes.
+        for parent in &mut record.parents {
+            if let Some((known, _)) = self.children.get_key_value(&Key::of(parent)) {
+                *parent = Arc::clone(&known.0);
             }
         }
-        if errors.is_empty() {
-            self.close(&changed).map_err(|error| vec![error])
+        let stored = Stored(Arc::new(record));
+        // Looking first is cheaper than taking out what most often is not there.
+        let before = self.record(stored.key()).is_some();
+        let before = before.then(|| self.take_out(stored.key())).flatten();
+        for parent in &stored.0.parents {
+            if let Some(children) = self.children.get_mut(&Key::of(parent)) {
+                children.insert(stored.clone());
+            } else {
+                let parent = Parent(Arc::clone(parent));
+                self.children.insert(parent, OrdSet::unit(stored.clone()));
+            }
+        }
+        let (kind, id) = (&stored.0.kind.name, stored.0.id.clone());
+        if let Some(ids) = self.ids.get_mut(kind) {
+            ids.insert(id);
         } else {
-            Err(errors)
+            self.ids.insert(kind.clone(), OrdSet::unit(id));
         }
+        self.records.insert(stored.clone(), ());
+        (stored, before)
     }
 
-    fn check_not_bundled(&self, uid: &EntityUID) -> Result<(), EntityError> {
-        match self.get(uid) {
-            Some(record) if record.bundled => Err(problem(
-                &wire(uid),
-                "belongs to the bundle; change it there",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn put_in(&mut self, record: Record) {
-        let uid = record.entity.uid().clone();
-        self.take_out(&uid);
-        for parent in record.entity.parents() {
-            self.children
-                .entry(parent.clone())
-                .or_default()
-                .insert(uid.clone());
-        }
-        let ids = self.ids.entry(uid.entity_type().clone()).or_default();
-        ids.insert(SmolStr::new(AsRef::<str>::as_ref(uid.eid())));
-        self.records.insert(uid, Arc::new(record));
-    }
-
-    fn take_out(&mut self, uid: &EntityUID) {
-        let Some(record) = self.records.remove(uid) else {
-            return;
-        };
-        for parent in record.entity.parents() {
-            if let Some(children) = self.children.get_mut(parent) {
-                children.remove(uid);
+    fn take_out(&mut self, key: Key<'_>) -> Option<Stored> {
+        let (stored, ()) = self.records.remove_with_key(&key)?;
+        for parent in &stored.0.parents {
+            let parent = Key::of(parent);
+            if let Some(children) = self.children.get_mut(&parent) {
+                children.remove(&stored);
                 if children.is_empty() {
-                    self.children.remove(parent);
+                    self.children.remove(&parent);
                 }
             }
         }
-        if let Some(ids) = self.ids.get_mut(uid.entity_type()) {
-            ids.remove::<str>(uid.eid().as_ref());
+        if let Some(ids) = self.ids.get_mut(key.kind) {
+            ids.remove::<str>(key.id);
             if ids.is_empty() {
-                self.ids.remove(uid.entity_type());
+                self.ids.remove(key.kind);
             }
         }
-    }
-
-    /// Brings the ancestors of the changed entities and of everything below them up to date.
-    fn close(&mut self, changed: &[EntityUID]) -> Result<(), EntityError> {
-        let order = self.families(changed);
-        let affected: FxHashSet<&EntityUID> = order.iter().collect();
-        let mut done = FxHashMap::default();
-        for uid in &order {
-            self.close_from(uid, &affected, &mut done)?;
-        }
-        Ok(())
-    }
-
-    /// Closes one entity after everything affected above it, without recursion: a chain may be as long as the store.
-    fn close_from(
-        &mut self,
-        start: &EntityUID,
-        affected: &FxHashSet<&EntityUID>,
-        done: &mut FxHashMap<EntityUID, bool>,
-    ) -> Result<(), EntityError> {
-        let mut waiting = vec![(start.clone(), false)];
-        while let Some((uid, above_done)) = waiting.pop() {
-            let Some(record) = self.records.get(&uid).cloned() else {
-                continue;
-            };
-            if above_done {
-                self.close_one(&record)?;
-                done.insert(uid, true);
-                continue;
-            }
-            if done.contains_key(&uid) {
-                continue;
-            }
-            done.insert(uid.clone(), false);
-            waiting.push((uid.clone(), true));
-            for parent in record.entity.parents() {
-                match done.get(parent) {
-                    Some(false) => {
-                        let parent = wire(parent);
-                        let text = format!("is above itself, through its parent `{parent}`");
-                        return Err(problem(&wire(&uid), text));
-                    }
-                    None if affected.contains(parent) => waiting.push((parent.clone(), false)),
-                    Some(true) | None => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets the ancestors of one entity from those of its parents.
-    fn close_one(&mut self, record: &Record) -> Result<(), EntityError> {
-        let entity = &record.entity;
-        let parents: HashSet<EntityUID> = entity.parents().cloned().collect();
-        let mut above: HashSet<EntityUID> = HashSet::new();
-        for parent in &parents {
-            if let Some(parent) = self.records.get(parent) {
-                above.extend(parent.entity.ancestors().cloned());
-            }
-        }
-        above.retain(|uid| !parents.contains(uid));
-        if parents.len() + above.len() > MOST_ANCESTORS {
-            let text = format!("has more than {MOST_ANCESTORS} ancestors");
-            return Err(problem(&wire(entity.uid()), text));
-        }
-        let same = entity.indirect_ancestors().count() == above.len()
-            && entity.indirect_ancestors().all(|uid| above.contains(uid));
-        if !same {
-            let (uid, attrs, _, parents, tags) = Entity::clone(entity).into_inner();
-            let entity =
-                Entity::new_with_attr_partial_value(uid.clone(), attrs, above, parents, tags);
-            let record = Record {
-                entity: Arc::new(entity),
-                ..Record::clone(record)
-            };
-            self.records.insert(uid, Arc::new(record));
-        }
-        Ok(())
+        Some(stored)
     }
 }
+
+// === impl Key ===
+
+impl<'k> Key<'k> {
+    fn of(uid: &'k EntityUID) -> Self {
+        Self {
+            id: uid.eid().as_ref(),
+            kind: uid.entity_type(),
+        }
+    }
+
+    fn of_record(record: &'k Record) -> Self {
+        Self {
+            id: &record.id,
+            kind: &record.kind.name,
+        }
+    }
+}
+
+impl Hash for Key<'_> {
+    /// Leaves the namespace out: types of one name in several of them are few, and a whole path takes long to hash.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+        self.kind.name().basename_as_ref().hash(state);
+    }
+}
+
+impl Equivalent<Stored> for Key<'_> {
+    fn equivalent(&self, stored: &Stored) -> bool {
+        *self == stored.key()
+    }
+}
+
+impl Equivalent<Parent> for Key<'_> {
+    fn equivalent(&self, parent: &Parent) -> bool {
+        *self == Key::of(&parent.0)
+    }
+}
+
+// === impl Stored ===
+
+impl Stored {
+    fn key(&self) -> Key<'_> {
+        Key::of_record(&self.0)
+    }
+}
+
+impl PartialEq for Stored {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Stored {}
+
+impl Hash for Stored {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl PartialOrd for Stored {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Stored {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+// === impl Parent ===
+
+impl PartialEq for Parent {
+    fn eq(&self, other: &Self) -> bool {
+        Key::of(&self.0) == Key::of(&other.0)
+    }
+}
+
+impl Eq for Parent {}
+
+impl Hash for Parent {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Key::of(&self.0).hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! One stored entity: read by the schema when it comes in, written back when the schema changes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{
@@ -12,16 +12,19 @@ use serde_json::{Map, Value as Json, json};
 use smol_str::SmolStr;
 
 use crate::decode::{Reader, list};
-use crate::reach::entity_references;
+use crate::packed::{Opened, Packed};
 use crate::schema::{CompiledSchema, EntitySchema};
 
-/// One stored entity.
+/// One stored entity, in little space; Cedar's form of it is made when it is looked at.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
-    /// With its ancestors closed.
-    pub(crate) entity: Arc<Entity>,
-    /// The entities that its attributes and tags lead to.
-    pub(crate) references: Box<[Arc<EntityUID>]>,
+    /// What the schema says of its type.
+    pub(crate) kind: Arc<EntitySchema>,
+    /// Its id within the type.
+    pub(crate) id: SmolStr,
+    /// What is directly above it, sorted, each once.
+    pub(crate) parents: Box<[Arc<EntityUID>]>,
+    packed: Packed,
     /// Whether it belongs to the bundle and cannot be changed by itself.
     pub(crate) bundled: bool,
 }
@@ -39,7 +42,7 @@ pub struct EntityError {
 // === impl Record ===
 
 impl Record {
-    /// Reads an entity by the schema; its ancestors beyond its parents are not closed yet.
+    /// Reads an entity by the schema.
     ///
     /// # Errors
     ///
@@ -50,7 +53,7 @@ impl Record {
         bundled: bool,
     ) -> Result<Self, EntityError> {
         let fail = |text: String| problem(&entity.uid, text);
-        let (uid, kind) = locate(schema, &entity.uid).ok_or_else(|| {
+        let (_, kind) = locate(schema, &entity.uid).ok_or_else(|| {
             fail(format!(
                 "has the type `{}`, which the schema does not declare",
                 entity.uid.kind
@@ -63,45 +66,65 @@ impl Record {
         let attrs = attrs.ok().filter(|_| notes.is_empty());
         let attrs = attrs.ok_or_else(|| fail(blame(&notes)))?;
         let tags = read_tags(schema, kind, &entity.tags).map_err(fail)?;
-        let mut parents = HashSet::with_capacity(entity.parents.len());
+        let mut parents = Vec::with_capacity(entity.parents.len());
         for name in &entity.parents {
-            parents.insert(read_parent(schema, kind, name).map_err(fail)?);
+            parents.push(Arc::new(read_parent(schema, kind, name).map_err(fail)?));
         }
-        let entity = Entity::new_with_attr_partial_value(
-            uid,
-            partial(attrs),
-            HashSet::new(),
-            parents,
-            partial(tags),
-        );
-        let mut references = Vec::new();
-        entity_references(&entity, &mut references);
-        let references = references.into_iter().cloned().collect();
+        parents.sort_unstable();
+        parents.dedup();
         Ok(Self {
-            references,
-            entity: Arc::new(entity),
+            kind: Arc::clone(kind),
+            id: entity.uid.id.clone(),
+            parents: parents.into(),
+            packed: Packed::of(kind, &attrs, &tags),
             bundled,
         })
     }
 
+    /// Makes Cedar's form of the entity; `above` is what stands above it, its parents first.
+    ///
+    /// For expressions that do not look at the hierarchy it may be left empty. `None` does not happen: what was packed
+    /// opens.
+    pub(crate) fn entity(&self, above: &[&EntityUID]) -> Option<Entity> {
+        let (attributes, tags) = self.packed.open(&self.kind)?;
+        let (parents, further) = above
+            .split_at_checked(self.parents.len())
+            .unwrap_or_default();
+        Some(Entity::new_with_attr_partial_value(
+            self.uid(),
+            partial(attributes),
+            further.iter().copied().cloned().collect(),
+            parents.iter().copied().cloned().collect(),
+            partial(tags),
+        ))
+    }
+
     /// Writes the entity back as it could have been given.
     pub(crate) fn source(&self) -> remit_core::Entity {
-        let members = |values: &mut dyn Iterator<Item = (&SmolStr, &PartialValue)>| {
+        let members = |values: Opened| {
+            let values = values.iter();
             values
-                .filter_map(|(name, value)| match value {
-                    PartialValue::Value(value) => Some((name.to_string(), unread(value))),
-                    PartialValue::Residual(_) => None,
-                })
+                .map(|(name, value)| (name.to_string(), unread(value)))
                 .collect::<Map<String, Json>>()
         };
-        let mut parents: Vec<_> = self.entity.parents().map(wire).collect();
+        let (attributes, tags) = self.packed.open(&self.kind).unwrap_or_default();
+        let mut parents: Vec<_> = self.parents.iter().map(|parent| wire(parent)).collect();
         parents.sort_unstable();
         remit_core::Entity {
-            uid: wire(self.entity.uid()),
-            attrs: members(&mut self.entity.attrs()),
+            uid: self.name(),
+            attrs: members(attributes),
             parents,
-            tags: members(&mut self.entity.tags()),
+            tags: members(tags),
         }
+    }
+
+    /// Returns its name as the wire has it.
+    pub(crate) fn name(&self) -> remit_core::EntityUid {
+        remit_core::EntityUid::new(self.kind.name.to_string(), &self.id)
+    }
+
+    fn uid(&self) -> EntityUID {
+        EntityUID::from_components(self.kind.name.clone(), Eid::new(self.id.clone()), None)
     }
 }
 
@@ -109,7 +132,7 @@ impl Record {
 pub(crate) fn locate<'s>(
     schema: &'s CompiledSchema,
     name: &remit_core::EntityUid,
-) -> Option<(EntityUID, &'s EntitySchema)> {
+) -> Option<(EntityUID, &'s Arc<EntitySchema>)> {
     let kind = schema.entities.get(name.kind.as_str())?;
     let id = Eid::new(name.id.clone());
     Some((
@@ -196,7 +219,10 @@ fn blame(notes: &[Note]) -> String {
     }
 }
 
-fn partial(values: BTreeMap<SmolStr, Value>) -> impl Iterator<Item = (SmolStr, PartialValue)> {
+/// Takes values for values that may be partial, as Cedar has them in entities.
+pub(crate) fn partial(
+    values: impl IntoIterator<Item = (SmolStr, Value)>,
+) -> impl Iterator<Item = (SmolStr, PartialValue)> {
     values
         .into_iter()
         .map(|(name, value)| (name, PartialValue::Value(value)))

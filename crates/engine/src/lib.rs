@@ -26,6 +26,7 @@ mod index;
 mod lex;
 mod link;
 mod lint;
+mod packed;
 mod parts;
 mod policy;
 mod reach;
@@ -48,7 +49,7 @@ pub use format::format_policies;
 pub use guard::EVALUATION_STACK;
 pub use schema::FACTS_SCHEMA;
 pub use search::Found;
-pub use snapshot::Snapshot;
+pub use snapshot::{Changing, Snapshot};
 
 /// Returns the version of Cedar that decides.
 pub fn cedar_version() -> String {

@@ -4,6 +4,7 @@
 //! entity that is dereferenced. How deep a body can go is read off its text once, when it is compiled.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{
@@ -30,6 +31,8 @@ pub(crate) struct Reach {
     resource: u8,
     context: u8,
     literal: u8,
+    /// Whether it asks what is above an entity.
+    hierarchy: bool,
     /// The entities the expression names, where it looks into one.
     literals: Vec<Arc<EntityUID>>,
 }
@@ -46,9 +49,16 @@ struct Origin {
 /// A slice being collected.
 struct Slice<'q> {
     /// What is asked for and not yet taken in, by the steps left there, less one.
-    levels: Vec<Vec<&'q EntityUID>>,
-    seen: FxHashSet<&'q EntityUID>,
+    levels: Vec<Vec<Named<'q>>>,
+    seen: FxHashSet<Named<'q>>,
     entities: Vec<Arc<Entity>>,
+}
+
+/// The name of an entity, from the question or out of an entity that was made for it.
+#[derive(Debug, Clone)]
+enum Named<'q> {
+    Borrowed(&'q EntityUID),
+    Shared(Arc<EntityUID>),
 }
 
 /// Where a slice starts.
@@ -93,6 +103,7 @@ impl Reach {
         self.resource = self.resource.max(other.resource);
         self.context = self.context.max(other.context);
         self.literal = self.literal.max(other.literal);
+        self.hierarchy |= other.hierarchy;
         self.literals.extend(other.literals.iter().cloned());
     }
 
@@ -107,11 +118,11 @@ impl Reach {
             seen: FxHashSet::default(),
             entities: vec![Arc::clone(roots.action)],
         };
-        slice.seen.insert(roots.action.uid());
-        slice.await_at(self.principal, roots.principal);
-        slice.await_at(self.resource, roots.resource);
+        slice.seen.insert(Named::Borrowed(roots.action.uid()));
+        slice.await_at(self.principal, Named::Borrowed(roots.principal));
+        slice.await_at(self.resource, Named::Borrowed(roots.resource));
         for uid in &self.literals {
-            slice.await_at(self.literal, uid);
+            slice.await_at(self.literal, Named::Borrowed(uid));
         }
         if self.context > 1 {
             let mut named = Vec::new();
@@ -120,10 +131,10 @@ impl Reach {
                 .values()
                 .for_each(|value| references(value, &mut named));
             for uid in named {
-                slice.await_at(self.context - 1, uid);
+                slice.await_at(self.context - 1, Named::Borrowed(uid));
             }
         }
-        slice.collect(store, roots.asserted)?;
+        slice.collect(store, roots.asserted, self.hierarchy)?;
         Entities::new()
             .add_entities(
                 slice.entities,
@@ -165,6 +176,7 @@ impl Reach {
                 match op {
                     BinaryOp::GetTag => self.step(from, 1),
                     BinaryOp::HasTag | BinaryOp::In => {
+                        self.hierarchy |= *op == BinaryOp::In;
                         self.step(from, 1);
                         Origin::default()
                     }
@@ -247,7 +259,7 @@ impl Origin {
 
 impl<'q> Slice<'q> {
     /// Asks for what lies within `steps` of `uid`.
-    fn await_at(&mut self, steps: u8, uid: &'q EntityUID) {
+    fn await_at(&mut self, steps: u8, uid: Named<'q>) {
         let steps = usize::from(steps);
         if steps == 0 {
             return;
@@ -261,30 +273,41 @@ impl<'q> Slice<'q> {
     }
 
     /// Takes in everything asked for; those with the most steps left go first, so that none is expanded too little.
-    fn collect(&mut self, store: &'q EntityStore, asserted: &'q [Arc<Entity>]) -> Option<()> {
-        let mut named = Vec::new();
+    fn collect(
+        &mut self,
+        store: &EntityStore,
+        asserted: &[Arc<Entity>],
+        hierarchy: bool,
+    ) -> Option<()> {
         while let Some(level) = self.levels.pop() {
             let left = u8::try_from(self.levels.len()).unwrap_or(u8::MAX);
             for uid in level {
-                if !self.seen.insert(uid) {
+                if self.seen.contains(&uid) {
                     continue;
                 }
-                if let Some(entity) = asserted.iter().find(|entity| entity.uid() == uid) {
-                    self.entities.push(Arc::clone(entity));
-                    if left > 0 {
-                        entity_references(entity, &mut named);
+                let entity = asserted.iter().find(|entity| entity.uid() == uid.uid());
+                let entity = match (entity, store.get(uid.uid())) {
+                    (Some(entity), _) => Some(Arc::clone(entity)),
+                    (None, Some(record)) if hierarchy => {
+                        Some(Arc::new(record.entity(&store.ancestors(uid.uid()))?))
                     }
-                } else if let Some(record) = store.get(uid) {
-                    self.entities.push(Arc::clone(&record.entity));
-                    if left > 0 {
-                        named.extend(record.references.iter());
+                    (None, Some(record)) => Some(Arc::new(record.entity(&[])?)),
+                    (None, None) => None,
+                };
+                self.seen.insert(uid);
+                let Some(entity) = entity else {
+                    continue;
+                };
+                if left > 0 {
+                    let mut named = Vec::new();
+                    entity_references(&entity, &mut named);
+                    for uid in named {
+                        self.await_at(left, Named::Shared(Arc::clone(uid)));
                     }
                 }
+                self.entities.push(entity);
                 if self.entities.len() > MOST_ENTITIES {
                     return None;
-                }
-                for uid in named.drain(..) {
-                    self.await_at(left, uid);
                 }
             }
         }
@@ -292,8 +315,33 @@ impl<'q> Slice<'q> {
     }
 }
 
+// === impl Named ===
+
+impl Named<'_> {
+    fn uid(&self) -> &EntityUID {
+        match self {
+            Self::Borrowed(uid) => uid,
+            Self::Shared(uid) => uid,
+        }
+    }
+}
+
+impl PartialEq for Named<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.uid() == other.uid()
+    }
+}
+
+impl Eq for Named<'_> {}
+
+impl Hash for Named<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.uid().hash(state);
+    }
+}
+
 /// Collects the entities that the attributes and tags of `entity` lead to.
-pub(crate) fn entity_references<'e>(entity: &'e Entity, found: &mut Vec<&'e Arc<EntityUID>>) {
+fn entity_references<'e>(entity: &'e Entity, found: &mut Vec<&'e Arc<EntityUID>>) {
     for (_, value) in entity.attrs().chain(entity.tags()) {
         if let PartialValue::Value(value) = value {
             references(value, found);

@@ -234,21 +234,13 @@ impl Snapshot {
                 }
             }
         }
-        let families = self.entities().families(&roots);
-        let of_kind = families
-            .iter()
-            .filter(|uid| uid.entity_type() == search.kind());
-        Some(of_kind.map(|uid| SmolStr::new(uid.eid())).collect())
+        Some(self.entities().ids_of_families(search.kind(), &roots))
     }
 
     /// Whether a party satisfies what a scope demands of it.
     fn in_scope(&self, scope: &EntityScope, party: &Party) -> bool {
-        let within = |above: &EntityUID| {
-            party.uid == *above
-                || self
-                    .entity(party)
-                    .is_some_and(|entity| entity.is_descendant_of(above))
-        };
+        let within =
+            |above: &EntityUID| party.uid == *above || self.entities().is_below(&party.uid, above);
         match scope {
             EntityScope::Any => true,
             EntityScope::Is(kind) => party.uid.entity_type() == kind,

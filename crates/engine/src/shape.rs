@@ -251,7 +251,7 @@ impl Shaper<'_> {
             reader.within("id", |at| at.unexpected(expected));
             return Err(Reason::MistypedProperty);
         }
-        let stored = self.store.get(&uid).map(|record| &record.entity);
+        let stored = self.store.get(&uid);
         if stored.is_none() && kind.ids.is_none() {
             let entity = wire(&uid).to_string();
             self.notes.push(Note::NotStored { entity });
@@ -264,10 +264,11 @@ impl Shaper<'_> {
                 asserted: twin,
             });
         }
-        let base = twin.as_ref().or(stored).map_or_else(
-            || Entity::with_uid(uid.clone()),
-            |entity| Entity::clone(entity),
-        );
+        let base = match (twin, stored) {
+            (Some(twin), _) => Arc::unwrap_or_clone(twin),
+            (None, Some(_)) => self.store.entity(&uid).ok_or(Reason::EngineFault)?,
+            (None, None) => Entity::with_uid(uid.clone()),
+        };
         let (_, mut attrs, above, parents, tags) = base.into_inner();
         attrs.extend(asserted);
         let entity = Entity::new_with_attr_partial_value(uid.clone(), attrs, above, parents, tags);

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::compile::{Program, compile};
 use crate::diagnostic::{CompileError, Diagnostic};
-use crate::entities::EntityStore;
+use crate::entities::{EntityChange, EntityStore};
 use crate::entity::{EntityError, locate};
 use crate::index::Index;
 
@@ -22,6 +22,15 @@ const MOST_PROBLEMS: usize = 100;
 pub struct Snapshot {
     rules: Arc<Rules>,
     entities: EntityStore,
+    revision: Revision,
+}
+
+/// A change of a snapshot's live entities that comes in parts, so that a million of them are never in memory at once in
+/// the form they come in.
+#[derive(Debug)]
+pub struct Changing {
+    rules: Arc<Rules>,
+    entities: EntityChange,
     revision: Revision,
 }
 
@@ -94,13 +103,18 @@ impl Snapshot {
         upserts: &[Entity],
         removals: &[EntityUid],
     ) -> Result<Self, EntityError> {
-        Ok(Self {
+        let mut changing = self.change();
+        changing.apply(upserts, removals)?;
+        changing.finish()
+    }
+
+    /// Begins a change of live entities that comes in parts; the snapshot stays as it is.
+    pub fn change(&self) -> Changing {
+        Changing {
             rules: Arc::clone(&self.rules),
-            entities: self
-                .entities
-                .with(&self.rules.program.schema, upserts, removals)?,
+            entities: EntityChange::of(self.entities.clone()),
             revision: self.revision,
-        })
+        }
     }
 
     /// Sets the revision, which stands in every decision.
@@ -151,6 +165,34 @@ impl Snapshot {
 
     pub(crate) fn entities(&self) -> &EntityStore {
         &self.entities
+    }
+}
+
+// === impl Changing ===
+
+impl Changing {
+    /// Removes live entities and puts others in, in this order, as [`Snapshot::with_entities`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`EntityError`] for the first entity that the schema does not allow or that belongs to the bundle.
+    pub fn apply(&mut self, upserts: &[Entity], removals: &[EntityUid]) -> Result<(), EntityError> {
+        let schema = &self.rules.program.schema;
+        self.entities.remove(schema, removals)?;
+        self.entities.upsert(schema, upserts)
+    }
+
+    /// Returns the changed snapshot, its hierarchy checked.
+    ///
+    /// # Errors
+    ///
+    /// [`EntityError`] for an entity that would stand above itself or have too many ancestors.
+    pub fn finish(self) -> Result<Snapshot, EntityError> {
+        Ok(Snapshot {
+            rules: self.rules,
+            entities: self.entities.finish()?,
+            revision: self.revision,
+        })
     }
 }
 

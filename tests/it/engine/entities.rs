@@ -1,10 +1,12 @@
 //! The entity store: what fits the schema and the hierarchy, and changes that cost what they change.
 
+use std::sync::Arc;
+
 use remit_core::{
     Action, Bundle, Entity, EntityUid, Facts, KeyId, Question, Reason, Resource, Source, Subject,
-    Timestamp, Verdict,
+    TenantId, Timestamp, Verdict,
 };
-use remit_engine::Snapshot;
+use remit_engine::{Engine, Snapshot};
 use serde_json::{Map, Value, json};
 
 const SCHEMA: &str = r#"
@@ -334,4 +336,22 @@ fn another_bundle_keeps_the_live_entities_and_reads_them_again() {
             .unwrap_err();
         assert!(error.to_string().contains("stored as well"), "{error}");
     }
+}
+
+/// Taking a large snapshot apart takes long, and whoever decides by it last has no time for that.
+#[test]
+fn an_old_snapshot_is_taken_apart_by_the_installer() {
+    let tenant = TenantId::from_uuid(uuid::Uuid::from_u128(7));
+    let engine = Engine::new();
+    engine.install(tenant, compile(SCHEMA, Vec::new()));
+    let deciding = engine.snapshot(tenant).unwrap();
+    let old = Arc::downgrade(&deciding);
+    engine.install(tenant, compile(SCHEMA, vec![group("Group/a", &[])]));
+    assert_eq!(engine.reclaim(), 1, "a decision by it is under way");
+    assert_eq!(deciding.entity_count(), 0);
+    drop(deciding);
+    assert!(old.upgrade().is_some(), "the decision took it apart");
+    assert_eq!(engine.reclaim(), 0);
+    assert!(old.upgrade().is_none());
+    assert_eq!(engine.snapshot(tenant).unwrap().entity_count(), 1);
 }

@@ -49,13 +49,8 @@ impl Snapshot {
     }
 
     fn satisfies(&self, party: &Party, scope: &EntityScope) -> bool {
-        let within = |group: &EntityUID| {
-            let below = || {
-                self.entity(party)
-                    .is_some_and(|entity| entity.is_descendant_of(group))
-            };
-            party.uid == *group || below()
-        };
+        let within =
+            |group: &EntityUID| party.uid == *group || self.entities().is_below(&party.uid, group);
         match scope {
             EntityScope::Any => true,
             EntityScope::Is(kind) => party.uid.entity_type() == kind,
