@@ -110,6 +110,11 @@ async fn f19_poisoned_row() {
     // With its protection off, one tenant's key that cannot be read keeps every tenant from being brought up to date.
     assert!(pdp.stop().await.success());
     let unprotected = plan.beside().without("TenantsApart").start().await;
+    unprotected
+        .until("both tenants are served", || async {
+            status(&unprotected, &second).await == 200
+        })
+        .await;
     let (poison, _, _) = poisons[2];
     sql::execute(&url, &format!("{moved}; {poison}")).await;
     let suffered = other_is_served(&unprotected, &first, &second)
