@@ -59,9 +59,12 @@ mod tests {
 
     #[tokio::test]
     async fn is_done_where_it_is_waited_for() {
-        let task = tokio::task::id();
-        let work = Finishing::new(async { tokio::task::try_id() });
-        assert_eq!(work.await, Some(task));
+        let waiter = tokio::spawn(async {
+            let work = Finishing::new(async { tokio::task::id() });
+            (tokio::task::id(), work.await)
+        });
+        let (waiting, working) = waiter.await.unwrap();
+        assert_eq!(waiting, working);
     }
 
     #[tokio::test]
