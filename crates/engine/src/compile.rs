@@ -162,8 +162,9 @@ impl<'b> Compiler<'b> {
             .collect();
         policies.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         let warnings = self.warnings(&files);
-        let names = self.bundle.policies.iter().map(|source| &source.file);
-        self.kept.files = names.cloned().zip(files).collect();
+        let sources = self.bundle.policies.iter();
+        let paths = sources.map(|source| source.file.clone());
+        self.kept.files = paths.zip(files).collect();
         Ok(Program {
             schema,
             policies,
