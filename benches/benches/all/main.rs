@@ -26,6 +26,10 @@ use std::time::Instant;
 use self::measure::Effort;
 use self::report::Report;
 
+/// The one of the `remit` binary, for the limits and the engine alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The parts, in the order in which they run: what needs a quiet machine most comes first.
 const SECTIONS: [&str; 6] = ["http", "engine", "peers", "swap", "entities", "start"];
 
