@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -225,6 +226,8 @@ impl Installation {
         let pepper = "the pepper of a benchmark: 32 bytes or more";
         fs::create_dir_all(folder)?;
         fs::write(folder.join("pepper"), pepper)?;
+        // Remit takes no secret that others can read.
+        fs::set_permissions(folder.join("pepper"), fs::Permissions::from_mode(0o600))?;
         let url = format!("sqlite:{}", folder.join("remit.db").display());
         let filling = async {
             let store = Store::open(&Options::new(url), Clock::system()).await?;
