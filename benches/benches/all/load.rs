@@ -3,6 +3,7 @@
 //! A fast wrong answer is a failure, so a wrong one ends the run. In the open loop a request has a time at which it is
 //! meant to be sent, and its latency counts from then: a server that stalls is charged for the requests that had to wait.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -129,12 +130,13 @@ impl<'a> Load<'a> {
             Pace::Open(per_second) => Duration::from_secs_f64(1.0 / per_second.max(1.0)),
         };
         let mut due = start;
-        let mut idle: Vec<usize> = (0..self.connections.len()).collect();
+        // In turn: the server closes a connection that is never asked on.
+        let mut idle: VecDeque<usize> = (0..self.connections.len()).collect();
         loop {
             let now = Instant::now();
             let asking = now < until;
             while asking && due <= now {
-                let Some(place) = idle.pop() else { break };
+                let Some(place) = idle.pop_front() else { break };
                 let since = if gap.is_zero() { now } else { due };
                 self.ask(place, since)?;
                 due += gap;
@@ -161,7 +163,7 @@ impl<'a> Load<'a> {
                     if gap.is_zero() && now < until {
                         self.ask(place, now)?;
                     } else {
-                        idle.push(place);
+                        idle.push_back(place);
                     }
                 }
             }
