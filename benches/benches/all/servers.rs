@@ -80,13 +80,7 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(File::create(folder.join("stderr"))?)
             .spawn()?;
-        let mut server = Self::of(child);
-        let text = server.wait_for_file(&ready)?;
-        server.started = start.elapsed();
-        let ready: serde_json::Value = serde_json::from_str(&text)?;
-        let url = ready["url"].as_str().unwrap_or_default();
-        server.address = parse(url.trim_start_matches("http://"))?;
-        Ok(server)
+        Ok(Self::of(child).once_ready(&ready, start)?.0)
     }
 
     /// Starts Remit as somebody who tries it does, with the starter bundle; returns the key it made too.
@@ -110,13 +104,18 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(File::create(folder.join("stderr"))?)
             .spawn()?;
-        let mut server = Self::of(child);
-        let text = server.wait_for_file(&ready)?;
-        server.started = start.elapsed();
+        let (server, ready) = Self::of(child).once_ready(&ready, start)?;
+        Ok((server, ready["key"].as_str().unwrap_or_default().to_owned()))
+    }
+
+    /// Waits until Remit says in its file that it is ready; returns what else it says there.
+    fn once_ready(mut self, file: &Path, start: Instant) -> io::Result<(Self, serde_json::Value)> {
+        let text = self.wait_for_file(file)?;
+        self.started = start.elapsed();
         let ready: serde_json::Value = serde_json::from_str(&text)?;
         let url = ready["url"].as_str().unwrap_or_default();
-        server.address = parse(url.trim_start_matches("http://"))?;
-        Ok((server, ready["key"].as_str().unwrap_or_default().to_owned()))
+        self.address = parse(url.trim_start_matches("http://"))?;
+        Ok((self, ready))
     }
 
     /// Starts this program itself as one of the limits: `hyper` or `axum`.
@@ -304,10 +303,9 @@ pub fn remit_binary() -> io::Result<PathBuf> {
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         // What `cargo bench` says of this package; dependencies that look at it would be built anew.
         for (name, _) in std::env::vars_os() {
-            let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"]
-                .map(|prefix| name.to_str().is_some_and(|name| name.starts_with(prefix)));
-            if of_package.contains(&true) {
-                build.env_remove(name);
+            let told = name.to_string_lossy();
+            if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+                build.env_remove(&name);
             }
         }
         let built = build.status();

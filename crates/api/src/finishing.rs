@@ -50,6 +50,11 @@ impl<T: Send + 'static> Drop for Finishing<T> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+    use std::future::poll_fn;
+    use std::panic::AssertUnwindSafe;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
     use std::time::Duration;
 
     use futures_util::FutureExt;
@@ -84,12 +89,18 @@ mod tests {
 
     #[tokio::test]
     async fn is_not_tried_again_after_a_panic() {
-        let mut times = 0;
-        let work = Finishing::new(async move {
-            times += 1;
-            assert_eq!(times, 0, "the panic");
-        });
-        let caught = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&polls);
+        let work = Finishing::new(poll_fn(move |_| -> Poll<()> {
+            assert_ne!(counted.fetch_add(1, Ordering::SeqCst), 0, "the panic");
+            Poll::Ready(())
+        }));
+        let caught = AssertUnwindSafe(work).catch_unwind().await;
         assert!(caught.is_err());
+        // Had it been left over, it would be in a task now.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(polls.load(Ordering::SeqCst), 1);
     }
 }

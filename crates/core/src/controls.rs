@@ -44,6 +44,8 @@ pub enum Protection {
     Drain,
     /// A row that cannot be read is the trouble of its tenant alone.
     TenantsApart,
+    /// Reading what is new and shipping do not queue behind requests for a connection.
+    Ahead,
 }
 
 #[cfg(feature = "controls")]
@@ -58,7 +60,7 @@ pub const PANIC: &str = "remit-controls-panic";
 impl Protection {
     /// All of them.
     #[cfg(feature = "controls")]
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::RecordBeforeAnswer,
         Self::RefuseUnrecorded,
         Self::HeedDiskErrors,
@@ -75,6 +77,7 @@ impl Protection {
         Self::ExpiryTime,
         Self::Drain,
         Self::TenantsApart,
+        Self::Ahead,
     ];
 
     #[cfg(feature = "controls")]

@@ -148,3 +148,6 @@ impl Placed {
         format!("{file}:{}:{}", id.start_line, id.start_column)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,7 +199,7 @@ where
     insert.push_values(rows, |mut row, (shipped, numbers)| {
         let head = &shipped.head;
         let question = &head.question;
-        row.push_bind(shipped.head.tenant.uuid())
+        row.push_bind(head.tenant.uuid())
             .push_bind(head.id.uuid())
             .push_bind(head.at.micros())
             .push_bind(verdict(head.decision.verdict))

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use remit_core::controls::{Protection, holds};
 use remit_core::{Clock, Revision, TenantId, Timestamp};
 use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::sync::{Mutex, Semaphore};
@@ -115,6 +116,9 @@ impl Store {
     /// and shipping decisions.
     #[must_use]
     pub fn ahead(&self) -> Self {
+        if !holds(Protection::Ahead) {
+            return self.clone();
+        }
         Self(Arc::clone(&self.0), Queue::Pool)
     }
 

@@ -276,16 +276,20 @@ fn shed_in_time(answers: &[(u16, Duration)]) -> Result<(usize, usize, Duration),
     }
 }
 
+/// A plan with one connection to the database, by way of a proxy.
+async fn one_connection(postgres: &Pg) -> (Proxy, Plan) {
+    let proxy = Proxy::start(postgres.port()).await;
+    let plan = Plan::new(&proxy.before(&postgres.fresh_database()));
+    let plan = plan.prepared().await;
+    (proxy, plan.set("REMIT__DATABASE__MAX_CONNECTIONS", "1"))
+}
+
 /// F6: more readers than the database has connections for are answered or refused in time, and decisions go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f06_pool_exhausted() {
     let row = Row::new("F6");
     let Some(postgres) = Pg::start() else { return };
-    let proxy = Proxy::start(postgres.port()).await;
-    let plan = Plan::new(&proxy.before(&postgres.fresh_database()))
-        .prepared()
-        .await
-        .set("REMIT__DATABASE__MAX_CONNECTIONS", "1");
+    let (proxy, plan) = one_connection(&postgres).await;
     let pdp = plan.start().await;
     let load = Load::start(&pdp, 2, Duration::from_millis(20));
     load.until_decided(10).await;
@@ -347,31 +351,41 @@ async fn readers_that_do_not_stop(pdp: &Pdp, until: Instant) -> (usize, usize) {
 async fn f06_pool_exhausted_for_long() {
     let row = Row::new("F6");
     let Some(postgres) = Pg::start() else { return };
-    let proxy = Proxy::start(postgres.port()).await;
-    let plan = Plan::new(&proxy.before(&postgres.fresh_database()))
-        .prepared()
-        .await
-        .set("REMIT__DATABASE__MAX_CONNECTIONS", "1");
+    let (proxy, plan) = one_connection(&postgres).await;
     let pdp = plan.start().await;
-    let load = Load::start(&pdp, 2, Duration::from_millis(50));
-    load.until_decided(10).await;
-    proxy.latency(Duration::from_millis(10));
-    let until = Instant::now() + STALENESS * 2;
-    let (served, shed) = readers_that_do_not_stop(&pdp, until).await;
-    let calls = load.stop().await;
-    proxy.latency(Duration::ZERO);
+    let (served, shed, calls) = decided_despite_readers(&pdp, &proxy).await;
     assert!(shed > 0, "{served} served: the pool was not exhausted");
     assert!(served > 0, "{shed} shed");
     for call in &calls {
         assert!(matches!(call.outcome, Outcome::Decided { .. }), "{call:?}");
     }
     everything_is_recorded(&pdp, &calls).await;
+    assert!(pdp.stop().await.success());
+
+    let unprotected = plan.beside().without("Ahead").start().await;
+    let (_, _, unheard) = decided_despite_readers(&unprotected, &proxy).await;
+    let decided = |call: &&Call| matches!(call.outcome, Outcome::Decided { .. });
+    let refused = unheard.len() - unheard.iter().filter(decided).count();
+    assert!(refused > 0, "{} decided", unheard.len());
     row.passed(
         &format!(
             "{served} served and {shed} shed in {} s; {} decisions meanwhile, none refused",
             (STALENESS * 2).as_secs(),
             calls.len()
         ),
-        "none",
+        &format!("failed as it must: {refused} of {} refused", unheard.len()),
     );
+}
+
+/// Asks for decisions while readers exhaust the pool for twice as long as policies may be old.
+///
+/// Returns how many readers were served and refused, and what became of the decisions.
+async fn decided_despite_readers(pdp: &Pdp, proxy: &Proxy) -> (usize, usize, Vec<Call>) {
+    let load = Load::start(pdp, 2, Duration::from_millis(50));
+    load.until_decided(10).await;
+    proxy.latency(Duration::from_millis(10));
+    let (served, shed) = readers_that_do_not_stop(pdp, Instant::now() + STALENESS * 2).await;
+    let calls = load.stop().await;
+    proxy.latency(Duration::ZERO);
+    (served, shed, calls)
 }

@@ -49,10 +49,15 @@ async fn killed(row: &mut Row, plan: &Plan, url: &str, kills: usize) -> (Totals,
         ledger.hear(&load.stop().await);
         ledger.inspect(plan);
     }
+    (shipped_totals(ledger, plan, url).await, slowest)
+}
+
+/// Starts once more, and adds up when everything is in the database.
+async fn shipped_totals(ledger: Ledger, plan: &Plan, url: &str) -> Totals {
     let pdp = plan.start().await;
     all_shipped(&pdp).await;
     assert!(pdp.stop().await.success());
-    (ledger.totals(url).await, slowest)
+    ledger.totals(url).await
 }
 
 /// F9: killed at fifty moments under load, it is ready again soon, and everything it answered is recorded, once.
@@ -150,10 +155,7 @@ async fn killed_while_shipping(row: &mut Row, proxy: &Proxy, plan: &Plan, url: &
         ledger.hear(&load.stop().await);
         ledger.inspect(plan);
     }
-    let pdp = plan.start().await;
-    all_shipped(&pdp).await;
-    assert!(pdp.stop().await.success());
-    ledger.totals(url).await
+    shipped_totals(ledger, plan, url).await
 }
 
 /// F10: a hundred times the database commits and the reply is lost, and killed while it ships; everything is recorded
