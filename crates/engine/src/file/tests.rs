@@ -11,11 +11,11 @@ use remit_core::Bundle;
 use super::*;
 use crate::compile::{Program, compile};
 
-const SCHEMA: &str = r#"
+const SCHEMA: &str = "
 entity Agent;
 entity Tool;
 action use appliesTo { principal: Agent, resource: Tool };
-"#;
+";
 
 fn source(file: &str, text: impl Into<String>) -> Source {
     Source {
