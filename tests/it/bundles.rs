@@ -7,6 +7,8 @@ use remit_api::Options;
 use remit_core::{Bundle, Verdict, canonical_json};
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
+use remit_tests::server::{Remit, send};
+use remit_tests::sql;
 use serde_json::{Value, json};
 
 const PATH: &str = "/v1/bundle";
@@ -339,4 +341,31 @@ async fn a_body_that_is_no_bundle_is_named() {
         StatusCode::PAYLOAD_TOO_LARGE
     );
     let _: Value = test.get(PATH).await.json();
+}
+
+/// What a replica has compiled to try it is what comes into force there; a bundle that is spoilt on its way back from the
+/// database shows that it was not read and compiled a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_is_compiled_once_where_it_is_put() {
+    let remit = Remit::dev(env!("CARGO_BIN_EXE_remit")).start().await;
+    let database = format!("sqlite:{}", remit.data().join("remit.db").display());
+    sql::execute(
+        &database,
+        "CREATE TRIGGER spoilt AFTER INSERT ON bundles BEGIN \
+         UPDATE bundles SET body = '{}' WHERE tenant = new.tenant AND revision = new.revision; END",
+    )
+    .await;
+    let mut bundle =
+        with_policy("@id(\"nobody\") @owner(\"security\") forbid (principal, action, resource);");
+    bundle.cases.clear();
+    let put = remit.request(Method::PUT, PATH).header("if-match", "*");
+    let put = send(put.json(&bundle)).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    let question = json!({
+        "subject": { "type": "Agent", "id": "invoice-bot" },
+        "action": { "name": "call" },
+        "resource": { "type": "Tool", "id": "mail.list" },
+    });
+    let answer = remit.post("/access/v1/evaluation", &question).await;
+    assert!(answer.text().contains("nobody"), "{}", answer.text());
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::background::give_way;
 use crate::change::{Attempt, Attempts};
 use crate::layers::Told;
 use crate::preconditions::{Preconditions, etag};
@@ -88,10 +89,7 @@ pub(crate) async fn put(
     let mut attempts = Attempts::new(&app, caller.tenant);
     let (revision, tried) = loop {
         let base = attempts.base();
-        let stored = app
-            .store
-            .bundle_revision(caller.tenant, Revision::new(u64::MAX))
-            .await?;
+        let stored = app.store.bundle_revision(caller.tenant).await?;
         preconditions.check(stored)?;
         if stored.is_some() && base.is_none() {
             return Err(Kind::NOT_READY.into());
@@ -103,10 +101,11 @@ pub(crate) async fn put(
             },
             None => Expected::Absent,
         };
-        let tried = compile(&app, base, &bundle)
+        let tried = compile(base, &bundle)
             .await?
             .map_err(|error| refused(&error))?;
         accepted(&tried.cases)?;
+        app.progress.prepare(caller.tenant, &tried.snapshot);
         let written = app
             .store
             .put_bundle(caller.tenant, expected, &bundle, Some(caller.key))
@@ -143,7 +142,7 @@ pub(crate) async fn check(
         .as_ref()
         .map_or_else(Revision::default, |base| base.revision());
     let bundle = Arc::new(bundle);
-    let checked = match compile(&app, base, &bundle).await? {
+    let checked = match compile(base, &bundle).await? {
         Ok(Tried { snapshot, cases }) => Checked {
             valid: cases.iter().all(CaseOutcome::passed),
             hash: snapshot.content_hash(),
@@ -164,14 +163,13 @@ pub(crate) async fn check(
     Ok(response)
 }
 
-/// Compiles a bundle over the live entities of `base` and runs its cases, off the threads that answer questions.
+/// Compiles a bundle over the live entities of `base` and runs its cases, giving way to decisions.
 async fn compile(
-    app: &Arc<App>,
     base: Option<Arc<Snapshot>>,
     bundle: &Arc<Bundle>,
 ) -> Result<Result<Tried, CompileError>, Problem> {
     let bundle = Arc::clone(bundle);
-    app.blocking(move || {
+    give_way(move || {
         let snapshot = match base {
             Some(base) => base.recompile(&bundle)?,
             None => Snapshot::compile(&bundle)?,

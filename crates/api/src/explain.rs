@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::background::give_way;
 use crate::decisions::find;
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
@@ -115,10 +116,10 @@ async fn recorded(
         )
     })?;
     if current.entity_count() > READ_BACK {
-        return Ok((over_todays(app, &bundle, current).await?, Against::Current));
+        return Ok((over_todays(&bundle, current).await?, Against::Current));
     }
     let entities = as_of(app, tenant, revision).await?;
-    let built = app.blocking(move || {
+    let built = give_way(move || {
         let compiled = Snapshot::compile(&bundle.bundle).map_err(|error| error.to_string())?;
         let full = compiled
             .with_entities(&entities, &[])
@@ -133,12 +134,11 @@ async fn recorded(
 }
 
 async fn over_todays(
-    app: &Arc<App>,
     stored: &StoredBundle,
     current: Arc<Snapshot>,
 ) -> Result<Arc<Snapshot>, Problem> {
     let (bundle, revision) = (stored.bundle.clone(), stored.revision);
-    let compiled = app.blocking(move || current.recompile(&bundle)).await?;
+    let compiled = give_way(move || current.recompile(&bundle)).await?;
     let snapshot = compiled.map_err(|error| {
         let detail = format!("the bundle of the record does not fit today's entities ({error}); ask with `against=current`");
         Problem::new(Kind::CONFLICT, detail)

@@ -12,6 +12,7 @@
 
 mod app;
 mod auth;
+mod background;
 mod bulk;
 mod bundle;
 mod change;

@@ -13,7 +13,7 @@
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -53,6 +53,8 @@ pub(crate) struct Standing {
     set_back: AtomicU64,
     /// The revision of the bundle that the snapshot in force was compiled from; zero for none.
     bundle: AtomicU64,
+    /// The bundle that was put here last, as it was compiled before it was written, until it comes into force.
+    prepared: Mutex<Option<Snapshot>>,
     failure: Mutex<Option<String>>,
 }
 
@@ -194,27 +196,20 @@ async fn bring(app: Arc<App>, standing: Arc<Standing>, head: Head, began: Durati
 /// Loads what changed since the snapshot in force, and installs the result at the head's revision.
 async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), Failure> {
     let Head { tenant, revision } = head;
-    let newest = app.store.ahead().bundle_revision(tenant, revision).await?;
-    let Some(newest) = newest else {
+    let newest = app.store.ahead().bundle_hash(tenant, revision).await?;
+    let Some((newest, hash)) = newest else {
         // Nothing decides here yet; what was stored waits in the database for the first bundle.
         return Ok(());
     };
     let current = app.engine.snapshot(tenant);
     let same_bundle = standing.bundle.load(Ordering::Acquire) == newest.number();
+    let prepared = standing.prepared().take();
     let snapshot = match current {
         Some(current) if same_bundle => with_changes(&app, head, current).await?,
-        current => {
-            let stored = app.store.ahead().bundle_in_force(tenant, revision).await?;
-            let bundle = Arc::new(stored.ok_or("the bundle in force is missing")?.bundle);
-            match renew(&app, head, current, Arc::clone(&bundle)).await {
-                Some(snapshot) => snapshot,
-                None => {
-                    // From nothing: also where what was in force cannot be led over to the new bundle.
-                    let compiled = blocking(move || Snapshot::compile(&bundle)).await??;
-                    with_changes(&app, head, Arc::new(compiled.at(Revision::default()))).await?
-                }
-            }
-        }
+        current => match prepared.filter(|compiled| compiled.content_hash() == hash) {
+            Some(compiled) => with_changes(&app, head, Arc::new(compiled)).await?,
+            None => read_bundle(&app, head, current).await?,
+        },
     };
     // Old snapshots are taken apart with it, which is nothing for a thread that answers questions.
     blocking(move || {
@@ -224,6 +219,23 @@ async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), 
     .await?;
     standing.bundle.store(newest.number(), Ordering::Release);
     Ok(())
+}
+
+/// Reads the bundle that is to come into force and compiles it.
+async fn read_bundle(
+    app: &App,
+    head: Head,
+    current: Option<Arc<Snapshot>>,
+) -> Result<Snapshot, Failure> {
+    let store = app.store.ahead();
+    let stored = store.bundle_in_force(head.tenant, head.revision).await?;
+    let bundle = Arc::new(stored.ok_or("the bundle in force is missing")?.bundle);
+    if let Some(snapshot) = renew(app, head, current, Arc::clone(&bundle)).await {
+        return Ok(snapshot);
+    }
+    // From nothing: also where what was in force cannot be led over to the new bundle.
+    let compiled = blocking(move || Snapshot::compile(&bundle)).await??;
+    with_changes(app, head, Arc::new(compiled.at(Revision::default()))).await
 }
 
 /// Compiles a new bundle on top of the snapshot in force, so that what did not change is not compiled again.
@@ -350,6 +362,10 @@ impl Standing {
         self.confirmed.fetch_max(mark(began), Ordering::AcqRel);
     }
 
+    fn prepared(&self) -> MutexGuard<'_, Option<Snapshot>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, failure: Option<String>) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
@@ -408,6 +424,16 @@ impl Progress {
             tracing::error!(%tenant, cause, "the keys of a tenant cannot be read; its last good ones stay, and go stale");
         }
         standing.note(failure);
+    }
+
+    /// Keeps what a bundle was compiled to before it was written, so that it is not compiled again.
+    ///
+    /// It comes into force by the same road as one that another replica has put: when the database says that the newest
+    /// bundle is the one with its hash.
+    pub(crate) fn prepare(&self, tenant: TenantId, compiled: &Snapshot) {
+        if let Some(standing) = self.standing(tenant) {
+            *standing.prepared() = Some(compiled.clone());
+        }
     }
 
     /// Says that something was committed, so that it need not wait for the next poll.

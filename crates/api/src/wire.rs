@@ -17,6 +17,9 @@ use crate::App;
 use crate::json;
 use crate::problem::{Kind, Problem};
 
+/// The size from which a body is decoded where no decision waits for it, in bytes; a question never has it.
+const LARGE: usize = 64 << 10;
+
 /// The media type of every body but errors and metrics.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -56,13 +59,16 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 // === impl Body ===
 
-impl<T: Wire> FromRequest<Arc<App>> for Body<T> {
+impl<T: Wire + Send + 'static> FromRequest<Arc<App>> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
         check_content_type(request.headers())?;
         let bytes = read_for::<T>(request, app).await?;
-        decode(&bytes).map(Body)
+        if bytes.len() < LARGE {
+            return decode(&bytes).map(Body);
+        }
+        app.blocking(move || decode(&bytes)).await?.map(Body)
     }
 }
 

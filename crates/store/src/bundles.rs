@@ -47,8 +47,9 @@ pub(crate) mod sql {
     statements! {
         /// Finds the revision of the newest bundle.
         BUNDLE_REVISION = "SELECT max(revision) FROM bundles WHERE tenant = $1";
-        /// Finds the revision of the last bundle at or before a revision.
-        BUNDLE_REVISION_AT = "SELECT max(revision) FROM bundles WHERE tenant = $1 AND revision <= $2";
+        /// Finds which bundle was the last at or before a revision.
+        BUNDLE_HASH_AT = "SELECT revision, hash FROM bundles \
+            WHERE tenant = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";
         /// Finds the last bundle at or before a revision.
         BUNDLE_AT = "SELECT revision, hash, body, at, author FROM bundles \
             WHERE tenant = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";
@@ -77,11 +78,15 @@ impl Store {
         bundle: &Bundle,
         by: Option<KeyId>,
     ) -> Result<Revision, Error> {
-        let body = canonical_json(bundle)
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .ok_or_else(|| Error::invalid("bundle", "cannot be written as JSON"))?;
-        let hash = bundle.content_hash().to_string();
+        let bundle = bundle.clone();
+        let (body, hash) = off_the_runtime(move || {
+            let body = canonical_json(&bundle)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .ok_or_else(|| Error::invalid("bundle", "cannot be written as JSON"))?;
+            Ok((body, bundle.content_hash().to_string()))
+        })
+        .await?;
         self.within("put the bundle", async {
             let (mut conn, next) = self.begin_change_since(tenant, expected.head()).await?;
             let current: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUNDLE_REVISION)
@@ -118,23 +123,40 @@ impl Store {
         self.bundle_in_force(tenant, Revision::new(u64::MAX)).await
     }
 
-    /// Returns which revision put the bundle that was in force at a revision, without reading the bundle.
+    /// Returns which revision put the newest bundle, whatever has become of that bundle since.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when the number cannot be read.
+    pub async fn bundle_revision(&self, tenant: TenantId) -> Result<Option<Revision>, Error> {
+        let found: Option<i64> = read!(self, "find the bundle", |raw| sqlx::query_scalar(
+            sql::BUNDLE_REVISION
+        )
+        .bind(tenant.uuid())
+        .fetch_one(raw))?;
+        found.map(revision).transpose()
+    }
+
+    /// Returns which bundle was in force at a revision, and since which one, without reading it.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] when the row cannot be read.
-    pub async fn bundle_revision(
+    pub async fn bundle_hash(
         &self,
         tenant: TenantId,
         at: Revision,
-    ) -> Result<Option<Revision>, Error> {
-        let found: Option<i64> = read!(self, "find the bundle", |raw| sqlx::query_scalar(
-            sql::BUNDLE_REVISION_AT
+    ) -> Result<Option<(Revision, ContentHash)>, Error> {
+        let found: Option<(i64, String)> = read!(self, "find the bundle", |raw| sqlx::query_as(
+            sql::BUNDLE_HASH_AT
         )
         .bind(tenant.uuid())
         .bind(number(at))
-        .fetch_one(raw))?;
-        found.map(revision).transpose()
+        .fetch_optional(raw))?;
+        let Some((number, hash)) = found else {
+            return Ok(None);
+        };
+        Ok(Some((revision(number)?, content_hash(number, &hash)?)))
     }
 
     /// Returns the bundle that was in force at a revision: the last one put at or before it.
@@ -153,8 +175,22 @@ impl Store {
         .bind(tenant.uuid())
         .bind(number(revision))
         .fetch_optional(raw))?;
-        row.map(StoredBundle::read).transpose()
+        match row {
+            Some(row) => off_the_runtime(move || StoredBundle::read(row))
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
     }
+}
+
+/// Runs what takes as long as a bundle is large where nothing else waits for it.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::corrupt("bundles", error.to_string())))
 }
 
 // === impl Expected ===
@@ -181,19 +217,14 @@ impl Expected {
 
 impl StoredBundle {
     fn read((number, hash, body, at, by): Row) -> Result<Self, Error> {
-        let corrupt = |what: String| {
-            Error::corrupt(
-                "bundles",
-                format!("the bundle of revision {number}: {what}"),
-            )
-        };
         let bundle: Bundle =
-            serde_json::from_str(&body).map_err(|error| corrupt(error.to_string()))?;
-        let hash: ContentHash = hash
-            .parse()
-            .map_err(|_| corrupt("no content hash".into()))?;
+            serde_json::from_str(&body).map_err(|error| corrupt(number, &error.to_string()))?;
+        let hash = content_hash(number, &hash)?;
         if bundle.content_hash() != hash {
-            return Err(corrupt(format!("its content is not that of {hash}")));
+            return Err(corrupt(
+                number,
+                &format!("its content is not that of {hash}"),
+            ));
         }
         Ok(Self {
             revision: revision(number)?,
@@ -203,4 +234,17 @@ impl StoredBundle {
             by: by.map(KeyId::from_uuid),
         })
     }
+}
+
+fn content_hash(revision: i64, column: &str) -> Result<ContentHash, Error> {
+    column
+        .parse()
+        .map_err(|_| corrupt(revision, "no content hash"))
+}
+
+fn corrupt(revision: i64, what: &str) -> Error {
+    Error::corrupt(
+        "bundles",
+        format!("the bundle of revision {revision}: {what}"),
+    )
 }

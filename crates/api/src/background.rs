@@ -1,0 +1,82 @@
+//! Work that takes long and that no decision waits for, on threads that give way to those that decide.
+
+use std::thread;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::problem::{Kind, Problem};
+
+/// How much of it is done at once; what a bundle takes while it is compiled is many times its text.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// How much less than others a thread gets where a processor is wanted by both, as the niceness of POSIX: about a tenth.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+/// Runs work that must not slow decisions down, such as compiling a draft of a bundle.
+///
+/// Not for what is committed: on a busy machine this may take long, and a change must come into force soon. On Linux the
+/// threads that the work starts give way as well; elsewhere it is a thread like any other.
+///
+/// # Errors
+///
+/// `internal` when there can be no thread, or the work panics.
+pub(crate) async fn give_way<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let turn = TURNS
+        .acquire()
+        .await
+        .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+    let (done, outcome) = oneshot::channel();
+    thread::Builder::new()
+        .name("remit-background".to_owned())
+        .spawn(move || {
+            // It ends with the work, also where whoever asked has gone.
+            let _turn = turn;
+            lower();
+            done.send(work()).ok();
+        })
+        .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+    outcome
+        .await
+        .map_err(|error| Problem::caused(Kind::INTERNAL, error))
+}
+
+/// Lowers the priority of this thread, for good: to raise it again would take a privilege.
+fn lower() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) =
+        rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)
+    {
+        tracing::warn!(%error, "a thread cannot be given a lower priority");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_and_gives_the_turn_back() {
+        for _ in 0..5 {
+            let outcome = give_way(|| -> u8 { std::panic::panic_any("on purpose") }).await;
+            assert!(outcome.is_err());
+        }
+        assert_eq!(give_way(|| 7_u8).await.ok(), Some(7));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn it_gives_way_and_so_do_the_threads_it_starts() {
+        let niceness = || rustix::process::getpriority_process(Some(rustix::thread::gettid())).ok();
+        let here = niceness().unwrap_or_default();
+        let lowered = give_way(move || {
+            let started = thread::spawn(niceness).join().ok().flatten();
+            (niceness(), started)
+        });
+        let least = here.max(NICENESS);
+        assert_eq!(lowered.await.ok(), Some((Some(least), Some(least))));
+        assert_eq!(niceness(), Some(here));
+    }
+}
