@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use remit_api::{Limits, Options};
 use remit_tests::app::TestApp;
 use remit_tests::bundles;
+use remit_tests::raw;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -282,6 +283,30 @@ async fn trickling_bytes_do_not_extend_the_deadline() {
         took < Duration::from_secs(10),
         "a byte every 50 ms kept the connection for {took:?}"
     );
+}
+
+/// An answer that is given at once, without a wait in between, is an end of its head like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_a_head_ends_with_its_request() {
+    let limits = Limits {
+        head: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let served = served(limits, Options::default()).await;
+    let address = served.address;
+    let statuses = tokio::task::spawn_blocking(move || {
+        let mut socket = raw::connect(address);
+        [0, 600, 600].map(|pause| {
+            // Far from the idle deadline; the third request comes later than a head that began with the first may take.
+            std::thread::sleep(Duration::from_millis(pause));
+            let asked = socket.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n");
+            asked.ok()?;
+            Some(raw::read_one(&mut socket)?.status)
+        })
+    })
+    .await
+    .unwrap();
+    assert_eq!(statuses, [Some(404); 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,6 +138,7 @@ async fn serve_connection(
 ) {
     let marks = Arc::new(Marks {
         between: AtomicBool::new(true),
+        handed: AtomicBool::new(false),
         length: AtomicBool::new(false),
     });
     let watched = Watched::new(stream, &limits, Arc::clone(&marks));
@@ -145,6 +146,7 @@ async fn serve_connection(
         let router = router.clone();
         let marks = Arc::clone(&marks);
         async move {
+            marks.handed.store(true, Ordering::Release);
             marks.between.store(false, Ordering::Release);
             let answer = match refuse(&request, marks.length.swap(false, Ordering::AcqRel)) {
                 Some(answer) => answer,
@@ -236,6 +238,8 @@ fn coding_problem(headers: &HeaderMap) -> bool {
 struct Marks {
     /// No request is being answered: the next byte begins a head.
     between: AtomicBool,
+    /// A request has been handed over since the socket was last read: its head is done, also when its answer is as well.
+    handed: AtomicBool,
     /// A line that begins with `Content-Length` has come since the last request was handed over.
     length: AtomicBool,
 }
@@ -320,7 +324,8 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let between = this.marks.between.load(Ordering::Acquire);
-        if !between {
+        let handed = this.marks.handed.swap(false, Ordering::AcqRel);
+        if handed || !between {
             this.head_deadline = None;
         }
         if let Some(deadline) = &mut this.head_deadline
