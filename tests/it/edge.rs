@@ -1,4 +1,8 @@
 //! The edge: what the real binary makes of clients that are too large, too slow, or mean something else than they say.
+//!
+//! A name begins with its row of the failure table, as in `survive`: F24 is sizes, F25 slow clients, F27 HTTP/2, F28
+//! smuggled requests, F29 paths, F41 the lines of the log, F42 secrets. Slow clients by a tool of others, and smuggling
+//! through proxies, are in `tests/chaos`.
 
 mod canary;
 mod http2;

@@ -1,8 +1,8 @@
 //! What must survive: rows of the failure table, each a test that makes the failure happen.
 //!
 //! A name begins with its row: F17 is malformed policies, F18 policy bombs, and so on. Rows that belong to one noun
-//! stand beside it: slow and smuggling clients in `listener`, keys in `store::keys`. What a server must refuse to start with
-//! begins with `refuse_to_start`.
+//! stand beside it: slow and smuggling clients in `edge` and `listener`, keys in `store::keys`. What a server must refuse
+//! to start with begins with `refuse_to_start`.
 
 mod errors;
 mod ids;

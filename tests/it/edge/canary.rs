@@ -1,4 +1,4 @@
-//! Canaries: secrets of every kind are used, and then looked for in everything that the process wrote or answered.
+//! F42: canaries: secrets of every kind are used, and then looked for in everything that the process wrote or answered.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -129,7 +129,7 @@ fn every_operation(server: &Server, outputs: &mut Outputs, authorization: &str) 
 }
 
 #[test]
-fn no_secret_is_in_anything_that_is_written_or_answered() {
+fn f42_no_secret_is_in_anything_that_is_written_or_answered() {
     let mut outputs = Outputs::new();
     let (traces, collected) = collector();
     let headers = format!("authorization={TRACES}");

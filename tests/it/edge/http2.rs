@@ -1,4 +1,4 @@
-//! HTTP/2 is not offered: whoever begins it anyway is refused at once, and what they send is not held.
+//! F27: HTTP/2 is not offered: whoever begins it anyway is refused at once, and what they send is not held.
 
 use std::io::Write;
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn floods() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn http2_is_refused_at_once_and_holds_no_memory() {
+fn f27_http2_is_refused_at_once_and_holds_no_memory() {
     let server = served(&[]);
     let refused =
         |came: &raw::Exchange| came.closed && came.statuses().iter().all(|status| *status == 400);
@@ -81,7 +81,7 @@ fn http2_is_refused_at_once_and_holds_no_memory() {
 }
 
 #[test]
-fn an_upgrade_to_http2_is_not_made() {
+fn f27_an_upgrade_to_http2_is_not_made() {
     let server = served(&[]);
     let settings = "AAMAAABkAAQCAAAAAAIAAAAA";
     let request = format!(

@@ -1,4 +1,4 @@
-//! Text that wants to be more than text: one event stays one line of the log, and nothing steers a terminal.
+//! F41: text that wants to be more than text: one event stays one line of the log, and nothing steers a terminal.
 
 use std::fs;
 
@@ -46,7 +46,7 @@ fn send(server: &Server, method: &str, target: &str, field: &str, body: &Value) 
 }
 
 #[test]
-fn every_line_of_the_log_is_one_event_whatever_is_sent() {
+fn f41_every_line_of_the_log_is_one_event_whatever_is_sent() {
     let server = served(&[("REMIT__TELEMETRY__LEVEL", "debug")]);
     let mut sent = 0;
     for text in HOSTILE {
@@ -121,7 +121,7 @@ fn every_line_of_the_log_is_one_event_whatever_is_sent() {
 }
 
 #[test]
-fn an_error_of_the_command_line_does_not_steer_the_terminal() {
+fn f41_an_error_of_the_command_line_does_not_steer_the_terminal() {
     let dir = folder();
     for text in HOSTILE.iter().filter(|text| !text.contains(['\0', '/'])) {
         for arguments in [

@@ -1,4 +1,4 @@
-//! Paths that two servers in a row could read differently: only the path as it is written leads anywhere.
+//! F29: paths that two servers in a row could read differently: only the path as it is written leads anywhere.
 
 use remit_tests::contract::DOCUMENT;
 
@@ -59,7 +59,7 @@ fn status(server: &Server, method: &str, target: &str) -> u16 {
 }
 
 #[test]
-fn no_other_spelling_of_a_path_leads_to_it() {
+fn f29_no_other_spelling_of_a_path_leads_to_it() {
     let server = served(&[]);
     let (mut tried, mut routes, mut wrong) = (0, 0, Vec::new());
     for (template, operations) in DOCUMENT["paths"].as_object().unwrap() {

@@ -1,4 +1,4 @@
-//! Requests that are too large: refused before they are held in memory, and the connection with them.
+//! F24: requests that are too large: refused before they are held in memory, and the connection with them.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -11,7 +11,7 @@ use super::{answers, exchange, head, resident, served};
 const MIB: usize = 1 << 20;
 
 #[test]
-fn what_is_too_large_is_refused_before_it_is_held() {
+fn f24_what_is_too_large_is_refused_before_it_is_held() {
     let server = served(&[]);
     let head = head(&server);
     let many = (0..200).fold(String::new(), |all, n| format!("{all}X-{n}: 1\r\n"));
@@ -74,7 +74,7 @@ fn what_is_too_large_is_refused_before_it_is_held() {
 
 /// A body in chunks says nothing of its length, so it is cut off where the limit is.
 #[test]
-fn a_body_without_a_length_is_cut_off_at_the_limit() {
+fn f24_a_body_without_a_length_is_cut_off_at_the_limit() {
     let server = served(&[]);
     let mut socket = raw::connect(raw::address(&server.url));
     socket
@@ -101,7 +101,7 @@ fn a_body_without_a_length_is_cut_off_at_the_limit() {
 
 /// One large chunk after the other, the size of each announced first.
 #[test]
-fn a_chunk_is_not_held_before_it_comes() {
+fn f24_a_chunk_is_not_held_before_it_comes() {
     let server = served(&[]);
     let before = resident(&server);
     let request = format!(

@@ -1,4 +1,4 @@
-//! Clients that are slow on purpose: they are cut off in time, and cost a healthy one nothing.
+//! F25: clients that are slow on purpose: they are cut off in time, and cost a healthy one nothing.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const EACH: usize = 100;
 const DEADLINE: &str = "2000";
 
 #[test]
-fn slow_sockets_are_cut_off_while_a_healthy_client_is_served() {
+fn f25_slow_sockets_are_cut_off_while_a_healthy_client_is_served() {
     let server = served(&[
         ("REMIT__LIMITS__HEADER_DEADLINE_MS", DEADLINE),
         ("REMIT__LIMITS__BODY_DEADLINE_MS", DEADLINE),

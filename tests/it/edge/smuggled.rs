@@ -1,4 +1,4 @@
-//! Requests that two servers in a row could understand differently: none of them carries a second one in.
+//! F28: requests that two servers in a row could understand differently: none of them carries a second one in.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ fn records(server: &Server, agent: &str) -> Vec<Recorded> {
 }
 
 #[test]
-fn no_request_carries_a_second_one_in() {
+fn f28_no_request_carries_a_second_one_in() {
     let server = served(&[]);
     let address = raw::address(&server.url);
     let mut outcomes = smuggling::send(CORPUS, address, &server.key);
