@@ -26,7 +26,8 @@ fuzz TARGET SECONDS="600":
     RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{TARGET}} target/fuzz/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
         -max_total_time={{SECONDS}} -rss_limit_mb=2048 -timeout=10 -max_len=65536
 
-# The real binary with its database, network, clock and process broken on purpose; needs faketime, procps, strace, and root for some.
+# The real binary with its database, network, clock and process broken on purpose. Needs faketime, procps, strace,
+# nginx-light, haproxy, and root for some.
 chaos:
     cargo build --workspace --features remit-server/controls --bin remit --bin remit-controls
     cargo test --workspace --features remit-server/controls --test chaos -- --nocapture --test-threads=2

@@ -8,6 +8,9 @@ use std::thread;
 
 use crate::raw::{self, Exchange};
 
+/// How many are sent at the same time.
+pub const AT_A_TIME: usize = 16;
+
 /// One request of the corpus.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
@@ -37,6 +40,13 @@ macro_rules! cases {
         &[$(Case { name: $name, template: $template, direct: &$direct }),*]
     };
 }
+
+/// A question with nothing odd about it, after which the connection is closed.
+pub const PLAIN: Case = Case {
+    name: "a plain question",
+    template: "{head}Connection: close\r\nContent-Length: {n}\r\n\r\n{good}",
+    direct: &[200],
+};
 
 /// Two requests in a row, which any server serves: it shows that a second request would be noticed.
 pub const PIPELINED: Case = Case {
@@ -231,7 +241,6 @@ pub fn send_one(case: Case, number: usize, address: SocketAddr, key: &str) -> Ou
 ///
 /// When nobody listens.
 pub fn send(cases: &[Case], address: SocketAddr, key: &str) -> Vec<Outcome> {
-    const AT_A_TIME: usize = 16;
     let numbered: Vec<(usize, Case)> = cases.iter().copied().enumerate().collect();
     let mut outcomes = Vec::new();
     for some in numbered.chunks(AT_A_TIME) {

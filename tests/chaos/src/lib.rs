@@ -24,15 +24,18 @@
 
 pub mod clock;
 pub mod disk;
+pub mod front;
 pub mod ledger;
 pub mod load;
 pub mod pdp;
 pub mod proxy;
 pub mod row;
 pub mod strace;
+pub mod tool;
 
 pub use clock::FakeClock;
 pub use disk::Disk;
+pub use front::{Front, Make, Manner};
 pub use ledger::{Entry, Ledger, Totals};
 pub use load::{Call, Load, Outcome};
 pub use pdp::{Pdp, Plan};
@@ -40,3 +43,4 @@ pub use proxy::{Fate, Proxy};
 pub use remit_tests::postgres::Postgres as Pg;
 pub use row::{Row, full};
 pub use strace::Strace;
+pub use tool::Tool;

@@ -22,6 +22,7 @@ mod disk;
 mod ledger;
 mod log;
 mod process;
+mod proxies;
 mod state;
 
 use std::collections::BTreeMap;
