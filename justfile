@@ -27,7 +27,7 @@ fuzz TARGET SECONDS="600":
         -max_total_time={{SECONDS}} -rss_limit_mb=2048 -timeout=10 -max_len=65536
 
 # The real binary with its database, network, clock and process broken on purpose. Needs faketime, procps, strace,
-# nginx-light, haproxy, and root for some.
+# nginx-light, haproxy, slowhttptest, and root for some.
 chaos:
     cargo build --workspace --features remit-server/controls --bin remit --bin remit-controls
     cargo test --workspace --features remit-server/controls --test chaos -- --nocapture --test-threads=2

@@ -23,6 +23,7 @@ mod ledger;
 mod log;
 mod process;
 mod proxies;
+mod slow;
 mod state;
 
 use std::collections::BTreeMap;
