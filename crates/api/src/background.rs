@@ -10,6 +10,8 @@ use crate::problem::{Kind, Problem};
 static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// How much less than others a thread gets where a processor is wanted by both, as the niceness of POSIX: about a tenth.
+///
+/// Not less: a thread that is not run for long keeps what it holds, such as the kernel's lock of the address space.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 

@@ -205,4 +205,5 @@ fn accepted(cases: &[CaseOutcome]) -> Result<(), Problem> {
 impl Wire for BundleBody {
     const BYTES: usize = 64 << 20;
     const NODES: usize = 4_000_000;
+    const PATIENT: bool = true;
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::App;
+use crate::background::give_way;
 use crate::json;
 use crate::problem::{Kind, Problem};
 
@@ -34,6 +35,8 @@ pub(crate) trait Wire: DeserializeOwned {
     const NODES: usize = 10_000;
     /// Whether the body is an array; otherwise it is an object.
     const ARRAY: bool = false;
+    /// Whether decoding a large one gives way to decisions.
+    const PATIENT: bool = false;
 }
 
 /// The extractor of a JSON body; every failure is a [`Problem`], never the framework's 415 or 422.
@@ -68,7 +71,12 @@ impl<T: Wire + Send + 'static> FromRequest<Arc<App>> for Body<T> {
         if bytes.len() < LARGE {
             return decode(&bytes).map(Body);
         }
-        app.blocking(move || decode(&bytes)).await?.map(Body)
+        let decoded = move || decode(&bytes);
+        if T::PATIENT {
+            give_way(decoded).await?.map(Body)
+        } else {
+            app.blocking(decoded).await?.map(Body)
+        }
     }
 }
 
