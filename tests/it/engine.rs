@@ -1,5 +1,6 @@
 //! The engine: that it decides as Cedar does, plus our error rule, whatever the bundle.
 
+mod changes;
 mod entities;
 mod laws;
 mod limits;

@@ -9,6 +9,7 @@
 //! Deliberately absent: async, clocks, files, the environment, randomness, tracing.
 
 mod cases;
+mod compare;
 mod compile;
 mod decide;
 mod decode;
@@ -38,6 +39,7 @@ mod snapshot;
 mod stack;
 
 pub use cases::{CaseOutcome, Mismatch};
+pub use compare::{Change, ChangeCode, Comparison};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
 pub use engine::Engine;
 pub use entity::EntityError;

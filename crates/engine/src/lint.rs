@@ -56,13 +56,7 @@ pub(crate) fn check(template: &Template, text: &str, schema: &CompiledSchema) ->
     if template.effect() == Effect::Forbid
         && let Some(body) = template.non_scope_constraints()
     {
-        let mut walk = Walk {
-            schema,
-            guards: Vec::new(),
-            found: Vec::new(),
-        };
-        walk.visit(body);
-        found.extend(walk.found.into_iter().map(|(why, range)| {
+        found.extend(failures(body, schema).into_iter().map(|(why, range)| {
             Finding::warning(
                 "forbid_can_error",
                 format!("this forbid can fail to be evaluated: {why}"),
@@ -72,6 +66,21 @@ pub(crate) fn check(template: &Template, text: &str, schema: &CompiledSchema) ->
         }));
     }
     found
+}
+
+/// Says whether a body may fail to be evaluated for another reason than that an entity of the question is not stored.
+pub(crate) fn can_fail(body: &Expr, schema: &CompiledSchema) -> bool {
+    !failures(body, schema).is_empty()
+}
+
+fn failures(body: &Expr, schema: &CompiledSchema) -> Vec<(&'static str, (usize, usize))> {
+    let mut walk = Walk {
+        schema,
+        guards: Vec::new(),
+        found: Vec::new(),
+    };
+    walk.visit(body);
+    walk.found
 }
 
 fn unscoped_permit(template: &Template) -> bool {

@@ -1,4 +1,4 @@
-//! The direct parts of an expression, for walks that need to know the way they came.
+//! The parts of an expression: the direct ones, for walks that need to know the way they came, and what `&&` joins.
 
 use cedar_policy_core::ast::{Expr, ExprKind};
 
@@ -25,4 +25,23 @@ pub(crate) fn parts(kind: &ExprKind) -> Vec<&Expr> {
             Vec::new()
         }
     }
+}
+
+/// Takes a body apart into the clauses and conditions that `&&` joins, in the order in which they are evaluated.
+pub(crate) fn conjuncts(body: &Expr) -> Vec<&Expr> {
+    let (mut found, mut waiting) = (Vec::new(), vec![body]);
+    while let Some(expr) = waiting.pop() {
+        match expr.expr_kind() {
+            ExprKind::And { left, right } => waiting.extend([right.as_ref(), left.as_ref()]),
+            _ => found.push(expr),
+        }
+    }
+    found
+}
+
+/// Returns an expression as it is written in `text`, or as Cedar prints it where it stands nowhere.
+pub(crate) fn written(expr: &Expr, text: &str) -> String {
+    expr.source_loc()
+        .and_then(|loc| text.get(loc.start()..loc.end()))
+        .map_or_else(|| expr.to_string(), |source| source.trim().to_owned())
 }

@@ -54,7 +54,7 @@ pub(crate) struct Scope {
 }
 
 /// What a scope demands of one entity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum EntityScope {
     /// Nothing.
     Any,
@@ -148,5 +148,72 @@ impl EntityScope {
                 Self::IsIn(EntityType::clone(kind), uid(reference)?)
             }
         })
+    }
+}
+
+impl EntityScope {
+    /// Returns it as a policy spells it of `variable`.
+    pub(crate) fn text(&self, variable: &str) -> String {
+        match self {
+            Self::Any => variable.to_owned(),
+            Self::Is(kind) => format!("{variable} is {kind}"),
+            Self::Eq(uid) => format!("{variable} == {uid}"),
+            Self::In(group) => format!("{variable} in {group}"),
+            Self::IsIn(kind, group) => format!("{variable} is {kind} in {group}"),
+        }
+    }
+
+    /// Returns every scope that all entities of this one satisfy whatever the hierarchy is, this one last.
+    pub(crate) fn wider(&self) -> Vec<Self> {
+        let mut wider = match self {
+            Self::Any => Vec::new(),
+            Self::Is(_) | Self::In(_) => vec![Self::Any],
+            Self::Eq(uid) => {
+                let kind = uid.entity_type();
+                vec![
+                    Self::Any,
+                    Self::Is(kind.clone()),
+                    Self::In(Arc::clone(uid)),
+                    Self::IsIn(kind.clone(), Arc::clone(uid)),
+                ]
+            }
+            Self::IsIn(kind, group) => vec![
+                Self::Any,
+                Self::Is(kind.clone()),
+                Self::In(Arc::clone(group)),
+            ],
+        };
+        wider.push(self.clone());
+        wider
+    }
+}
+
+// === impl ActionScope ===
+
+impl ActionScope {
+    /// Returns it as a policy spells it.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Any => "action".to_owned(),
+            Self::Eq(uid) => format!("action == {uid}"),
+            Self::In(groups) => match groups.as_slice() {
+                [only] => format!("action in {only}"),
+                several => {
+                    let several: Vec<_> = several.iter().map(ToString::to_string).collect();
+                    format!("action in [{}]", several.join(", "))
+                }
+            },
+        }
+    }
+
+    /// Says whether an action satisfies it; `below` tells whether the action is in a group.
+    pub(crate) fn holds(&self, action: &EntityUID, below: impl Fn(&EntityUID) -> bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Eq(uid) => **uid == *action,
+            Self::In(groups) => groups
+                .iter()
+                .any(|group| **group == *action || below(group)),
+        }
     }
 }

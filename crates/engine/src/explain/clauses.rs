@@ -10,7 +10,7 @@ use super::{
     ScopeExplanation, SeenValue,
 };
 use crate::decide::{Outcome, evaluate};
-use crate::parts::parts;
+use crate::parts::{conjuncts, parts, written};
 use crate::policy::CompiledPolicy;
 
 /// The longest printed value, in characters.
@@ -38,7 +38,7 @@ pub(super) fn explain(
     {
         let explained = ClauseExplanation {
             kind: clause.kind,
-            text: source(clause.expr, &policy.text),
+            text: written(clause.expr, &policy.text),
             outcome: outcome(
                 clause.expr,
                 evaluator,
@@ -74,33 +74,20 @@ pub(super) fn explain(
 /// Cedar joins them by `&&` and turns `unless { x }` into `!x`, whose place is that of the whole clause: no expression
 /// can start with the word `unless`.
 fn split<'p>(body: &'p Expr, text: &str) -> Vec<Clause<'p>> {
-    let (mut found, mut waiting) = (Vec::new(), vec![body]);
-    while let Some(expr) = waiting.pop() {
-        match expr.expr_kind() {
-            ExprKind::And { left, right } => waiting.extend([right.as_ref(), left.as_ref()]),
-            ExprKind::UnaryApp {
-                op: UnaryOp::Not,
-                arg,
-            } if source(expr, text).starts_with("unless") => {
-                found.push(Clause {
-                    kind: ClauseKind::Unless,
-                    expr: arg,
-                });
-            }
-            _ => found.push(Clause {
-                kind: ClauseKind::When,
-                expr,
-            }),
-        }
-    }
-    found
-}
-
-/// Returns an expression as written, or as Cedar prints it where it stands nowhere.
-fn source(expr: &Expr, text: &str) -> String {
-    expr.source_loc()
-        .and_then(|loc| text.get(loc.start()..loc.end()))
-        .map_or_else(|| expr.to_string(), |source| source.trim().to_owned())
+    let clause = |expr: &'p Expr| match expr.expr_kind() {
+        ExprKind::UnaryApp {
+            op: UnaryOp::Not,
+            arg,
+        } if written(expr, text).starts_with("unless") => Clause {
+            kind: ClauseKind::Unless,
+            expr: arg,
+        },
+        _ => Clause {
+            kind: ClauseKind::When,
+            expr,
+        },
+    };
+    conjuncts(body).into_iter().map(clause).collect()
 }
 
 /// Evaluates a clause although the clauses before it may not hold.

@@ -4,7 +4,7 @@ use cedar_policy_core::ast::EntityUID;
 
 use super::{ScopeExplanation, ScopePart};
 use crate::Snapshot;
-use crate::policy::{ActionScope, CompiledPolicy, EntityScope};
+use crate::policy::{CompiledPolicy, EntityScope};
 use crate::shape::{Party, Shaped};
 
 impl Snapshot {
@@ -15,15 +15,15 @@ impl Snapshot {
         ScopeExplanation {
             principal: ScopePart {
                 matched: principal,
-                wants: entity_text("principal", &scope.principal),
+                wants: scope.principal.text("principal"),
             },
             action: ScopePart {
                 matched: action,
-                wants: action_text(&scope.action),
+                wants: scope.action.text(),
             },
             resource: ScopePart {
                 matched: resource,
-                wants: entity_text("resource", &scope.resource),
+                wants: scope.resource.text("resource"),
             },
         }
     }
@@ -36,14 +36,12 @@ impl Snapshot {
 
     fn matches(&self, policy: &CompiledPolicy, shaped: &Shaped<'_>) -> [bool; 3] {
         let action = &shaped.action;
-        let within = |group: &EntityUID| *group == *action.uid || action.ancestors.contains(group);
         [
             self.satisfies(&shaped.principal, &policy.scope.principal),
-            match &policy.scope.action {
-                ActionScope::Any => true,
-                ActionScope::Eq(uid) => *uid == action.uid,
-                ActionScope::In(groups) => groups.iter().any(|group| within(group)),
-            },
+            policy
+                .scope
+                .action
+                .holds(&action.uid, |group| action.ancestors.contains(group)),
             self.satisfies(&shaped.resource, &policy.scope.resource),
         ]
     }
@@ -58,29 +56,5 @@ impl Snapshot {
             EntityScope::In(group) => within(group),
             EntityScope::IsIn(kind, group) => party.uid.entity_type() == kind && within(group),
         }
-    }
-}
-
-fn entity_text(variable: &str, scope: &EntityScope) -> String {
-    match scope {
-        EntityScope::Any => variable.to_owned(),
-        EntityScope::Is(kind) => format!("{variable} is {kind}"),
-        EntityScope::Eq(uid) => format!("{variable} == {uid}"),
-        EntityScope::In(group) => format!("{variable} in {group}"),
-        EntityScope::IsIn(kind, group) => format!("{variable} is {kind} in {group}"),
-    }
-}
-
-fn action_text(scope: &ActionScope) -> String {
-    match scope {
-        ActionScope::Any => "action".to_owned(),
-        ActionScope::Eq(uid) => format!("action == {uid}"),
-        ActionScope::In(groups) => match groups.as_slice() {
-            [only] => format!("action in {only}"),
-            several => {
-                let several: Vec<_> = several.iter().map(ToString::to_string).collect();
-                format!("action in [{}]", several.join(", "))
-            }
-        },
     }
 }
