@@ -62,6 +62,7 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "get_bundle" => ("/v1/bundle".to_owned(), body(Value::Null)),
         "put_bundle" => ("/v1/bundle".to_owned(), (Some(("if-match", "*")), bundle())),
         "check_bundle" => ("/v1/bundle/check".to_owned(), body(bundle())),
+        "assess_bundle" => ("/v1/bundle/impact".to_owned(), body(bundle())),
         "list_entities" => ("/v1/entities".to_owned(), body(Value::Null)),
         "get_entity" | "delete_entity" => (entity.to_owned(), body(Value::Null)),
         // Only over what is there, so that another tenant has nothing to write over.

@@ -122,7 +122,24 @@ async fn agentdojo_roles() {
         );
         assert!(permitted > 30 && denied >= 14 && reads + denied == permitted);
     }
+    replayed(&remit).await;
     remit.stop().await;
+}
+
+/// Makes every decision again under its own revision, which must give its own answer.
+async fn replayed(remit: &Remit) {
+    let mut replay = tokio::process::Command::new(env!("CARGO_BIN_EXE_remit"));
+    replay.args(["decisions", "replay", "-n", "100000", "--url", &remit.url]);
+    let done = replay.env("REMIT_KEY", &remit.key).output().await.unwrap();
+    let told = String::from_utf8(done.stdout).unwrap();
+    println!("{told}");
+    assert!(done.status.success(), "{told}");
+    let count: usize = told.split(' ').next().unwrap().parse().unwrap();
+    assert!(count > 200, "{told}");
+    assert!(
+        told.contains(&format!(" {count} came out the same")),
+        "{told}"
+    );
 }
 
 /// Asks one call over HTTP and returns its record.

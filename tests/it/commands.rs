@@ -372,3 +372,66 @@ fn the_tail_shows_what_is_decided_and_ends_when_interrupted() {
     assert!(interrupted.success());
     assert_eq!(tail.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_draft_is_assessed_and_records_are_replayed() {
+    let server = Server::dev();
+    let home = folder();
+    for (agent, tool) in [
+        ("invoice-bot", "mail.list"),
+        ("invoice-bot", "mail.list"),
+        ("payroll-bot", "mail.list"),
+    ] {
+        let tool = format!("Tool:{tool}");
+        server.run(&[
+            "decide",
+            "-s",
+            &format!("Agent:{agent}"),
+            "-a",
+            "call",
+            "-r",
+            &tool,
+        ]);
+    }
+    let draft = crate::cli::starter(home.path());
+    let draft = draft.to_str().unwrap();
+    let same = server.run(&["policy", "impact", draft]);
+    same.succeeds(&["3 decisions from ", " made again: 0 differ"]);
+
+    let rule = "@id(\"no-mail\") @owner(\"ops\") forbid (principal, action, resource == Tool::\"mail.list\");";
+    fs::write(format!("{draft}/added.cedar"), rule).unwrap();
+    let stricter = server.run(&["policy", "impact", draft, "--deny-loosening"]);
+    stricter.succeeds(&[
+        "newly denied  2",
+        "permit policy_permit (reader-tools)",
+        "deny policy_forbid (no-mail)",
+        "made again: 3 differ",
+    ]);
+
+    fs::write(
+        format!("{draft}/added.cedar"),
+        "@id(\"all\") permit (principal, action, resource);",
+    )
+    .unwrap();
+    for name in ["agents.cedar", "tools.cedar"] {
+        fs::remove_file(format!("{draft}/{name}")).unwrap();
+    }
+    let looser = server.run(&["policy", "impact", draft, "--deny-loosening", "-o", "json"]);
+    assert_eq!(looser.code, 6, "{}{}", looser.stdout, looser.stderr);
+    assert_eq!(
+        looser.json()["totals"]["newly_permitted"],
+        1,
+        "{}",
+        looser.stdout
+    );
+
+    fs::write(format!("{draft}/added.cedar"), "permit (principal").unwrap();
+    let broken = server.run(&["policy", "impact", draft]);
+    assert_eq!(broken.code, 3, "{}", broken.stderr);
+    assert!(broken.stderr.contains("added.cedar"), "{}", broken.stderr);
+
+    let again = server.run(&["decisions", "replay"]);
+    again.succeeds(&[
+        "3 decisions made again under their own revisions: 3 came out the same, 0 otherwise; 0 could not be made again",
+    ]);
+}

@@ -35,6 +35,7 @@ mod entities;
 mod evaluate;
 mod evaluations;
 mod house;
+mod impact;
 mod keys;
 mod kill;
 mod listener;

@@ -401,6 +401,11 @@ impl App {
         Ok(snapshot)
     }
 
+    /// Makes a recorded decision again; what comes out is recorded nowhere and answers nobody.
+    pub(crate) fn again(snapshot: &Snapshot, record: &DecisionRecord) -> Decision {
+        snapshot.decide(&record.question, &record.facts)
+    }
+
     /// Waits, after a commit, until the change is in force on this replica.
     ///
     /// # Errors

@@ -184,7 +184,7 @@ async fn compile(
     .await
 }
 
-fn refused(error: &CompileError) -> Problem {
+pub(crate) fn refused(error: &CompileError) -> Problem {
     Problem::new(Kind::POLICY_INVALID, error.to_string())
         .with("diagnostics", json!(error.diagnostics))
 }
@@ -200,6 +200,14 @@ fn accepted(cases: &[CaseOutcome]) -> Result<(), Problem> {
         cases.len()
     );
     Err(Problem::new(Kind::CASES_FAILED, detail).with("cases", json!(failed)))
+}
+
+// === impl BundleBody ===
+
+impl BundleBody {
+    pub(crate) fn into_bundle(self) -> Bundle {
+        self.0
+    }
 }
 
 impl Wire for BundleBody {

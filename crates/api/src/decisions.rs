@@ -19,7 +19,7 @@ use crate::query::{Query, Segments};
 use crate::wire::Json;
 
 /// How long a list waits for what this replica has answered to arrive in the store.
-const CATCH_UP: Duration = Duration::from_secs(2);
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Which decisions are wanted, and which page of them.
 #[derive(Debug, Deserialize)]

@@ -19,7 +19,7 @@ use crate::query::{Query, Segments};
 use crate::wire::Json;
 
 /// The most live entities that are read back as they were at an earlier revision.
-const READ_BACK: usize = 100_000;
+pub(crate) const READ_BACK: usize = 100_000;
 
 /// Over what a decision is made again.
 #[derive(Debug, Deserialize)]
@@ -147,7 +147,7 @@ async fn over_todays(
 }
 
 /// Whether any live entity is different at `upto` from what it was at `after`.
-async fn changed_since(
+pub(crate) async fn changed_since(
     app: &App,
     tenant: TenantId,
     after: Revision,
@@ -161,7 +161,11 @@ async fn changed_since(
 }
 
 /// Reads every live entity as it was at a revision.
-async fn as_of(app: &App, tenant: TenantId, revision: Revision) -> Result<Vec<Entity>, Problem> {
+pub(crate) async fn as_of(
+    app: &App,
+    tenant: TenantId,
+    revision: Revision,
+) -> Result<Vec<Entity>, Problem> {
     let mut entities = Vec::new();
     let mut cursor = None;
     loop {

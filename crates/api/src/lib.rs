@@ -26,6 +26,7 @@ mod finishing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod impact;
 mod json;
 mod keys;
 mod layers;

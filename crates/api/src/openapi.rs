@@ -6,6 +6,7 @@
 
 mod decide;
 mod examples;
+mod impact;
 mod manage;
 mod records;
 mod schemas;
@@ -74,12 +75,14 @@ pub(crate) async fn get() -> Response {
 /// Builds the whole document.
 pub fn document() -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for operation in decide::operations().into_iter().chain(manage::operations()) {
+    let operations = decide::operations().into_iter().chain(manage::operations());
+    for operation in operations.chain([impact::operation()]) {
         let methods = paths.entry(operation.path).or_default();
         methods.insert(operation.method.to_lowercase(), operation.json());
     }
     let mut schemas = schemas::all();
     schemas.append(&mut records::all());
+    schemas.append(&mut impact::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -277,6 +280,22 @@ impl Operation {
         let content = json!({ JSON: { "schema": reference(schema), "example": example } });
         let answer = json!({ "description": about, "headers": header_references(headers), "content": content });
         self.answers.push((status, answer));
+        self
+    }
+
+    /// Gives the same answer in a second media type, as text.
+    fn or_gives(mut self, media: &str, example: &str) -> Self {
+        let content = self
+            .answers
+            .last_mut()
+            .and_then(|(_, answer)| answer.get_mut("content"))
+            .and_then(Value::as_object_mut);
+        if let Some(content) = content {
+            content.insert(
+                media.to_owned(),
+                json!({ "schema": { "type": "string" }, "example": example }),
+            );
+        }
         self
     }
 

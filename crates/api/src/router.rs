@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
 use crate::{
-    bulk, bundle, decisions, docs, entities, evaluate, evaluations, explain, keys, layers,
+    bulk, bundle, decisions, docs, entities, evaluate, evaluations, explain, impact, keys, layers,
     metadata, openapi, search,
 };
 
@@ -87,6 +87,7 @@ fn routes() -> Routes {
         .get("/v1/bundle", Key(Read), bundle::get)
         .put("/v1/bundle", Key(Write), bundle::put)
         .post("/v1/bundle/check", Key(Read), bundle::check)
+        .post("/v1/bundle/impact", Key(Read), impact::assess)
         .get("/v1/entities", Key(Read), entities::list)
         .post("/v1/entities/bulk", Key(Write), bulk::change)
         .get("/v1/entities/{type}/{id}", Key(Read), entities::get)

@@ -117,7 +117,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Demo(args) => Box::pin(cmd::demo::run(args, out)).await,
         Command::Decide(args) => cmd::decide::run(args, out).await,
         Command::Explain(args) => cmd::explain::run(args, out).await,
-        Command::Policy(command) => cmd::policy::run(command, out),
+        Command::Policy(command) => cmd::policy::run(command, out).await,
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
         Command::Entities(command) => cmd::entities::run(command, out).await,
         Command::Key(command) => cmd::key::run(command, out).await,

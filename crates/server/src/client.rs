@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use remit_engine::Diagnostic;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -193,31 +193,91 @@ impl Client {
     ///
     /// [`Error::Unreachable`] without an answer, [`Error::Refused`] for a status that is not a success.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Reply, Error> {
+        let mut answer = self.answer(request).await?;
+        let headers = answer.headers().clone();
+        let body = self.body(&mut answer).await?;
         let url = self.base.to_string();
-        let unreachable = |source: reqwest::Error| {
-            let url = url.clone();
-            if source.is_timeout() && !source.is_connect() {
-                Error::TimedOut { url, source }
-            } else {
-                Error::Unreachable { url, source }
+        Ok(Reply { url, headers, body })
+    }
+
+    /// Sends a request and shows each server-sent event of the answer: its name and its data.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`], and those of `each`.
+    pub(crate) async fn events(
+        &self,
+        request: RequestBuilder,
+        mut each: impl FnMut(&str, &str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut answer = self.answer(request).await?;
+        let mut waiting = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|why| self.unreachable(why))? {
+            waiting.extend_from_slice(&chunk);
+            self.not_too_large(waiting.len())?;
+            while let Some(end) = waiting.windows(2).position(|pair| pair == b"\n\n") {
+                let rest = waiting.split_off(end + 2);
+                let event = String::from_utf8_lossy(&waiting);
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+                if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
+                    each(name, data)?;
+                }
+                waiting = rest;
             }
-        };
-        let mut answer = request.send().await.map_err(unreachable)?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
+        }
+        Ok(())
+    }
+
+    /// Reads JSON that the server sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotUnderstood`] when it is not what was expected.
+    pub(crate) fn understand<T: DeserializeOwned>(&self, data: &str) -> Result<T, Error> {
+        serde_json::from_str(data).map_err(|why| self.not_understood(why.to_string()))
+    }
+
+    /// Says what is wrong with an answer.
+    pub(crate) fn not_understood(&self, problem: impl Into<String>) -> Error {
+        let (url, problem) = (self.base.to_string(), problem.into());
+        Error::NotUnderstood { url, problem }
+    }
+
+    /// Sends a request; a status that is not a success is an error.
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let sent = request.send().await;
+        let mut answer = sent.map_err(|why| self.unreachable(why))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let body = self.body(&mut answer).await?;
+        let problem = ProblemBody::read(answer.status(), answer.headers(), &body);
+        Err(Error::Refused(Box::new(problem)))
+    }
+
+    async fn body(&self, answer: &mut Response) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > ANSWER_BYTES {
-                let problem = format!("it is larger than {ANSWER_BYTES} bytes");
-                return Err(Error::NotUnderstood { url, problem });
-            }
+        while let Some(chunk) = answer.chunk().await.map_err(|why| self.unreachable(why))? {
+            self.not_too_large(body.len() + chunk.len())?;
             body.extend_from_slice(&chunk);
         }
-        if status.is_success() {
-            return Ok(Reply { url, headers, body });
+        Ok(body)
+    }
+
+    fn not_too_large(&self, bytes: usize) -> Result<(), Error> {
+        if bytes > ANSWER_BYTES {
+            return Err(self.not_understood(format!("it is larger than {ANSWER_BYTES} bytes")));
         }
-        Err(Error::Refused(Box::new(ProblemBody::read(
-            status, &headers, &body,
-        ))))
+        Ok(())
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> Error {
+        let url = self.base.to_string();
+        if source.is_timeout() && !source.is_connect() {
+            Error::TimedOut { url, source }
+        } else {
+            Error::Unreachable { url, source }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use remit_core::{Bundle, ContentHash, KeyId, Revision, TenantId, Timestamp, cano
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::store::Store;
+use crate::store::{Store, off_the_runtime};
 use crate::tenants::{number, revision};
 
 /// Which bundle a writer believes is in force: the precondition of its change.
@@ -79,7 +79,7 @@ impl Store {
         by: Option<KeyId>,
     ) -> Result<Revision, Error> {
         let bundle = bundle.clone();
-        let (body, hash) = off_the_runtime(move || {
+        let (body, hash) = off_the_runtime("bundles", move || {
             let body = canonical_json(&bundle)
                 .ok()
                 .and_then(|bytes| String::from_utf8(bytes).ok())
@@ -176,21 +176,12 @@ impl Store {
         .bind(number(revision))
         .fetch_optional(raw))?;
         match row {
-            Some(row) => off_the_runtime(move || StoredBundle::read(row))
+            Some(row) => off_the_runtime("bundles", move || StoredBundle::read(row))
                 .await
                 .map(Some),
             None => Ok(None),
         }
     }
-}
-
-/// Runs what takes as long as a bundle is large where nothing else waits for it.
-async fn off_the_runtime<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::corrupt("bundles", error.to_string())))
 }
 
 // === impl Expected ===

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::shipping::{indexed, verdict};
-use crate::store::Store;
+use crate::store::{Store, off_the_runtime};
 
 /// The most decisions of one page.
 const MAX_DECISIONS: usize = 1_000;
@@ -91,6 +91,9 @@ pub(crate) mod sql {
         DECISION = "SELECT id, replica, sequence, body FROM decisions WHERE tenant = $1 AND id = $2";
         /// Lists decisions, whatever they are.
         DECISIONS = list!("decisions AS d WHERE TRUE");
+        /// Lists decisions in the order of their ids, whatever they are.
+        DECISIONS_IN_ORDER = "SELECT id, replica, sequence, body FROM decisions WHERE tenant = $1 AND id > $2 \
+            AND id < $3 AND at >= $4 AND at < $5 ORDER BY id LIMIT $6";
         /// Lists decisions that deny.
         DECISIONS_DENIED = list!("decisions AS d WHERE d.verdict = 'deny'");
         /// Lists decisions of one reason.
@@ -152,6 +155,47 @@ impl Store {
         rows.into_iter()
             .map(|row| StoredDecision::read(tenant, row))
             .collect()
+    }
+
+    /// Lists the decisions of a time, oldest id first: those after `after` if given, at most `limit` and 1,000.
+    ///
+    /// The next page begins after the last id of this one; a page that is not full is the last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when a row cannot be read.
+    pub async fn decisions_in_order(
+        &self,
+        tenant: TenantId,
+        (from, until): (Timestamp, Timestamp),
+        after: Option<DecisionId>,
+        limit: usize,
+    ) -> Result<Vec<StoredDecision>, Error> {
+        let bounds = DecisionFilter {
+            from: Some(from),
+            until: Some(until),
+            newer_than: after,
+            ..DecisionFilter::default()
+        };
+        // The statement wants those after an id, the bound is the first id there may be.
+        let after = bounds.first_id().as_u128().saturating_sub(1);
+        let limit = i64::try_from(limit.clamp(1, MAX_DECISIONS)).unwrap_or(1);
+        let rows: Vec<Row> = read!(self, "read decisions in order", |raw| {
+            sqlx::query_as(sql::DECISIONS_IN_ORDER)
+                .bind(tenant.uuid())
+                .bind(Uuid::from_u128(after))
+                .bind(bounds.last_id())
+                .bind(from.micros())
+                .bind(until.micros())
+                .bind(limit)
+                .fetch_all(raw)
+        })?;
+        off_the_runtime("decisions", move || {
+            rows.into_iter()
+                .map(|row| StoredDecision::read(tenant, row))
+                .collect()
+        })
+        .await
     }
 
     /// Returns one decision.

@@ -311,3 +311,13 @@ impl fmt::Debug for Store {
         f.debug_tuple("Store").field(&self.kind()).finish()
     }
 }
+
+/// Runs what takes long where nothing else waits for it; a panic there means that a row of `table` cannot be read.
+pub(crate) async fn off_the_runtime<T: Send + 'static>(
+    table: &'static str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::corrupt(table, error.to_string())))
+}

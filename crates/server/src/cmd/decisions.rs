@@ -7,6 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use remit_core::{DecisionId, DecisionRecord, EntityUid, Reason, Timestamp, Verdict};
 use serde::Deserialize;
 
+use super::decisions_replay;
 use crate::client::{Client, Server};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -64,6 +65,23 @@ pub(crate) enum Command {
     Show {
         /// The id of the decision.
         id: DecisionId,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Make decisions again, each under its own revision. Exit 6 when one comes out otherwise.
+    #[command(after_help = decisions_replay::EXAMPLES)]
+    Replay {
+        #[command(flatten)]
+        filter: Filter,
+        /// Only those made at this time or later, in RFC 3339.
+        #[arg(long, value_name = "TIME")]
+        from: Option<Timestamp>,
+        /// Only those made before this time.
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
+        /// How many at most, the newest first.
+        #[arg(short = 'n', long, default_value_t = 1_000, value_name = "COUNT")]
+        limit: usize,
         #[command(flatten)]
         server: Server,
     },
@@ -134,9 +152,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
             limit,
             server,
         } => {
-            let mut query = filter.query();
-            query.extend(from.map(|time| ("from", time.to_string())));
-            query.extend(until.map(|time| ("until", time.to_string())));
+            let query = filter.within(from, until);
             let found = list(&server.client()?, &query, limit).await?;
             out.rows(
                 &found,
@@ -145,6 +161,17 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
                 ],
                 |record| cells(record, out),
             )?;
+        }
+        Command::Replay {
+            filter,
+            from,
+            until,
+            limit,
+            server,
+        } => {
+            let client = server.client()?;
+            let found = list(&client, &filter.within(from, until), limit).await?;
+            return decisions_replay::run(&client, &found, out).await;
         }
         Command::Show { id, server } => {
             let record: DecisionRecord = server
@@ -351,6 +378,17 @@ fn describe(record: &DecisionRecord, out: &Output) -> String {
 // === impl Filter ===
 
 impl Filter {
+    fn within(
+        &self,
+        from: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Vec<(&'static str, String)> {
+        let mut query = self.query();
+        query.extend(from.map(|time| ("from", time.to_string())));
+        query.extend(until.map(|time| ("until", time.to_string())));
+        query
+    }
+
     fn query(&self) -> Vec<(&'static str, String)> {
         let verdict = self.verdict.map(|verdict| match verdict {
             VerdictArg::Permit => "permit".to_owned(),

@@ -7,7 +7,7 @@ use remit_core::{Bundle, Source};
 use remit_engine::{Diagnostic, Snapshot};
 use serde::Serialize;
 
-use super::policy_test;
+use super::{policy_impact, policy_test};
 use crate::bundle_dir;
 use crate::diagnostics::Found;
 use crate::error::Error;
@@ -53,6 +53,9 @@ pub(crate) enum Command {
     },
     /// Run the cases beside the policies. Exit 4 when one fails.
     Test(policy_test::Args),
+    /// Make recorded decisions again under a folder of policies, and tell what would have come out otherwise.
+    #[command(after_help = policy_impact::EXAMPLES)]
+    Impact(policy_impact::Args),
 }
 
 /// What validating one folder found.
@@ -68,8 +71,8 @@ struct Validated {
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] and [`Error::Io`] for a folder that cannot be read.
-pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
+/// [`Error::Invalid`] and [`Error::Io`] for a folder that cannot be read, and those of the client.
+pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
     match command {
         Command::Validate {
             folders,
@@ -77,6 +80,7 @@ pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         } => validate(&folders, deny_warnings, out),
         Command::Fmt { paths, check } => format(&paths, check, out),
         Command::Test(args) => policy_test::run(&args, out),
+        Command::Impact(args) => policy_impact::run(&args, out).await,
     }
 }
 
@@ -116,8 +120,9 @@ fn validate(folders: &[PathBuf], deny_warnings: bool, out: &Output) -> Result<Ex
 fn compile(bundle: &Bundle) -> (bool, usize, Found) {
     match Snapshot::compile(bundle) {
         Ok(snapshot) => {
-            let found = Found::new(snapshot.warnings().to_vec(), bundle);
-            (true, snapshot.policy_count(), found)
+            let mut found = snapshot.warnings().to_vec();
+            found.extend(snapshot.review());
+            (true, snapshot.policy_count(), Found::new(found, bundle))
         }
         Err(error) => (false, 0, Found::new(error.diagnostics, bundle)),
     }

@@ -1,0 +1,517 @@
+//! `POST /v1/bundle/impact`: what recorded decisions would have been under another bundle.
+//!
+//! Each is decided again from its own question and facts, over the live entities of its revision, by the draft. Nothing of
+//! it is recorded as a decision, and nothing is enforced.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body as AnswerBody;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, header};
+use remit_core::{
+    Bundle, Decision, DecisionId, DecisionRecord, PolicyId, Reason, Revision, TenantId, Timestamp,
+    Verdict,
+};
+use remit_engine::Snapshot;
+use remit_store::{MAX_ENTITIES, StoredDecision};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::background::give_way;
+use crate::bundle::{BundleBody, refused};
+use crate::decisions::CATCH_UP;
+use crate::explain::{READ_BACK, as_of, changed_since};
+use crate::layers::Told;
+use crate::problem::{Kind, Problem};
+use crate::query::Query;
+use crate::wire::{Body, Json};
+
+/// The most decisions that are made again.
+const MOST: usize = 1_000_000;
+/// How many are made again unless the caller says otherwise.
+const USUAL: usize = 100_000;
+/// How far back they go unless the caller says otherwise, and at most, in hours.
+const HOURS: u32 = 24;
+const MOST_HOURS: u32 = 24 * 366;
+/// Microseconds of an hour.
+const HOUR: i64 = 3_600_000_000;
+/// Decisions of one page.
+const PAGE: usize = 1_000;
+/// The most groups of one answer; what falls into others is counted by kind alone.
+const GROUPS: usize = 500;
+/// The ids that stand for a group.
+const SAMPLES: usize = 5;
+/// The revisions whose entities are kept, for decisions of replicas that were a little behind.
+const STATES: usize = 64;
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// Which decisions are made again.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Window {
+    hours: Option<u32>,
+    limit: Option<usize>,
+}
+
+/// What a draft would have changed.
+#[derive(Debug, Serialize)]
+struct Impact {
+    from: Timestamp,
+    until: Timestamp,
+    /// How many were made again.
+    replayed: u64,
+    /// How many of them come out the same: verdict, reason and policies.
+    unchanged: u64,
+    /// Whether there are more of that time than were asked for.
+    truncated: bool,
+    /// As of when live entities were taken.
+    entities: Entities,
+    totals: BTreeMap<Outcome, u64>,
+    groups: Vec<Group>,
+    not_replayable: Vec<Left>,
+}
+
+/// As of when live entities were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Entities {
+    /// As of each decision's own revision.
+    Recorded,
+    /// Today's, because there are too many to be read back.
+    Current,
+}
+
+/// How a decision differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    NewlyPermitted,
+    NewlyDenied,
+    NewlyNeedingApproval,
+    NewErrors,
+    OtherReason,
+}
+
+/// What a decision said, as far as groups tell decisions apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Said {
+    verdict: &'static str,
+    reason: &'static str,
+    policies: Vec<PolicyId>,
+}
+
+/// Decisions that differ in the same way.
+#[derive(Debug, Serialize)]
+struct Group {
+    outcome: Outcome,
+    action: String,
+    before: Said,
+    after: Said,
+    count: u64,
+    samples: Vec<DecisionId>,
+}
+
+/// Decisions that cannot be made again.
+#[derive(Debug, Serialize)]
+struct Left {
+    because: String,
+    count: u64,
+    samples: Vec<DecisionId>,
+}
+
+/// What is known so far.
+#[derive(Default)]
+struct Tally {
+    replayed: u64,
+    unchanged: u64,
+    totals: BTreeMap<Outcome, u64>,
+    groups: BTreeMap<(Outcome, String, Said, Said), (u64, Vec<DecisionId>)>,
+    left: BTreeMap<String, (u64, Vec<DecisionId>)>,
+}
+
+/// The draft over the live entities of the revisions that decisions were made at.
+enum States {
+    /// They are those of today, or as good.
+    One(Snapshot),
+    /// By revision, ascending; the last one is where changes are read from.
+    Many(Vec<(Revision, Result<Snapshot, String>)>),
+}
+
+/// One assessment.
+struct Assessment {
+    app: Arc<App>,
+    tenant: TenantId,
+    bundle: Arc<Bundle>,
+    /// The draft over today's live entities.
+    draft: Snapshot,
+    from: Timestamp,
+    until: Timestamp,
+    limit: usize,
+}
+
+/// Says what recorded decisions would have been under a bundle, and changes nothing.
+pub(crate) async fn assess(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Query(window): Query<Window>,
+    Body(body): Body<BundleBody>,
+) -> Result<Response, Problem> {
+    let hours = within("hours", window.hours, HOURS, MOST_HOURS)?;
+    let limit = within("limit", window.limit, USUAL, MOST)?;
+    let current = app.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
+    let revision = current.revision();
+    let bundle = Arc::new(body.into_bundle());
+    let draft = {
+        let (current, bundle) = (Arc::clone(&current), Arc::clone(&bundle));
+        give_way(move || current.recompile(&bundle)).await?
+    };
+    let draft = draft.map_err(|error| refused(&error))?;
+    // As for a list: what this replica has answered is there.
+    app.log.caught_up(CATCH_UP).await;
+    let until = app.clock.now();
+    let assessment = Assessment {
+        app,
+        tenant: caller.tenant,
+        bundle,
+        draft,
+        from: Timestamp::from_micros(until.micros() - i64::from(hours) * HOUR),
+        until,
+        limit,
+    };
+    if headers.get(header::ACCEPT) != Some(&EVENTS) {
+        let mut response = Json(assessment.run(None).await?).into_response();
+        Told::revision(revision).attach(&mut response);
+        return Ok(response);
+    }
+    let (told, telling) = mpsc::channel(4);
+    // It ends at the next page when whoever asked has gone.
+    tokio::spawn(async move {
+        let event = match assessment.run(Some(&told)).await {
+            Ok(impact) => event("impact", &impact),
+            Err(problem) => {
+                tracing::error!(
+                    cause = problem.chain(),
+                    "the impact of a bundle could not be assessed"
+                );
+                let (code, detail) = (problem.kind().code, problem.message());
+                event("problem", &json!({ "code": code, "detail": detail }))
+            }
+        };
+        told.send(event).await.ok();
+    });
+    let events = stream::unfold(telling, |mut telling| async move {
+        let event = telling.recv().await?;
+        Some((Ok::<_, Infallible>(event), telling))
+    });
+    let mut response = AnswerBody::from_stream(events).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, EVENTS);
+    Told::revision(revision).attach(&mut response);
+    Ok(response)
+}
+
+/// Reads a number of the query.
+fn within<N: PartialOrd + From<u8> + std::fmt::Display + Copy>(
+    name: &str,
+    given: Option<N>,
+    usual: N,
+    most: N,
+) -> Result<N, Problem> {
+    let value = given.unwrap_or(usual);
+    if value < N::from(1) || value > most {
+        let detail = format!("query parameter: `{name}` must be from 1 to {most}");
+        return Err(Problem::new(Kind::INVALID_REQUEST, detail));
+    }
+    Ok(value)
+}
+
+/// Writes one server-sent event (HTML Living Standard §9.2).
+fn event(name: &str, data: &impl Serialize) -> String {
+    // JSON has no line break in it.
+    let data = serde_json::to_string(data).unwrap_or_default();
+    format!("event: {name}\ndata: {data}\n\n")
+}
+
+// === impl Assessment ===
+
+impl Assessment {
+    /// Makes the decisions again, a page at a time while the next is read.
+    async fn run(self, told: Option<&mpsc::Sender<String>>) -> Result<Impact, Problem> {
+        let mut tally = Tally::default();
+        let mut states = None;
+        let mut asked = self.limit.min(PAGE);
+        let mut page = self.page(None, asked).await?;
+        let mut truncated = false;
+        while let Some(last) = page.last().map(|stored| stored.record.id) {
+            let states = match &mut states {
+                Some(states) => states,
+                None => states.insert(self.states(&page).await?),
+            };
+            let mut pairs = Vec::with_capacity(page.len());
+            for stored in page {
+                let state = self.state(states, stored.record.decision.revision).await?;
+                pairs.push((state, stored.record));
+            }
+            let full = pairs.len() == asked;
+            let seen = usize::try_from(tally.seen()).unwrap_or(usize::MAX);
+            // One beyond the limit tells whether there is more.
+            let left = self.limit.saturating_sub(seen).saturating_sub(asked);
+            asked = left.clamp(1, PAGE);
+            let next = async {
+                if full {
+                    self.page(Some(last), asked).await
+                } else {
+                    Ok(Vec::new())
+                }
+            };
+            let decided = give_way(move || pairs.into_iter().map(again).collect::<Vec<_>>());
+            let (next, decided) = tokio::join!(next, decided);
+            decided?.into_iter().for_each(|one| tally.add(one));
+            page = next?;
+            if left == 0 {
+                truncated = !page.is_empty();
+                break;
+            }
+            if let Some(told) = told {
+                let progress = json!({ "replayed": tally.replayed, "unchanged": tally.unchanged });
+                if told.send(event("progress", &progress)).await.is_err() {
+                    break;
+                }
+            }
+        }
+        let entities = match states {
+            Some(States::One(_)) if self.too_many() => Entities::Current,
+            _ => Entities::Recorded,
+        };
+        Ok(tally.into_impact(self.from, self.until, truncated, entities))
+    }
+
+    async fn page(
+        &self,
+        after: Option<DecisionId>,
+        left: usize,
+    ) -> Result<Vec<StoredDecision>, Problem> {
+        let window = (self.from, self.until);
+        let page = self
+            .app
+            .store
+            .decisions_in_order(self.tenant, window, after, left.min(PAGE));
+        Ok(page.await?)
+    }
+
+    fn too_many(&self) -> bool {
+        self.draft.entity_count() > READ_BACK
+    }
+
+    /// Builds the first state: that of the oldest decision.
+    async fn states(&self, page: &[StoredDecision]) -> Result<States, Problem> {
+        let revisions = page.iter().map(|stored| stored.record.decision.revision);
+        let first = revisions.min().unwrap_or_default();
+        let now = self.draft.revision();
+        if self.too_many() || !changed_since(&self.app, self.tenant, first, now).await? {
+            return Ok(States::One(self.draft.clone()));
+        }
+        let entities = as_of(&self.app, self.tenant, first).await?;
+        let bundle = Arc::clone(&self.bundle);
+        let built = give_way(move || {
+            let compiled = Snapshot::compile(&bundle).map_err(|error| error.to_string())?;
+            compiled
+                .with_entities(&entities, &[])
+                .map_err(|error| error.to_string())
+        });
+        Ok(States::Many(vec![(first, built.await?)]))
+    }
+
+    /// Returns the draft over the entities of a revision, or why there is none.
+    async fn state(
+        &self,
+        states: &mut States,
+        revision: Revision,
+    ) -> Result<Result<Snapshot, String>, Problem> {
+        let known = match states {
+            States::One(draft) => return Ok(Ok(draft.clone())),
+            States::Many(known) => known,
+        };
+        let place = known.partition_point(|(at, _)| *at <= revision);
+        let Some((at, state)) = place
+            .checked_sub(1)
+            .and_then(|before| known.get(before))
+            .cloned()
+        else {
+            let because = "it was made at a revision whose entities are passed already";
+            return Ok(Err(because.to_owned()));
+        };
+        if at == revision {
+            return Ok(state);
+        }
+        let next = match state {
+            Ok(snapshot) => self.forward(snapshot, at, revision).await?,
+            Err(because) => Err(because),
+        };
+        known.insert(place, (revision, next.clone()));
+        if known.len() > STATES {
+            drop(known.remove(0));
+        }
+        Ok(next)
+    }
+
+    /// Applies what changed between two revisions.
+    async fn forward(
+        &self,
+        snapshot: Snapshot,
+        after: Revision,
+        upto: Revision,
+    ) -> Result<Result<Snapshot, String>, Problem> {
+        let mut changing = snapshot.change();
+        let mut cursor = None;
+        loop {
+            let changes = self.app.store.entity_changes(
+                self.tenant,
+                after,
+                upto,
+                cursor.as_ref(),
+                MAX_ENTITIES,
+            );
+            let page = changes.await?;
+            cursor = page.next;
+            let applied = give_way(move || {
+                let applied = changing.apply(&page.upserts, &page.removals);
+                applied.map(|()| changing)
+            });
+            changing = match applied.await? {
+                Ok(changing) => changing,
+                Err(error) => return Ok(Err(format!("an entity does not fit the draft: {error}"))),
+            };
+            if cursor.is_none() {
+                let done = give_way(move || changing.finish()).await?;
+                return Ok(
+                    done.map_err(|error| format!("an entity does not fit the draft: {error}"))
+                );
+            }
+        }
+    }
+}
+
+/// Makes one decision again.
+fn again(
+    (state, record): (Result<Snapshot, String>, DecisionRecord),
+) -> (DecisionRecord, Result<Decision, String>) {
+    let decided = state.map(|snapshot| App::again(&snapshot, &record));
+    (record, decided)
+}
+
+/// Says how two decisions differ; `None` where they do not.
+fn compare(before: &Decision, after: &Decision) -> Option<Outcome> {
+    let asks = |decision: &Decision| decision.reason == Reason::ApprovalRequired;
+    let new_error = after.errors.iter().any(|error| {
+        before
+            .errors
+            .iter()
+            .all(|known| known.policy != error.policy)
+    });
+    match (before.verdict, after.verdict) {
+        _ if asks(after) && !asks(before) => Some(Outcome::NewlyNeedingApproval),
+        (Verdict::Deny, Verdict::Permit) => Some(Outcome::NewlyPermitted),
+        (Verdict::Permit, Verdict::Deny) => Some(Outcome::NewlyDenied),
+        _ if new_error => Some(Outcome::NewErrors),
+        _ if before.reason != after.reason || before.determining != after.determining => {
+            Some(Outcome::OtherReason)
+        }
+        _ => None,
+    }
+}
+
+// === impl Said ===
+
+impl Said {
+    fn of(decision: Decision) -> Self {
+        Self {
+            verdict: match decision.verdict {
+                Verdict::Permit => "permit",
+                Verdict::Deny => "deny",
+            },
+            reason: decision.reason.code(),
+            policies: decision.determining,
+        }
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn seen(&self) -> u64 {
+        self.replayed + self.left.values().map(|(count, _)| count).sum::<u64>()
+    }
+
+    fn add(&mut self, (record, decided): (DecisionRecord, Result<Decision, String>)) {
+        let note = |(count, samples): &mut (u64, Vec<DecisionId>)| {
+            *count += 1;
+            if samples.len() < SAMPLES {
+                samples.push(record.id);
+            }
+        };
+        let after = match decided {
+            Ok(after) => after,
+            Err(because) => return note(self.left.entry(because).or_default()),
+        };
+        self.replayed += 1;
+        let Some(outcome) = compare(&record.decision, &after) else {
+            self.unchanged += 1;
+            return;
+        };
+        *self.totals.entry(outcome).or_default() += 1;
+        let action = record.question.action.name.to_string();
+        let key = (outcome, action, Said::of(record.decision), Said::of(after));
+        if self.groups.len() < GROUPS || self.groups.contains_key(&key) {
+            note(self.groups.entry(key).or_default());
+        }
+    }
+
+    fn into_impact(
+        self,
+        from: Timestamp,
+        until: Timestamp,
+        truncated: bool,
+        entities: Entities,
+    ) -> Impact {
+        let groups = self.groups.into_iter();
+        let left = self.left.into_iter();
+        let mut groups: Vec<Group> = groups
+            .map(
+                |((outcome, action, before, after), (count, samples))| Group {
+                    outcome,
+                    action,
+                    before,
+                    after,
+                    count,
+                    samples,
+                },
+            )
+            .collect();
+        groups.sort_by_key(|group| (group.outcome, std::cmp::Reverse(group.count)));
+        Impact {
+            from,
+            until,
+            replayed: self.replayed,
+            unchanged: self.unchanged,
+            truncated,
+            entities,
+            totals: self.totals,
+            groups,
+            not_replayable: left
+                .map(|(because, (count, samples))| Left {
+                    because,
+                    count,
+                    samples,
+                })
+                .collect(),
+        }
+    }
+}

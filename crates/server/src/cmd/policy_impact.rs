@@ -1,0 +1,192 @@
+//! `remit policy impact`: what recorded decisions would have been under a folder of policies.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::ACCEPT;
+use serde::{Deserialize, Serialize};
+
+use crate::bundle_dir;
+use crate::client::Server;
+use crate::diagnostics::Found;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::{Output, plain};
+
+/// Examples in `--help`.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+    remit policy impact policies/starter
+    remit policy impact policies/starter --hours 168 -o json
+    remit policy impact policies/starter --deny-loosening
+
+The server makes its recorded decisions again under the policies of the folder, each over the entities of its own time, and
+tells what would have come out otherwise. Nothing is changed.";
+
+/// How long the server may take for all of it.
+const PATIENCE: Duration = Duration::from_hours(1);
+
+/// What is assessed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The bundle's folder.
+    dir: PathBuf,
+    /// How far back decisions are taken.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8_784))]
+    hours: u32,
+    /// How many decisions at most, the oldest of that time first.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+    /// Exit 6 when something would be permitted that was denied.
+    #[arg(long)]
+    deny_loosening: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// What the server says of it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Impact {
+    from: String,
+    until: String,
+    replayed: u64,
+    unchanged: u64,
+    truncated: bool,
+    entities: String,
+    totals: BTreeMap<String, u64>,
+    groups: Vec<Group>,
+    not_replayable: Vec<Left>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Group {
+    outcome: String,
+    action: String,
+    before: Said,
+    after: Said,
+    count: u64,
+    samples: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Said {
+    verdict: String,
+    reason: String,
+    policies: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    because: String,
+    count: u64,
+    samples: Vec<String>,
+}
+
+/// How far the server is.
+#[derive(Debug, Deserialize)]
+struct Progress {
+    replayed: u64,
+}
+
+/// Runs it.
+///
+/// # Errors
+///
+/// Those of the folder and of the client.
+pub(crate) async fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
+    let folder = bundle_dir::read(&args.dir)?;
+    folder.warnings.iter().for_each(|warning| out.warn(warning));
+    let client = args.server.client()?;
+    let request = client
+        .request(Method::POST, &["v1", "bundle", "impact"])?
+        .query(&[("hours", args.hours), ("limit", args.limit)])
+        .header(ACCEPT, "text/event-stream")
+        .timeout(PATIENCE)
+        .json(&folder.bundle);
+    let bar = out.progress(u64::from(args.limit), "decisions made again");
+    let mut impact = None;
+    let told = client.events(request, |name, data| {
+        match name {
+            "progress" => bar.set_position(client.understand::<Progress>(data)?.replayed),
+            "impact" => impact = Some(client.understand::<Impact>(data)?),
+            _ => {
+                let problem = format!("it gave up: {}", plain(data));
+                return Err(client.not_understood(problem));
+            }
+        }
+        Ok(())
+    });
+    let told = told.await;
+    bar.finish_and_clear();
+    match told {
+        Err(Error::Refused(problem)) if !problem.diagnostics.is_empty() => {
+            let found = Found::new(problem.diagnostics, &folder.bundle).within(&args.dir);
+            return Err(Error::Diagnostics {
+                what: format!("the bundle in `{}`", args.dir.display()),
+                found: Box::new(found),
+            });
+        }
+        told => told?,
+    }
+    let Some(impact) = impact else {
+        return Err(client.not_understood("it ends before it is done"));
+    };
+    let loosens = impact.totals.contains_key("newly_permitted");
+    out.value(&impact, |impact| text(impact, out))?;
+    Ok(if loosens && args.deny_loosening {
+        Exit::GateFailed
+    } else {
+        Exit::Ok
+    })
+}
+
+fn text(impact: &Impact, out: &Output) -> String {
+    let mut text = String::new();
+    if !impact.groups.is_empty() {
+        let said = |said: &Said| {
+            let policies = match said.policies.as_slice() {
+                [] => String::new(),
+                policies => format!(" ({})", plain(&policies.join(", "))),
+            };
+            format!("{} {}{policies}", said.verdict, said.reason)
+        };
+        let rows: Vec<Vec<String>> = impact
+            .groups
+            .iter()
+            .map(|group| {
+                vec![
+                    group.outcome.replace('_', " "),
+                    group.count.to_string(),
+                    plain(&group.action),
+                    said(&group.before),
+                    said(&group.after),
+                    group.samples.first().cloned().unwrap_or_default(),
+                ]
+            })
+            .collect();
+        let columns = ["outcome", "count", "action", "was", "would be", "such as"];
+        text.push_str(&out.table(&columns, &rows));
+        text.push('\n');
+    }
+    for left in &impact.not_replayable {
+        text.push_str(&format!(
+            "not replayable: {}, because {}\n",
+            left.count,
+            plain(&left.because)
+        ));
+    }
+    let changed = impact.replayed - impact.unchanged;
+    text.push_str(&format!(
+        "{} decisions from {} to {} made again: {changed} differ",
+        impact.replayed, impact.from, impact.until
+    ));
+    if impact.truncated {
+        text.push_str("; there are more, see --limit");
+    }
+    if impact.entities == "current" {
+        text.push_str("; over today's entities, which are too many to be read back");
+    }
+    text
+}
