@@ -71,6 +71,7 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
             "/v1/entities/bulk".to_owned(),
             body(json!([{ "remove": { "type": "Agent", "id": "invoice-bot" } }])),
         ),
+        "get_revision" => ("/v1/revisions/0".to_owned(), body(Value::Null)),
         "list_decisions" => ("/v1/decisions".to_owned(), body(Value::Null)),
         "get_decision" => (decision, body(Value::Null)),
         "explain_decision" => (format!("{decision}/explain"), body(Value::Null)),

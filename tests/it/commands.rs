@@ -162,6 +162,50 @@ fn bundles_go_there_and_back_unchanged() {
 }
 
 #[test]
+fn a_push_waits_for_the_fleet_and_names_who_is_missing() {
+    let server = Server::start(
+        folder(),
+        &["serve", "--dev", "--listen", "127.0.0.1:0"],
+        &[("REMIT__REPLICA__NAME", "pdp-1")],
+    );
+    server
+        .run(&["bundle", "pull", "ours"])
+        .succeeds(&["added    schema.cedarschema"]);
+    let push = ["bundle", "push", "ours", "--wait", "fleet"];
+    server
+        .run(&push)
+        .succeeds(&["in force at revision", "on every live replica: pdp-1"]);
+    let machine = server.run(&[&push[..], &["-o", "json"]].concat()).json();
+    assert_eq!(machine["fleet"]["reached"], true);
+    assert_eq!(machine["fleet"]["revision"], machine["revision"]);
+    assert_eq!(machine["fleet"]["replicas"][0]["name"], "pdp-1");
+
+    // Two more that the database knows of: one that lives and does not come along, and one that is long gone.
+    let database = format!("sqlite:{}", server.path().join(".remit/remit.db").display());
+    let insert = "INSERT INTO replicas (id, name, version, started_at, seen_at, lease, beats) VALUES \
+        (randomblob(16), 'pdp-2', '0.1.0', 0, 4000000000000000, 5000000, 9), \
+        (randomblob(16), 'pdp-3', '0.1.0', 0, 1700000000000000, 5000000, 9)";
+    tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(remit_tests::sql::execute(&database, insert));
+    let late = server.run(&[&push[..], &["--timeout", "1"]].concat());
+    assert_eq!(late.code, 124, "{}{}", late.stdout, late.stderr);
+    for told in [
+        "in force at revision",
+        "not on pdp-2, which is at revision 0",
+        "lost, and not waited for: pdp-3",
+    ] {
+        assert!(late.stdout.contains(told), "{told}: {}", late.stdout);
+    }
+    server
+        .run(&["bundle", "push", "ours", "--wait", "all"])
+        .fails(64, &["[possible values: fleet]"]);
+    server
+        .run(&[&push[..], &["--dry-run"]].concat())
+        .fails(64, &["cannot be used with"]);
+}
+
+#[test]
 fn keys_are_made_listed_and_revoked() {
     let server = Server::dev();
     let made = server.run(&[

@@ -44,6 +44,8 @@ mod openapi;
 mod operations;
 mod policies;
 mod policy_test;
+mod replicas;
+mod revisions;
 mod search;
 mod serve;
 mod store;

@@ -43,6 +43,7 @@ mod decisions;
 mod entities;
 mod keys;
 mod outages;
+mod replicas;
 mod shipping;
 
 for_each_database! {

@@ -67,9 +67,25 @@ impl TestApp {
     /// Starts the API with a tenant that has no bundle.
     pub async fn empty(options: Options) -> Self {
         let clock = Clock::manual("2026-01-05T10:00:00Z".parse::<Timestamp>().unwrap());
-        let store = Store::open(&remit_store::Options::new("sqlite::memory:"), clock.clone())
-            .await
-            .unwrap();
+        let options = Options {
+            poll: Duration::from_millis(5),
+            ..options
+        };
+        Self::over(
+            &remit_store::Options::new("sqlite::memory:"),
+            clock,
+            options,
+        )
+        .await
+    }
+
+    /// Starts the API over a database that others share, by the time of this machine.
+    pub async fn sharing(database: &remit_store::Options, options: Options) -> Self {
+        Self::over(database, Clock::system(), options).await
+    }
+
+    async fn over(database: &remit_store::Options, clock: Clock, options: Options) -> Self {
+        let store = Store::open(database, clock.clone()).await.unwrap();
         store.migrate().await.unwrap();
         let tenant = store.ensure_tenant("default").await.unwrap();
         let pepper = Pepper::new(&[7; 32]).unwrap();
@@ -86,10 +102,7 @@ impl TestApp {
             clock: clock.clone(),
             pepper: pepper.clone(),
             dev_key: None,
-            options: Options {
-                poll: Duration::from_millis(5),
-                ..options
-            },
+            options,
         });
         let mut test = Self {
             router: remit_api::router(Arc::clone(&app)),

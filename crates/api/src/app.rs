@@ -20,7 +20,7 @@ use crate::auth::{Caller, DevKey, Keys};
 use crate::finishing::Finishing;
 use crate::metrics::{Metrics, Stage};
 use crate::problem::{Kind, Problem};
-use crate::sync::Progress;
+use crate::progress::Progress;
 use crate::token::Seal;
 use crate::trace::Adopt;
 
@@ -69,6 +69,8 @@ pub struct Options {
     pub body_deadline: Duration,
     /// How many requests may be in flight; more are refused.
     pub concurrency: usize,
+    /// What people call this replica, such as its host and port; other replicas show it.
+    pub replica: String,
     /// The commit this was built from, for `remit_build_info`.
     pub commit: String,
     /// Joins the span of a request to its trace, where traces are exported.
@@ -129,6 +131,7 @@ impl Default for Options {
             body_bytes: 1 << 20,
             body_deadline: Duration::from_secs(10),
             concurrency: 1_024,
+            replica: "remit".to_owned(),
             commit: "unknown".to_owned(),
             adopt: None,
         }
@@ -410,13 +413,18 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `revision-not-reached` after ten seconds; the change is committed all the same.
+    /// `revision-not-reached` after ten seconds at most; the change is committed all the same.
     pub(crate) async fn reached(
         &self,
         tenant: TenantId,
         revision: Revision,
     ) -> Result<(), Problem> {
-        self.wait_for(tenant, revision, COMMIT_WAIT).await
+        self.wait_for(tenant, revision, self.commit_wait()).await
+    }
+
+    /// Returns how long a request may wait for what is committed to come into force, which leaves it time to answer.
+    pub(crate) fn commit_wait(&self) -> Duration {
+        COMMIT_WAIT.min(self.options.deadline * 2 / 3)
     }
 
     async fn wait_for(

@@ -15,6 +15,8 @@ use crate::auth::Caller;
 use crate::change::{Attempt, Attempts};
 use crate::entities::{Refusal, change_once, finish};
 use crate::problem::{Kind, Problem};
+use crate::query::Query;
+use crate::revisions::Until;
 use crate::wire::{Raw, Wire, check_content_type, decode, from_value};
 
 /// The most changes at a time.
@@ -60,6 +62,7 @@ pub(crate) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     headers: HeaderMap,
+    Query(until): Query<Until>,
     raw: Raw<Items>,
 ) -> Result<Response, Problem> {
     let lines = media(&headers).eq_ignore_ascii_case(NDJSON);
@@ -90,6 +93,7 @@ pub(crate) async fn change(
         "change_entities",
         done,
         changes.upserts.len(),
+        until,
     )
     .await
 }

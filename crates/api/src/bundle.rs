@@ -18,6 +18,8 @@ use crate::change::{Attempt, Attempts};
 use crate::layers::Told;
 use crate::preconditions::{Preconditions, etag};
 use crate::problem::{Kind, Problem};
+use crate::query::Query;
+use crate::revisions::{Barrier, Until, settle};
 use crate::wire::{Body, Json, Wire};
 
 /// The content hash of the bundle in an answer.
@@ -35,6 +37,9 @@ struct Applied {
     hash: ContentHash,
     policies: usize,
     warnings: Vec<Diagnostic>,
+    /// Where it is in force, if that was waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<Barrier>,
 }
 
 /// The answer to a bundle that was only looked at.
@@ -82,6 +87,7 @@ pub(crate) async fn put(
     State(app): State<Arc<App>>,
     caller: Caller,
     preconditions: Preconditions,
+    Query(until): Query<Until>,
     Body(BundleBody(bundle)): Body<BundleBody>,
 ) -> Result<Response, Problem> {
     preconditions.required()?;
@@ -115,12 +121,13 @@ pub(crate) async fn put(
             Attempt::Moved(head) => attempts.again(head).await?,
         }
     };
-    app.reached(caller.tenant, revision).await?;
+    let fleet = settle(&app, caller.tenant, revision, until).await?;
     let applied = Applied {
         revision,
         hash: tried.snapshot.content_hash(),
         policies: tried.snapshot.policy_count(),
         warnings: tried.snapshot.warnings().to_vec(),
+        fleet,
     };
     tracing::info!(
         target: "remit::admin", action = "put_bundle", tenant = %caller.tenant, key = %caller.key,

@@ -20,6 +20,7 @@ use crate::paging::{self, Paging};
 use crate::preconditions::{Preconditions, etag};
 use crate::problem::{Kind, Problem};
 use crate::query::{Query, Segments};
+use crate::revisions::{Barrier, Until, settle};
 use crate::wire::{Body, Json, Wire};
 
 /// An entity as a body; its name is in the path.
@@ -58,6 +59,9 @@ struct Applied {
     revision: Revision,
     written: usize,
     removed: u64,
+    /// Where it is in force, if that was waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<Barrier>,
 }
 
 /// Lists the live entities by type and id.
@@ -113,6 +117,7 @@ pub(crate) async fn put(
     caller: Caller,
     Segments((kind, id)): Segments<(String, String)>,
     preconditions: Preconditions,
+    Query(until): Query<Until>,
     Body(body): Body<EntityBody>,
 ) -> Result<Response, Problem> {
     let entity = body.named(EntityUid::new(kind, id))?;
@@ -131,7 +136,7 @@ pub(crate) async fn put(
     let kept = before
         .filter(|stored| same(&stored.entity))
         .map(|stored| stored.revision);
-    let mut response = finish(&app, &caller, "put_entity", changed, 1).await?;
+    let mut response = finish(&app, &caller, "put_entity", changed, 1, until).await?;
     response
         .headers_mut()
         .insert(header::ETAG, etag(kept.unwrap_or(changed.revision)));
@@ -144,6 +149,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Segments((kind, id)): Segments<(String, String)>,
     preconditions: Preconditions,
+    Query(until): Query<Until>,
 ) -> Result<Response, Problem> {
     let uid = EntityUid::new(kind, id);
     let mut attempts = Attempts::new(&app, caller.tenant);
@@ -163,7 +169,7 @@ pub(crate) async fn delete(
             Attempt::Moved(head) => attempts.again(head).await?,
         }
     };
-    finish(&app, &caller, "delete_entity", changed, 0).await
+    finish(&app, &caller, "delete_entity", changed, 0, until).await
 }
 
 /// Why a change of entities was refused.
@@ -207,17 +213,19 @@ pub(crate) async fn finish(
     action: &'static str,
     changed: EntitiesChanged,
     written: usize,
+    until: Until,
 ) -> Result<Response, Problem> {
     let EntitiesChanged { revision, removed } = changed;
     tracing::info!(
         target: "remit::admin", action, tenant = %caller.tenant, key = %caller.key, request_id = caller.request_id,
         revision = revision.number(), written, removed, "admin"
     );
-    app.reached(caller.tenant, revision).await?;
+    let fleet = settle(app, caller.tenant, revision, until).await?;
     let mut response = Json(Applied {
         revision,
         written,
         removed,
+        fleet,
     })
     .into_response();
     Told::revision(revision).attach(&mut response);

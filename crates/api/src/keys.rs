@@ -14,7 +14,8 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
-use crate::query::Segments;
+use crate::query::{Query, Segments};
+use crate::revisions::{self, Until};
 use crate::wire::{Body, Json, Wire, absent_if_null};
 
 /// A key to be made.
@@ -143,6 +144,7 @@ pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<KeyId>,
+    Query(until): Query<Until>,
 ) -> Result<Response, Problem> {
     app.store.key(caller.tenant, id).await?.ok_or_else(absent)?;
     let revision = app.store.revoke_key(caller.tenant, id).await?;
@@ -150,7 +152,7 @@ pub(crate) async fn revoke(
         target: "remit::admin", action = "revoke_key", tenant = %caller.tenant, key = %caller.key,
         request_id = caller.request_id, revision = revision.number(), revoked = %id, "admin"
     );
-    app.reached(caller.tenant, revision).await?;
+    revisions::settle(&app, caller.tenant, revision, until).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     Told::revision(revision).attach(&mut response);
     Ok(response)

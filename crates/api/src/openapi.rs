@@ -9,6 +9,7 @@ mod examples;
 mod impact;
 mod manage;
 mod records;
+mod revisions;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -75,14 +76,19 @@ pub(crate) async fn get() -> Response {
 /// Builds the whole document.
 pub fn document() -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    let operations = decide::operations().into_iter().chain(manage::operations());
-    for operation in operations.chain([impact::operation()]) {
+    let operations = decide::operations()
+        .into_iter()
+        .chain(manage::operations())
+        .chain(revisions::operations())
+        .chain([impact::operation()]);
+    for operation in operations {
         let methods = paths.entry(operation.path).or_default();
         methods.insert(operation.method.to_lowercase(), operation.json());
     }
     let mut schemas = schemas::all();
     schemas.append(&mut records::all());
     schemas.append(&mut impact::schemas());
+    schemas.append(&mut revisions::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -376,6 +382,7 @@ impl Operation {
         match status {
             401 => headers.push("WWW-Authenticate"),
             503 => headers.push("Retry-After"),
+            504 => headers.push("Remit-Revision"),
             _ => {}
         }
         let codes: Vec<&str> = kinds.iter().map(|kind| kind.code).collect();

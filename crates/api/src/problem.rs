@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use remit_core::Revision;
 use serde_json::{Map, Value, json};
+
+use crate::layers::Told;
 
 type Source = Box<dyn Error + Send + Sync>;
 
@@ -86,6 +89,8 @@ problems! {
     OVERLOADED 503 "overloaded" "too many requests at once";
     /// The request took longer than its deadline. What was decided meanwhile is in the decision log.
     DEADLINE 503 "deadline" "the request took too long";
+    /// `?wait=fleet` was over before every live replica decided with the change. It is committed, as `revision`, and in force on the replica that answers; `missing` names those without it. Ask `GET /v1/revisions/{n}` again instead of sending the change again.
+    FLEET_NOT_REACHED 504 "fleet-not-reached" "committed, but not in force on every replica yet";
 }
 
 /// One thing that went wrong, with what the client may know and what only the log may.
@@ -96,6 +101,8 @@ struct Inner {
     detail: Option<String>,
     members: Map<String, Value>,
     retry_after: Option<u32>,
+    /// The revision that the answer tells of in its header.
+    revision: Option<Revision>,
     challenge: Option<&'static str>,
     source: Option<Source>,
 }
@@ -114,6 +121,7 @@ impl From<&'static Kind> for Problem {
             members: Map::new(),
             // A client that is told nothing retries at once; every 503 here clears within seconds or not at all.
             retry_after: (kind.status == 503).then_some(1),
+            revision: None,
             challenge: None,
             source: None,
         }))
@@ -138,6 +146,12 @@ impl Problem {
     /// Adds a member to the `application/problem+json` body, such as `diagnostics`.
     pub fn with(mut self, member: &str, value: Value) -> Self {
         self.0.members.insert(member.to_owned(), value);
+        self
+    }
+
+    /// Tells of a revision in the header of the answer.
+    pub(crate) fn at(mut self, revision: Revision) -> Self {
+        self.0.revision = Some(revision);
         self
     }
 
@@ -265,6 +279,9 @@ impl IntoResponse for Problem {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(challenge),
             );
+        }
+        if let Some(revision) = self.0.revision {
+            Told::revision(revision).attach(&mut response);
         }
         response.extensions_mut().insert(Failed(Arc::new(self)));
         response

@@ -13,7 +13,7 @@ use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
 use crate::{
     bulk, bundle, decisions, docs, entities, evaluate, evaluations, explain, impact, keys, layers,
-    metadata, openapi, search,
+    metadata, openapi, revisions, search,
 };
 
 /// One endpoint, as it is routed; the tests hold the OpenAPI document against the list of them.
@@ -93,6 +93,7 @@ fn routes() -> Routes {
         .get("/v1/entities/{type}/{id}", Key(Read), entities::get)
         .put("/v1/entities/{type}/{id}", Key(Write), entities::put)
         .delete("/v1/entities/{type}/{id}", Key(Write), entities::delete)
+        .get("/v1/revisions/{number}", Key(Read), revisions::get)
         // What was decided
         .get("/v1/decisions", Key(Read), decisions::list)
         .get("/v1/decisions/{id}", Key(Read), decisions::get)

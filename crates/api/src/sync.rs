@@ -9,65 +9,26 @@
 //! A head that is older than what is in force here means that the database was restored from an older copy. What was
 //! revoked since then would be permitted again, so that tenant decides nothing more until somebody who knows what was
 //! lost restarts the process.
+//!
+//! Beside the poll, a hint of the database that something has changed brings the next poll forward (`Hints`), and what is
+//! in force here is told to the database (`replicas`). Neither is waited for: the poll alone is what freshness rests on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use remit_core::controls::{Protection, holds};
-use remit_core::{Revision, TenantId, Timestamp};
+use remit_core::{Revision, TenantId};
 use remit_engine::{EntityError, Snapshot};
 use remit_store::{Head, MAX_ENTITIES};
-use serde::Serialize;
-use tokio::sync::{Notify, watch};
 
 use crate::app::App;
+use crate::progress::{Cause, Standing, chain};
+use crate::replicas::Presence;
 
 /// However often somebody asks for news, the database is not asked more often than this.
-const SHORTEST: Duration = Duration::from_millis(20);
-
-/// How far this replica has come with every tenant.
-pub(crate) struct Progress {
-    tenants: ArcSwap<HashMap<TenantId, Arc<Standing>>>,
-    /// When the heads were last read, in the wall clock's time, for the metrics.
-    polled: Mutex<Option<Timestamp>>,
-    /// When the poll began that last succeeded, in microseconds of boot time, plus one; zero before the first.
-    polled_boot: AtomicU64,
-    failure: Mutex<Option<String>>,
-    news: Notify,
-    changed: watch::Sender<()>,
-}
-
-/// How far this replica has come with one tenant.
-#[derive(Debug, Default)]
-pub(crate) struct Standing {
-    /// The revision in force here.
-    applied: AtomicU64,
-    /// When the poll began that last found it to be the newest, in microseconds of boot time, plus one; zero for never.
-    confirmed: AtomicU64,
-    loading: AtomicBool,
-    /// The head found in the database that was older than the revision in force, plus one; zero for none. It stays.
-    set_back: AtomicU64,
-    /// The revision of the bundle that the snapshot in force was compiled from; zero for none.
-    bundle: AtomicU64,
-    /// The bundle that was put here last, as it was compiled before it was written, until it comes into force.
-    prepared: Mutex<Option<Snapshot>>,
-    failure: Mutex<Option<String>>,
-}
-
-/// How far this replica has come with one tenant, for the readiness page.
-#[derive(Debug, Serialize)]
-pub(crate) struct Reached {
-    tenant: TenantId,
-    revision: Revision,
-    /// Whether a bundle is in force.
-    bundle: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<String>,
-}
+pub(crate) const SHORTEST: Duration = Duration::from_millis(20);
 
 /// Which keys this replica has read.
 #[derive(Default)]
@@ -84,17 +45,60 @@ type Failure = Box<dyn Error + Send + Sync>;
 ///
 /// It survives everything: a database that is away, a bundle that does not compile, a panic in a load.
 pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
-    tokio::pin!(shutdown);
+    let mut presence = Presence::new(&app);
+    let working = async {
+        // Before anything is read: who looks for replicas that may decide by something older must find this one.
+        presence.tell(&app).await;
+        tokio::join!(
+            keep_current(&app),
+            presence.keep_telling(&app),
+            listen(&app)
+        )
+    };
+    tokio::select! {
+        () = shutdown => {}
+        _ = working => {}
+    }
+    presence.leave(&app).await;
+}
+
+/// Polls again and again, sooner where there is news.
+async fn keep_current(app: &Arc<App>) {
     let mut read = KeysRead::default();
     loop {
-        match poll(&app, &mut read).await {
+        match poll(app, &mut read).await {
             Ok(()) => app.progress.note(None),
             Err(error) => app.progress.note(Some(chain(&*error))),
         }
         tokio::select! {
-            () = &mut shutdown => return,
             () = tokio::time::sleep(app.options.poll) => {}
-            () = app.progress.news.notified() => tokio::time::sleep(SHORTEST).await,
+            () = app.progress.news() => tokio::time::sleep(SHORTEST).await,
+        }
+    }
+}
+
+/// Takes every hint of the database for news.
+async fn listen(app: &App) {
+    let mut hints = app.store.hints();
+    let mut deaf = false;
+    loop {
+        match hints.next().await {
+            Ok(()) => {
+                if std::mem::take(&mut deaf) {
+                    tracing::info!("the database tells of changes again");
+                }
+                app.progress.nudge();
+            }
+            Err(error) => {
+                // Once when it begins, not at every attempt.
+                if !std::mem::replace(&mut deaf, true) {
+                    let cause = chain(&error);
+                    tracing::warn!(
+                        cause,
+                        "the database cannot tell of changes; each is found by the next poll"
+                    );
+                }
+            }
         }
     }
 }
@@ -126,8 +130,11 @@ async fn poll(app: &Arc<App>, read: &mut KeysRead) -> Result<(), Failure> {
         }
         if standing.applied() == Some(head.revision) {
             standing.confirm(head.revision, began);
-        } else if !standing.loading.swap(true, Ordering::AcqRel) {
+        } else if standing.starts_loading(head.revision) {
             tokio::spawn(bring(Arc::clone(app), standing, head, began));
+        } else if standing.missed() {
+            // The load ended between the two questions, and did not see that there is more.
+            app.progress.nudge();
         }
     }
     app.progress.polled(began, app.clock.now());
@@ -148,7 +155,7 @@ async fn read_keys(app: &App, heads: &[Head], read: &mut KeysRead) -> Result<(),
                     Ok(own) => keys.extend(own),
                     Err(error @ remit_store::Error::Corrupt { .. }) => {
                         // Its last good keys stay, unconfirmed like policies that could not be loaded.
-                        app.progress.mark(head.tenant, Some(chain(&error)));
+                        app.progress.mark(head.tenant, Some(Cause::of(&error)));
                         unreadable.insert(head.tenant);
                     }
                     Err(error) => return Err(error.into()),
@@ -172,17 +179,17 @@ async fn read_keys(app: &App, heads: &[Head], read: &mut KeysRead) -> Result<(),
 
 /// Brings one tenant to its head.
 async fn bring(app: Arc<App>, standing: Arc<Standing>, head: Head, began: Duration) {
-    let _loading = Loading(&standing);
+    let loading = Loading(&standing);
     // A panic in the load is the load's failure, not the end of this task's promise to say how it went.
     let outcome = tokio::spawn(load(Arc::clone(&app), Arc::clone(&standing), head)).await;
     let failure = match outcome {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(chain(&*error)),
-        Err(panic) => Some(chain(&panic)),
+        Ok(Err(error)) => Some(Cause::of(&*error)),
+        Err(panic) => Some(Cause::of(&panic)),
     };
     app.metrics.loaded(failure.is_none());
-    if let Some(cause) = &failure {
-        tracing::error!(tenant = %head.tenant, revision = head.revision.number(), cause, "a tenant could not be loaded; the last good policies stay, and go stale");
+    if let Some(Cause { chain, .. }) = &failure {
+        tracing::error!(tenant = %head.tenant, revision = head.revision.number(), cause = chain, "a tenant could not be loaded; the last good policies stay, and go stale");
     } else {
         standing.confirm(head.revision, began);
         tracing::info!(tenant = %head.tenant, revision = head.revision.number(), "a tenant is up to date");
@@ -190,7 +197,11 @@ async fn bring(app: Arc<App>, standing: Arc<Standing>, head: Head, began: Durati
     if standing.set_back().is_none() {
         standing.note(failure);
     }
-    app.progress.changed.send_replace(());
+    app.progress.loaded();
+    drop(loading);
+    if standing.missed() {
+        app.progress.nudge();
+    }
 }
 
 /// Loads what changed since the snapshot in force, and installs the result at the head's revision.
@@ -202,7 +213,7 @@ async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), 
         return Ok(());
     };
     let current = app.engine.snapshot(tenant);
-    let same_bundle = standing.bundle.load(Ordering::Acquire) == newest.number();
+    let same_bundle = standing.bundle() == newest;
     let prepared = standing.prepared().take();
     let snapshot = match current {
         Some(current) if same_bundle => with_changes(&app, head, current).await?,
@@ -217,7 +228,7 @@ async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), 
         app.engine.reclaim();
     })
     .await?;
-    standing.bundle.store(newest.number(), Ordering::Release);
+    standing.installed(newest);
     Ok(())
 }
 
@@ -296,245 +307,11 @@ async fn blocking<T: Send + 'static>(
     Ok(tokio::task::spawn_blocking(work).await?)
 }
 
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// Ends the loading of a tenant, whichever way it ends.
 struct Loading<'a>(&'a Standing);
 
 impl Drop for Loading<'_> {
     fn drop(&mut self) {
-        self.0.loading.store(false, Ordering::Release);
-    }
-}
-
-// === impl Standing ===
-
-impl Standing {
-    /// Returns the revision in force, or `None` before the first load.
-    pub(crate) fn applied(&self) -> Option<Revision> {
-        (self.confirmed.load(Ordering::Acquire) != 0)
-            .then(|| Revision::new(self.applied.load(Ordering::Acquire)))
-    }
-
-    /// Returns how long ago it was last certain that the snapshot in force is the newest.
-    pub(crate) fn age(&self, now: Duration) -> Option<Duration> {
-        let since = self.confirmed.load(Ordering::Acquire).checked_sub(1)?;
-        Some(now.saturating_sub(Duration::from_micros(since)))
-    }
-
-    /// Notes a head that is older than what is in force: once, and for the life of the process.
-    fn compare(&self, head: &Head) {
-        let Some(applied) = self.applied().filter(|applied| head.revision < *applied) else {
-            return;
-        };
-        if !holds(Protection::SetBack) || self.set_back().is_some() {
-            return;
-        }
-        let mark = head.revision.number().saturating_add(1);
-        self.set_back.store(mark, Ordering::Release);
-        let cause = format!(
-            "the database is at revision {} and this replica was at {applied}: it was restored from an older copy; \
-             restart this process to accept what it holds",
-            head.revision
-        );
-        tracing::error!(tenant = %head.tenant, cause, "the database was set back; this tenant is decided no more");
-        self.note(Some(cause));
-    }
-
-    /// Returns the older revision that the database was found at, if it was ever set back under this process.
-    pub(crate) fn set_back(&self) -> Option<Revision> {
-        let mark = self.set_back.load(Ordering::Acquire).checked_sub(1)?;
-        Some(Revision::new(mark))
-    }
-
-    fn confirm(&self, revision: Revision, began: Duration) {
-        self.applied.store(revision.number(), Ordering::Release);
-        // A load may end after a later poll has confirmed already; time does not go back.
-        self.confirmed.fetch_max(mark(began), Ordering::AcqRel);
-    }
-
-    fn prepared(&self) -> MutexGuard<'_, Option<Snapshot>> {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note(&self, failure: Option<String>) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
-    }
-
-    /// Returns why the last load failed, if it did.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-/// Writes a boot time so that zero is free to mean "never".
-fn mark(boot: Duration) -> u64 {
-    u64::try_from(boot.as_micros())
-        .unwrap_or(u64::MAX - 1)
-        .saturating_add(1)
-}
-
-// === impl Progress ===
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self {
-            tenants: ArcSwap::default(),
-            polled: Mutex::default(),
-            polled_boot: AtomicU64::default(),
-            failure: Mutex::default(),
-            news: Notify::new(),
-            changed: watch::Sender::new(()),
-        }
-    }
-}
-
-impl Progress {
-    /// Returns how far this replica is with a tenant; `None` for one that no poll has seen.
-    pub(crate) fn standing(&self, tenant: TenantId) -> Option<Arc<Standing>> {
-        self.tenants.load().get(&tenant).cloned()
-    }
-
-    /// Whether the database was set back to an older state of a tenant.
-    fn is_set_back(&self, tenant: TenantId) -> bool {
-        self.standing(tenant)
-            .is_some_and(|standing| standing.set_back().is_some())
-    }
-
-    /// Notes what is wrong with a tenant, and logs it when it is new.
-    fn mark(&self, tenant: TenantId, failure: Option<String>) {
-        let Some(standing) = self.standing(tenant) else {
-            return;
-        };
-        if let Some(cause) = &failure
-            && standing.failure().as_ref() != Some(cause)
-        {
-            tracing::error!(%tenant, cause, "the keys of a tenant cannot be read; its last good ones stay, and go stale");
-        }
-        standing.note(failure);
-    }
-
-    /// Keeps what a bundle was compiled to before it was written, so that it is not compiled again.
-    ///
-    /// It comes into force by the same road as one that another replica has put: when the database says that the newest
-    /// bundle is the one with its hash.
-    pub(crate) fn prepare(&self, tenant: TenantId, compiled: &Snapshot) {
-        if let Some(standing) = self.standing(tenant) {
-            *standing.prepared() = Some(compiled.clone());
-        }
-    }
-
-    /// Says that something was committed, so that it need not wait for the next poll.
-    pub(crate) fn nudge(&self) {
-        self.news.notify_one();
-    }
-
-    /// Waits until this replica is at `revision` of `tenant` or later; false when `wait` is over first.
-    pub(crate) async fn wait(&self, tenant: TenantId, revision: Revision, wait: Duration) -> bool {
-        let mut changed = self.changed.subscribe();
-        let reached = || {
-            self.standing(tenant)
-                .and_then(|standing| standing.applied())
-                .is_some_and(|applied| applied >= revision)
-        };
-        tokio::time::timeout(wait, async {
-            while !reached() {
-                if changed.changed().await.is_err() {
-                    return false;
-                }
-            }
-            true
-        })
-        .await
-        .unwrap_or_else(|_| reached())
-    }
-
-    /// Returns every tenant and how far this replica is with it, in the order of their ids.
-    pub(crate) fn revisions(&self) -> Vec<Reached> {
-        let mut revisions: Vec<Reached> = self
-            .tenants
-            .load()
-            .iter()
-            .map(|(tenant, standing)| Reached {
-                tenant: *tenant,
-                revision: standing.applied().unwrap_or_default(),
-                bundle: standing.bundle.load(Ordering::Acquire) != 0,
-                failure: standing.failure(),
-            })
-            .collect();
-        revisions.sort_by_key(|reached| reached.tenant);
-        revisions
-    }
-
-    /// Returns every tenant with its standing.
-    pub(crate) fn all(&self) -> Vec<(TenantId, Arc<Standing>)> {
-        self.tenants
-            .load()
-            .iter()
-            .map(|(tenant, standing)| (*tenant, Arc::clone(standing)))
-            .collect()
-    }
-
-    /// Returns how long ago the database last answered; `None` before the first time.
-    pub(crate) fn age(&self, now: Duration) -> Option<Duration> {
-        let since = self.polled_boot.load(Ordering::Acquire).checked_sub(1)?;
-        Some(now.saturating_sub(Duration::from_micros(since)))
-    }
-
-    /// Returns when the database last answered.
-    pub(crate) fn confirmed_at(&self) -> Option<Timestamp> {
-        *self.polled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns why the last poll failed, if it did.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn note(&self, failure: Option<String>) {
-        let mut noted = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&failure, &*noted) {
-            // Once when it begins and once when it ends, not once a second.
-            (Some(cause), None) => tracing::error!(
-                cause,
-                "the database cannot be asked for news; policies go stale"
-            ),
-            (None, Some(_)) => tracing::info!("the database answers again"),
-            _ => {}
-        }
-        *noted = failure;
-    }
-
-    fn polled(&self, began: Duration, at: Timestamp) {
-        *self.polled.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
-        self.polled_boot.fetch_max(mark(began), Ordering::AcqRel);
-    }
-
-    /// Adds the tenants that are new.
-    fn keep(&self, heads: &[Head]) {
-        let known = self.tenants.load();
-        if heads.iter().all(|head| known.contains_key(&head.tenant)) {
-            return;
-        }
-        let mut tenants = HashMap::clone(&known);
-        for head in heads {
-            tenants.entry(head.tenant).or_default();
-        }
-        self.tenants.store(Arc::new(tenants));
+        self.0.ends_loading();
     }
 }

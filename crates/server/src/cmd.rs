@@ -11,6 +11,7 @@ pub(crate) mod direct;
 pub(crate) mod doctor;
 pub(crate) mod entities;
 pub(crate) mod explain;
+pub(crate) mod fleet;
 pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod migrate;

@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
     pub(crate) policy: Policy,
+    pub(crate) replica: Replica,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -99,6 +100,13 @@ pub(crate) struct Auth {
 pub(crate) struct Policy {
     pub(crate) max_staleness_ms: u64,
     pub(crate) poll_ms: u64,
+}
+
+/// This process among the others that decide by the same database.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Replica {
+    pub(crate) name: Option<String>,
 }
 
 /// What the process says of itself.
@@ -220,6 +228,12 @@ impl Config {
         }
         if self.auth.tenant.is_empty() || self.auth.tenant.len() > 64 {
             faults.push(("auth.tenant", "must have 1 to 64 bytes".to_owned()));
+        }
+        if let Some(name) = &self.replica.name
+            && (name.is_empty() || name.len() > 200 || name.chars().any(char::is_control))
+        {
+            let fault = "must have 1 to 200 bytes, and no control character";
+            faults.push(("replica.name", fault.to_owned()));
         }
         if let Some(url) = &self.listen.public_url
             && !(url.starts_with("https://") || url.starts_with("http://"))

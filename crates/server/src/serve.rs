@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cmd::direct;
-use crate::config::Config;
+use crate::config::{Config, read_small};
 use crate::dev;
 use crate::error::Error;
 use crate::output::Output;
@@ -358,10 +358,23 @@ fn options(config: &Config, url: &str, telemetry: &Telemetry) -> remit_api::Opti
         body_bytes: config.limits.body_bytes,
         body_deadline: Duration::from_millis(config.limits.body_deadline_ms),
         concurrency: config.limits.requests,
+        replica: replica(config, url),
         commit: crate::cmd::version::COMMIT.to_owned(),
         adopt: telemetry.adopt(),
         ..remit_api::Options::default()
     }
+}
+
+/// Returns what this replica is called: as configured, or by its host and port.
+fn replica(config: &Config, url: &str) -> String {
+    config.replica.name.clone().unwrap_or_else(|| {
+        let host = read_small(std::path::Path::new("/proc/sys/kernel/hostname"))
+            .ok()
+            .or_else(|| std::env::var("HOSTNAME").ok());
+        let host = host.as_deref().map_or("localhost", str::trim);
+        let port = url.rsplit(':').next().unwrap_or_default();
+        format!("{host}:{port}")
+    })
 }
 
 fn limits(config: &Config) -> remit_api::Limits {

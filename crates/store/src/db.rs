@@ -4,6 +4,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::dialect;
 use crate::error::Failure;
 
 /// A thing of Postgres or the same thing of SQLite.
@@ -26,6 +27,8 @@ pub(crate) struct Conn {
     pub(crate) turn: Option<OwnedSemaphorePermit>,
     /// The place at the pool of a request, free for the next one when this is dropped.
     pub(crate) place: Option<OwnedSemaphorePermit>,
+    /// Whether the commit of this transaction is told to whoever listens.
+    pub(crate) told: bool,
     whole: bool,
 }
 
@@ -75,6 +78,7 @@ impl Conn {
             raw,
             turn: None,
             place: None,
+            told: false,
             whole: false,
         }
     }
@@ -86,10 +90,12 @@ impl Conn {
 
     /// Commits the transaction and gives the connection back.
     pub(crate) async fn commit(mut self) -> Result<(), Failure> {
-        on!(self, |raw| sqlx::raw_sql("COMMIT")
-            .execute(raw)
-            .await
-            .map(drop))?;
+        let text = if self.told {
+            dialect::COMMIT_AND_TELL
+        } else {
+            "COMMIT"
+        };
+        on!(self, |raw| sqlx::raw_sql(text).execute(raw).await.map(drop))?;
         self.release();
         Ok(())
     }

@@ -26,6 +26,12 @@ const IDLE_IN_TRANSACTION: &str = "SET idle_in_transaction_session_timeout = '30
 /// The key of the advisory lock that migrations hold: `remit` in ASCII.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(491327940980)";
 
+/// The channel on which Postgres tells that something of some tenant has changed.
+pub(crate) const CHANNEL: &str = "remit_changes";
+
+/// Ends a transaction and tells of it, in one message: it is told when the change is committed, and not at all otherwise.
+pub(crate) const COMMIT_AND_TELL: &str = "NOTIFY remit_changes; COMMIT";
+
 /// The time at this moment, not at the start of the transaction, in microseconds since 1970.
 const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)";
 

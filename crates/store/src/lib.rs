@@ -1,7 +1,7 @@
 //! Everything Remit keeps in a database, on Postgres or SQLite.
 //!
 //! Open a [`Store`], [`Store::migrate`] it, then call the methods of the noun you need: tenants, bundles, entities, API
-//! keys, decisions. The text and the check of an API key are [`ApiKey`], [`Pepper`] and [`StoredKey`].
+//! keys, decisions, replicas. The text and the check of an API key are [`ApiKey`], [`Pepper`] and [`StoredKey`].
 //!
 //! Invariants: each SQL statement is written once and runs on both databases (INV-7); what differs between them is in
 //! `dialect`. Every method takes the tenant first and reads nothing of another. Every change of a bundle, an entity or
@@ -21,8 +21,10 @@ mod decisions;
 mod dialect;
 mod entities;
 mod error;
+mod hints;
 mod keys;
 mod migrations;
+mod replicas;
 mod scope;
 mod shipping;
 mod store;
@@ -33,7 +35,9 @@ pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
 pub use entities::{EntitiesChanged, EntityChanges, EntityCursor, MAX_ENTITIES, StoredEntity};
 pub use error::Error;
+pub use hints::Hints;
 pub use keys::{NewKey, StoredKey, Unusable};
+pub use replicas::{Applied, Fleet, Replica, SeenReplica};
 pub use scope::Scope;
 pub use shipping::{ShippedRecord, SpoolPosition};
 pub use store::{Options, Store};

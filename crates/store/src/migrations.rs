@@ -38,6 +38,7 @@ migrations! {
     "0004_api_keys",
     "0005_decisions",
     "0006_spool_positions",
+    "0007_replicas",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use remit_core::controls::{Protection, holds};
 use remit_core::{Clock, Revision, TenantId, Timestamp};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
-use crate::{bundles, decisions, dialect, entities, keys, migrations, shipping, tenants};
+use crate::{bundles, decisions, dialect, entities, keys, migrations, replicas, shipping, tenants};
 
 /// Where the database is and how it is used.
 #[derive(Clone)]
@@ -24,6 +25,9 @@ pub struct Options {
     /// How long one call may take, waiting for a connection included. A call that writes many rows has this for each
     /// begun thousand.
     pub deadline: Duration,
+    /// Whether changes are told to those who listen, and listened for, where the database can: Postgres. Each change is
+    /// found by the next poll either way.
+    pub hints: bool,
 }
 
 /// A database with everything Remit keeps; cheap to clone, and every clone is the same one.
@@ -43,6 +47,7 @@ struct Inner {
     db: Db,
     clock: Clock,
     deadline: Duration,
+    hints: bool,
     /// One turn at a time for writers of SQLite, which has one write lock.
     writers: Option<Arc<Semaphore>>,
     /// A place at the pool for each connection: requests without one wait here, and so never ahead of [`Store::ahead`].
@@ -69,6 +74,7 @@ impl Options {
             url: url.into(),
             max_connections: 10,
             deadline: Duration::from_secs(2),
+            hints: true,
         }
     }
 }
@@ -102,6 +108,7 @@ impl Store {
         };
         let places = usize::try_from(options.max_connections.max(1)).unwrap_or(1);
         let inner = Inner {
+            hints: options.hints && writers.is_none(),
             db: opened.db,
             clock,
             deadline: options.deadline,
@@ -184,6 +191,7 @@ impl Store {
             entities::sql::ALL,
             keys::sql::ALL,
             migrations::sql::ALL,
+            replicas::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
         ];
@@ -214,6 +222,14 @@ impl Store {
 
     pub(crate) fn deadline(&self) -> Duration {
         self.0.deadline
+    }
+
+    /// Returns how to reach Postgres for what needs a connection of its own, where that is wanted.
+    pub(crate) fn listens(&self) -> Option<PgConnectOptions> {
+        match &self.0.db {
+            Either::Postgres(pool) if self.0.hints => Some((*pool.connect_options()).clone()),
+            Either::Postgres(_) | Either::Sqlite(_) => None,
+        }
     }
 
     /// Runs one call within the deadline.
@@ -257,6 +273,13 @@ impl Store {
 
     /// Takes a connection and begins a transaction that writes.
     pub(crate) async fn begin(&self) -> Result<Conn, Failure> {
+        let mut conn = self.connect_to_write().await?;
+        dialect::begin(&mut conn).await?;
+        Ok(conn)
+    }
+
+    /// Takes a connection for statements that write and need no others with them: each is a transaction of its own.
+    pub(crate) async fn connect_to_write(&self) -> Result<Conn, Failure> {
         let turn = match &self.0.writers {
             Some(writers) => Some(
                 Arc::clone(writers)
@@ -268,7 +291,6 @@ impl Store {
         };
         let mut conn = self.connect().await?;
         conn.turn = turn;
-        dialect::begin(&mut conn).await?;
         Ok(conn)
     }
 
@@ -284,6 +306,7 @@ impl Store {
         checked: Option<Revision>,
     ) -> Result<(Conn, Revision), Failure> {
         let mut conn = self.begin().await?;
+        conn.told = self.0.hints;
         let revision: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUMP)
             .bind(tenant.uuid())
             .fetch_optional(raw)

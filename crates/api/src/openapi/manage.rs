@@ -74,6 +74,7 @@ fn put_bundle() -> Operation {
         .scope("write")
         .header("If-Match", "The `ETag` of the bundle that this one replaces.", "\"41\"")
         .header("If-None-Match", "`*`: put it only where there is none.", "*")
+        .until()
         .takes("Bundle", "The whole bundle.", &examples::bundle())
         .gives(200, "It is in force.", "BundleApplied", &examples::bundle_applied(), &["ETag", "Remit-Revision"])
         .fails(&[
@@ -190,6 +191,7 @@ fn put_entity() -> Operation {
         .scope("write")
         .header("If-Match", "An `ETag`: write only over that state.", "\"42\"")
         .header("If-None-Match", "`*`: write only where there is none.", "*")
+        .until()
         .takes("EntityBody", "What it is to be.", &examples::entity_body())
         .gives(200, "It is written.", "EntitiesApplied", &json!({ "revision": 43, "written": 1, "removed": 0 }), &["ETag", "Remit-Revision"])
         .fails(UNCHANGED)
@@ -209,6 +211,7 @@ fn delete_entity() -> Operation {
     )
     .scope("write")
     .header("If-Match", "An `ETag`: remove only that state.", "\"42\"")
+    .until()
     .gives(
         200,
         "It is removed.",
@@ -229,6 +232,7 @@ fn change_entities() -> Operation {
              with it. The body may have 64 MiB.",
         )
         .scope("write")
+        .until()
         .takes("EntityChanges", "The changes.", &examples::entity_changes())
         .or_takes("application/x-ndjson", &examples::entity_lines())
         .gives(200, "All of it is done.", "EntitiesApplied", &examples::entities_applied(), &["Remit-Revision"])
@@ -336,9 +340,10 @@ fn get_key() -> Operation {
 
 fn revoke_key() -> Operation {
     Operation::new("DELETE", "/v1/keys/{id}", "revoke_key", "Keys")
-        .says("Revoke a key", "It is refused by this replica when the answer comes, and by the others within seconds. Revoking it again changes nothing.")
+        .says("Revoke a key", "It is refused by this replica when the answer comes, and by the others within seconds; with `wait=fleet` by all of them. Revoking it again changes nothing.")
         .scope("keys")
         .part("id", "The id of the key.", KEY)
+        .until()
         .gives_nothing(204, "It is revoked.", &["Remit-Revision"])
         .fails(&[Kind::INVALID_REQUEST, Kind::NOT_FOUND, Kind::REVISION_NOT_REACHED, Kind::STORE_UNAVAILABLE])
 }

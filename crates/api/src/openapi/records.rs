@@ -79,6 +79,7 @@ fn bundles() -> Value {
                 "revision": reference("Revision"), "hash": reference("ContentHash"),
                 "policies": count("How many policies decide, links of templates included."),
                 "warnings": list_of("Diagnostic", "What somebody should look at."),
+                "fleet": reference("Barrier"),
             },
         },
         "BundleChecked": {
@@ -205,7 +206,7 @@ fn entities() -> Value {
         "EntitiesApplied": {
             "type": "object", "description": "What a change of entities came to.",
             "required": ["revision", "written", "removed"],
-            "properties": { "revision": reference("Revision"), "written": count("Entities written."), "removed": count("Entities that were there and are gone.") },
+            "properties": { "revision": reference("Revision"), "written": count("Entities written."), "removed": count("Entities that were there and are gone."), "fleet": reference("Barrier") },
         },
     })
 }

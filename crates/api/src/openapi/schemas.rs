@@ -174,6 +174,8 @@ fn service() -> Value {
                 "line": { "type": "integer", "description": "With NDJSON: the line at fault, from 1." },
                 "entity": reference("EntityUid"),
                 "current": { "type": "string", "description": "With `stale-revision`: the current `ETag`." },
+                "revision": { "allOf": [reference("Revision")], "description": "With `fleet-not-reached`: the revision that is committed." },
+                "missing": { "type": "array", "items": reference("Replica"), "description": "With `fleet-not-reached`: the live replicas that do not have it." },
             },
         },
     })

@@ -1,8 +1,9 @@
 //! `remit bundle`: a folder of policies put in force, and what is in force put into a folder.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use remit_core::Bundle;
 use remit_engine::Diagnostic;
 use reqwest::Method;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle_dir;
 use crate::client::{Client, Server};
+use crate::cmd::fleet::{self, Barrier};
 use crate::diagnostics::Found;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -25,9 +27,13 @@ Examples:
     remit bundle push policies/starter --dry-run
     remit bundle push policies/starter
     remit bundle push policies/starter --if-match 41
+    remit bundle push policies/starter --wait fleet --timeout 60
 
 The bundle in force is read first and replaced only if nobody changes it meanwhile; --if-match names the revision that
-you based your change on, and the push fails with exit 6 where another one is in force.";
+you based your change on, and the push fails with exit 6 where another one is in force.
+
+With --wait fleet it ends when every live replica decides with the bundle; where that takes longer than --timeout it names
+those that do not and exits with 124. The bundle stays in force.";
 
 /// Examples in `--help`.
 const PULL: &str = "\
@@ -50,6 +56,9 @@ pub(crate) enum Command {
         /// Replace only this revision of the bundle.
         #[arg(long, value_name = "REVISION", conflicts_with = "dry_run")]
         if_match: Option<u64>,
+        /// What to wait for; without it, for the replica that answers.
+        #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "dry_run")]
+        wait: Option<Wait>,
         #[command(flatten)]
         server: Server,
     },
@@ -69,6 +78,13 @@ pub(crate) enum Command {
     },
 }
 
+/// What a push waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wait {
+    /// Every live replica decides with it.
+    Fleet,
+}
+
 /// What the server says of a bundle that is in force now.
 #[derive(Debug, Serialize, Deserialize)]
 struct Applied {
@@ -76,6 +92,8 @@ struct Applied {
     hash: String,
     policies: usize,
     warnings: Vec<Diagnostic>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<Barrier>,
 }
 
 /// What the server says of a bundle that it only looked at.
@@ -108,6 +126,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
             dir,
             dry_run,
             if_match,
+            wait,
             server,
         } => {
             let folder = bundle_dir::read(&dir)?;
@@ -116,7 +135,9 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
             if dry_run {
                 check(&client, &folder.bundle, out).await
             } else {
-                push(&client, &dir, &folder.bundle, if_match, out).await
+                let applied = push(&client, &dir, &folder.bundle, if_match).await?;
+                let patience = wait.map(|Wait::Fleet| Duration::from_secs(server.timeout));
+                finish(&client, applied, &folder.bundle, patience, out).await
             }
         }
         Command::Pull {
@@ -161,13 +182,13 @@ async fn check(client: &Client, bundle: &Bundle, out: &Output) -> Result<Exit, E
     })
 }
 
+/// Puts a bundle in force on the replica that answers.
 async fn push(
     client: &Client,
     dir: &Path,
     bundle: &Bundle,
     if_match: Option<u64>,
-    out: &Output,
-) -> Result<Exit, Error> {
+) -> Result<Applied, Error> {
     let request = client.request(Method::PUT, PATH)?.json(bundle);
     let request = match if_match {
         Some(revision) => request.header(IF_MATCH, format!("\"{revision}\"")),
@@ -176,27 +197,54 @@ async fn push(
             None => request.header(IF_NONE_MATCH, "*"),
         },
     };
-    let reply = match client.send(request).await {
+    match client.send(request).await {
         Err(Error::Refused(problem)) if !problem.diagnostics.is_empty() => {
             let found = Box::new(Found::new(problem.diagnostics, bundle).within(dir));
-            return Err(Error::Diagnostics {
+            Err(Error::Diagnostics {
                 what: format!("the bundle in `{}`", dir.display()),
                 found,
-            });
+            })
         }
-        reply => reply?,
-    };
-    let applied: Applied = reply.json()?;
+        reply => reply?.json(),
+    }
+}
+
+/// Waits for the other replicas where that is asked for, and says what came of it.
+async fn finish(
+    client: &Client,
+    mut applied: Applied,
+    bundle: &Bundle,
+    patience: Option<Duration>,
+    out: &Output,
+) -> Result<Exit, Error> {
+    if let Some(patience) = patience {
+        match fleet::wait(client, applied.revision, patience).await {
+            Ok(barrier) => applied.fleet = Some(barrier),
+            Err(error) => {
+                // What was done must not be lost among what was not.
+                out.note(&format!(
+                    "the bundle is in force at revision {}; whether on every replica could not be found out",
+                    applied.revision
+                ));
+                return Err(error);
+            }
+        }
+    }
     if !out.is_machine() {
         out.diagnostics(&Found::new(applied.warnings.clone(), bundle));
     }
     out.value(&applied, |applied| {
-        format!(
+        let mut lines = vec![format!(
             "in force at revision {}: {} policies, {}",
             applied.revision, applied.policies, applied.hash
-        )
+        )];
+        lines.extend(applied.fleet.iter().flat_map(Barrier::lines));
+        lines.join("\n")
     })?;
-    Ok(Exit::Ok)
+    Ok(match &applied.fleet {
+        Some(barrier) if !barrier.reached => Exit::TimedOut,
+        _ => Exit::Ok,
+    })
 }
 
 /// Asks which bundle is in force.

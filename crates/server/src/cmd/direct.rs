@@ -58,13 +58,13 @@ pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Store, Error> 
         crate::dev::make_folder(&config.data.dir)?;
     }
     let options = Options {
-        url: config.database_url()?,
         max_connections: config.database.max_connections,
         deadline: if holds(Protection::DatabaseDeadline) {
             config.database_deadline()
         } else {
             std::time::Duration::from_hours(24)
         },
+        ..Options::new(config.database_url()?)
     };
     Store::open(&options, clock)
         .await
