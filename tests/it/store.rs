@@ -44,6 +44,7 @@ mod entities;
 mod keys;
 mod outages;
 mod shipping;
+mod versions;
 
 for_each_database! {
     migrations_are_applied_once;

@@ -38,6 +38,8 @@ migrations! {
     "0004_api_keys",
     "0005_decisions",
     "0006_spool_positions",
+    "0007_bundle_versions",
+    "0008_idempotency",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -12,7 +12,10 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
-use crate::{bundles, decisions, dialect, entities, keys, migrations, shipping, tenants};
+use crate::{
+    bundles, decisions, dialect, entities, idempotency, keys, migrations, shipping, tenants,
+    versions,
+};
 
 /// Where the database is and how it is used.
 #[derive(Clone)]
@@ -182,10 +185,12 @@ impl Store {
             bundles::sql::ALL,
             decisions::sql::ALL,
             entities::sql::ALL,
+            idempotency::sql::ALL,
             keys::sql::ALL,
             migrations::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
+            versions::sql::ALL,
         ];
         let all: Vec<(&'static str, &'static str)> = all.into_iter().flatten().copied().collect();
         self.within("prepare the statements", async {
