@@ -13,6 +13,7 @@ mod compile;
 mod decide;
 mod decode;
 mod diagnostic;
+mod edit;
 mod engine;
 mod entities;
 mod entity;
@@ -39,6 +40,7 @@ mod stack;
 
 pub use cases::{CaseOutcome, Mismatch};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
+pub use edit::{EditError, Edited, NEW_POLICIES, WrittenPolicy, policy_texts};
 pub use engine::Engine;
 pub use entity::EntityError;
 pub use explain::{
