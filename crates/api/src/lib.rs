@@ -26,6 +26,7 @@ mod finishing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod idempotency;
 mod json;
 mod keys;
 mod layers;
@@ -35,14 +36,17 @@ mod metrics;
 mod openapi;
 mod operations;
 mod paging;
+mod policies;
 mod preconditions;
 mod problem;
+mod publish;
 mod query;
 mod router;
 mod search;
 pub mod sync;
 mod token;
 mod trace;
+mod versions;
 mod wire;
 
 pub use app::{Answer, App, AppParts, Options};

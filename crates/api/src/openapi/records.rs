@@ -3,13 +3,14 @@
 use remit_core::Reason;
 use serde_json::{Map, Value, json};
 
-use super::{or_null, reference};
+use super::{lifecycle, or_null, reference};
 
 /// Returns the schemas by name.
 pub(super) fn all() -> Map<String, Value> {
     let mut all = Map::new();
     for group in [
         bundles(),
+        lifecycle::schemas(),
         cases(),
         entities(),
         decisions(),
