@@ -34,7 +34,7 @@ enum Command {
     Decide(cmd::decide::Args),
     /// Show why a decision came out as it did.
     Explain(cmd::explain::Args),
-    /// Check, format and test policies; needs no server.
+    /// Check, format and test policies, which needs no server; follow and take back their versions.
     #[command(subcommand)]
     Policy(cmd::policy::Command),
     /// Put a folder of policies in force, or fetch what is in force.
@@ -117,7 +117,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Demo(args) => Box::pin(cmd::demo::run(args, out)).await,
         Command::Decide(args) => cmd::decide::run(args, out).await,
         Command::Explain(args) => cmd::explain::run(args, out).await,
-        Command::Policy(command) => cmd::policy::run(command, out),
+        Command::Policy(command) => cmd::policy::run(command, out).await,
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
         Command::Entities(command) => cmd::entities::run(command, out).await,
         Command::Key(command) => cmd::key::run(command, out).await,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use remit_core::Bundle;
 use remit_engine::Diagnostic;
-use reqwest::Method;
 use reqwest::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use reqwest::{Method, RequestBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle_dir;
@@ -24,7 +24,7 @@ const PUSH: &str = "\
 Examples:
     remit bundle push policies/starter --dry-run
     remit bundle push policies/starter
-    remit bundle push policies/starter --if-match 41
+    remit bundle push policies/starter --if-match 41 --message 'Invoices over 1,000 need a person'
 
 The bundle in force is read first and replaced only if nobody changes it meanwhile; --if-match names the revision that
 you based your change on, and the push fails with exit 6 where another one is in force.";
@@ -50,6 +50,9 @@ pub(crate) enum Command {
         /// Replace only this revision of the bundle.
         #[arg(long, value_name = "REVISION", conflicts_with = "dry_run")]
         if_match: Option<u64>,
+        /// What the change is for; kept with the version.
+        #[arg(long, value_name = "TEXT", conflicts_with = "dry_run")]
+        message: Option<String>,
         #[command(flatten)]
         server: Server,
     },
@@ -71,10 +74,10 @@ pub(crate) enum Command {
 
 /// What the server says of a bundle that is in force now.
 #[derive(Debug, Serialize, Deserialize)]
-struct Applied {
-    revision: u64,
-    hash: String,
-    policies: usize,
+pub(super) struct Applied {
+    pub(super) revision: u64,
+    pub(super) hash: String,
+    pub(super) policies: usize,
     warnings: Vec<Diagnostic>,
 }
 
@@ -108,6 +111,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
             dir,
             dry_run,
             if_match,
+            message,
             server,
         } => {
             let folder = bundle_dir::read(&dir)?;
@@ -116,7 +120,13 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
             if dry_run {
                 check(&client, &folder.bundle, out).await
             } else {
-                push(&client, &dir, &folder.bundle, if_match, out).await
+                let request = client.request(Method::PUT, PATH)?;
+                let noted: Vec<_> = message
+                    .map(|message| ("message", message))
+                    .into_iter()
+                    .collect();
+                let request = request.query(&noted);
+                push(&client, request, &dir, &folder.bundle, if_match, out).await
             }
         }
         Command::Pull {
@@ -163,12 +173,13 @@ async fn check(client: &Client, bundle: &Bundle, out: &Output) -> Result<Exit, E
 
 async fn push(
     client: &Client,
+    request: RequestBuilder,
     dir: &Path,
     bundle: &Bundle,
     if_match: Option<u64>,
     out: &Output,
 ) -> Result<Exit, Error> {
-    let request = client.request(Method::PUT, PATH)?.json(bundle);
+    let request = request.json(bundle);
     let request = match if_match {
         Some(revision) => request.header(IF_MATCH, format!("\"{revision}\"")),
         None => match etag(client).await? {
@@ -200,7 +211,7 @@ async fn push(
 }
 
 /// Asks which bundle is in force.
-async fn etag(client: &Client) -> Result<Option<String>, Error> {
+pub(super) async fn etag(client: &Client) -> Result<Option<String>, Error> {
     match client.send(client.request(Method::GET, PATH)?).await {
         Ok(reply) => Ok(reply.header(ETAG.as_str()).map(str::to_owned)),
         Err(Error::Refused(problem)) if problem.status == 404 => Ok(None),

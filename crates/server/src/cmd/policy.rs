@@ -1,4 +1,4 @@
-//! `remit policy`: policies checked, formatted and tested where they are written.
+//! `remit policy`: policies checked, formatted and tested where they are written, and followed through their versions.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use remit_core::{Bundle, Source};
 use remit_engine::{Diagnostic, Snapshot};
 use serde::Serialize;
 
-use super::policy_test;
+use super::{policy_history, policy_test};
 use crate::bundle_dir;
 use crate::diagnostics::Found;
 use crate::error::Error;
@@ -53,6 +53,15 @@ pub(crate) enum Command {
     },
     /// Run the cases beside the policies. Exit 4 when one fails.
     Test(policy_test::Args),
+    /// List the versions of what decides: when each was put, by whom and what for.
+    #[command(after_help = policy_history::HISTORY)]
+    History(policy_history::History),
+    /// Show how two versions differ, policy by policy.
+    #[command(after_help = policy_history::DIFF)]
+    Diff(policy_history::Diff),
+    /// Put an older version in force again, as a new version.
+    #[command(after_help = policy_history::ROLLBACK)]
+    Rollback(policy_history::Rollback),
 }
 
 /// What validating one folder found.
@@ -68,8 +77,8 @@ struct Validated {
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] and [`Error::Io`] for a folder that cannot be read.
-pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
+/// [`Error::Invalid`] and [`Error::Io`] for a folder that cannot be read, and those of the client.
+pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
     match command {
         Command::Validate {
             folders,
@@ -77,6 +86,9 @@ pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         } => validate(&folders, deny_warnings, out),
         Command::Fmt { paths, check } => format(&paths, check, out),
         Command::Test(args) => policy_test::run(&args, out),
+        Command::History(args) => policy_history::history(&args, out).await,
+        Command::Diff(args) => policy_history::diff(&args, out).await,
+        Command::Rollback(args) => policy_history::rollback(args, out).await,
     }
 }
 
