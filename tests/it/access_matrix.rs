@@ -22,6 +22,7 @@ struct World {
     keys: Vec<(&'static str, Option<String>)>,
     decision: String,
     victim: String,
+    version: String,
 }
 
 /// One request of an operation: its path with the parts filled in, a precondition, and a body.
@@ -31,10 +32,17 @@ struct Recipe {
     body: Value,
 }
 
-/// The bundle of the document's own example.
+/// A policy that can be removed without a case failing.
+const SPARE: &str = "@id(\"spare\") forbid (principal, action, resource) when { false };";
+
+/// The bundle of the document's own example, and one policy more.
 fn bundle() -> Value {
-    DOCUMENT["paths"]["/v1/bundle"]["put"]["requestBody"]["content"]["application/json"]["example"]
-        .clone()
+    let mut bundle = DOCUMENT["paths"]["/v1/bundle"]["put"]["requestBody"]["content"]["application/json"]
+        ["example"]
+        .clone();
+    let policies = bundle["policies"].as_array_mut().unwrap();
+    policies.push(json!({ "file": "spare.cedar", "text": SPARE }));
+    bundle
 }
 
 /// Returns a request for an operation, or `None` for one that this table does not know yet.
@@ -63,6 +71,28 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "put_bundle" => ("/v1/bundle".to_owned(), (Some(("if-match", "*")), bundle())),
         "check_bundle" => ("/v1/bundle/check".to_owned(), body(bundle())),
         "assess_bundle" => ("/v1/bundle/impact".to_owned(), body(bundle())),
+        "list_versions" => ("/v1/bundle/versions".to_owned(), body(Value::Null)),
+        "get_version" => (
+            format!("/v1/bundle/versions/{}", world.version),
+            body(Value::Null),
+        ),
+        "rollback_bundle" => (
+            "/v1/bundle/rollback".to_owned(),
+            (
+                Some(("if-match", "*")),
+                json!({ "to": world.version.parse::<u64>().unwrap() }),
+            ),
+        ),
+        "list_policies" => ("/v1/policies".to_owned(), body(Value::Null)),
+        "get_policy" => ("/v1/policies/spare".to_owned(), body(Value::Null)),
+        "put_policy" => (
+            "/v1/policies/spare".to_owned(),
+            (Some(("if-match", "*")), json!({ "text": SPARE })),
+        ),
+        "delete_policy" => (
+            "/v1/policies/spare".to_owned(),
+            (Some(("if-match", "*")), Value::Null),
+        ),
         "list_entities" => ("/v1/entities".to_owned(), body(Value::Null)),
         "get_entity" | "delete_entity" => (entity.to_owned(), body(Value::Null)),
         // Only over what is there, so that another tenant has nothing to write over.
@@ -97,7 +127,8 @@ impl World {
         let test = TestApp::empty(Options::default()).await;
         let (log, store) = (test.log.clone(), test.store.clone());
         tokio::spawn(async move { log.ship(store, std::future::pending()).await });
-        test.store
+        let version = test
+            .store
             .put_bundle(test.tenant, Expected::Any, &bundle, None)
             .await
             .unwrap();
@@ -136,6 +167,7 @@ impl World {
             keys,
             decision: String::new(),
             victim: String::new(),
+            version: version.to_string(),
         };
         world.settle(key.reveal()).await;
         world.decision = world.ask().await;
@@ -176,8 +208,18 @@ impl World {
             .to_owned()
     }
 
-    /// Puts back what an operation may have taken away: the entity, and a key to be revoked.
+    /// Puts back what an operation may have taken away: the entity, a policy, and a key to be revoked.
     async fn restore(&mut self) {
+        let stored = self.test.store.bundle(self.test.tenant).await.unwrap();
+        let mut files = stored.iter().flat_map(|stored| &stored.bundle.policies);
+        if !files.any(|source| source.file == "spare.cedar") {
+            let bundle: Bundle = serde_json::from_value(bundle()).unwrap();
+            self.test
+                .store
+                .put_bundle(self.test.tenant, Expected::Any, &bundle, None)
+                .await
+                .unwrap();
+        }
         let entity: Entity =
             serde_json::from_value(json!({ "uid": { "type": "Agent", "id": "invoice-bot" } }))
                 .unwrap();

@@ -479,3 +479,83 @@ fn a_draft_is_assessed_and_records_are_replayed() {
         "3 decisions made again under their own revisions: 3 came out the same, 0 otherwise; 0 could not be made again",
     ]);
 }
+
+/// Finds the revision of a line of `remit policy history`.
+fn revision(line: &str) -> String {
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn versions_are_listed_compared_and_rolled_back_to() {
+    let server = Server::dev();
+    server.run(&["bundle", "pull", "ours"]).succeeds(&[]);
+    let tools = server.path().join("ours/tools.cedar");
+    let before = fs::read_to_string(&tools).unwrap();
+    let changed = before
+        .replace(
+            "@severity(\"high\")\n@control(\"EN-08",
+            "@severity(\"low\")\n@control(\"EN-08",
+        )
+        .replace("// Controls on tools.", "// A remark is no change.");
+    assert_ne!(changed, before);
+    fs::write(&tools, changed).unwrap();
+    let added = "@id(\"added\")\n@owner(\"tests\")\nforbid (principal, action, resource)\nwhen { false };\n";
+    fs::write(server.path().join("ours/added.cedar"), added).unwrap();
+    let message = "a lower severity, für Maya";
+    server
+        .run(&["bundle", "push", "ours", "--message", message])
+        .succeeds(&["in force at revision"]);
+
+    let history = server.run(&["policy", "history"]);
+    history.succeeds(&["revision", "message", message]);
+    let lines: Vec<&str> = history.stdout.lines().collect();
+    let (second, first) = (revision(lines[1]), revision(lines[2]));
+    assert_eq!(lines.len(), 3, "{}", history.stdout);
+
+    let diff = server.run(&["policy", "diff", &first]);
+    remit_tests::golden::compare("tests/golden/policy_diff.txt", &diff.stdout);
+    assert_eq!(diff.code, 0, "{}", diff.stderr);
+    let json = server
+        .run(&["policy", "diff", &second, &first, "-o", "json"])
+        .json();
+    assert_eq!(json["from"].to_string(), second);
+    assert_eq!(json["to"].to_string(), first);
+    let told: Vec<_> = json["policies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (
+                one["name"].as_str().unwrap(),
+                one["change"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(told, [("added", "removed"), ("managed-tools", "changed")]);
+    server
+        .run(&["policy", "diff", &first, &first])
+        .fails(0, &["say the same"]);
+    server.run(&["policy", "diff", "999"]).fails(3, &["404"]);
+
+    server
+        .run(&["policy", "rollback", &first, "--if-match", &first])
+        .fails(6, &["412"]);
+    server
+        .run(&["policy", "rollback", "999"])
+        .fails(3, &["revision 999 brought no bundle"]);
+    server
+        .run(&["policy", "rollback", &first, "--message", "two\nlines"])
+        .fails(3, &["`message` must be one line"]);
+    let back = server.run(&["policy", "rollback", &first, "--message", "as it was"]);
+    back.succeeds(&[&format!("is what revision {first} brought")]);
+    server
+        .run(&["policy", "diff", &first])
+        .fails(0, &["say the same"]);
+    let history = server
+        .run(&["policy", "history", "--limit", "1", "-o", "json"])
+        .json();
+    assert_eq!(history.as_array().unwrap().len(), 1);
+    assert_eq!(history[0]["restores"].to_string(), first);
+    assert_eq!(history[0]["message"], "as it was");
+    assert!(history[0]["author"]["name"].is_string(), "{history}");
+}

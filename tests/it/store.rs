@@ -45,6 +45,7 @@ mod keys;
 mod outages;
 mod replicas;
 mod shipping;
+mod versions;
 
 for_each_database! {
     migrations_are_applied_once;

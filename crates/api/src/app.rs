@@ -20,7 +20,7 @@ use crate::auth::{Caller, DevKey, Keys};
 use crate::finishing::Finishing;
 use crate::metrics::{Metrics, Stage};
 use crate::problem::{Kind, Problem};
-use crate::progress::Progress;
+use crate::sync::progress::Progress;
 use crate::token::Seal;
 use crate::trace::Adopt;
 

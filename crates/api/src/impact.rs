@@ -25,11 +25,12 @@ use tokio::sync::mpsc;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::background::give_way;
-use crate::bundle::{BundleBody, refused};
+use crate::bundle::BundleBody;
 use crate::decisions::CATCH_UP;
 use crate::explain::{READ_BACK, as_of, changed_since};
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
+use crate::publish::refused;
 use crate::query::Query;
 use crate::wire::{Body, Json};
 

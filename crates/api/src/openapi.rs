@@ -7,6 +7,7 @@
 mod decide;
 mod examples;
 mod impact;
+mod lifecycle;
 mod manage;
 mod records;
 mod revisions;
@@ -127,6 +128,7 @@ fn tags() -> Value {
         { "name": "Decisions", "description": "Ask, one question or many, and search what would be permitted." },
         { "name": "Record", "description": "What was decided, and why." },
         { "name": "Bundle", "description": "Policies, schema, static entities and cases: what decides, replaced as one value." },
+        { "name": "Policies", "description": "The policies of the bundle in force, read and changed one by one." },
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Service", "description": "What this server is and speaks." },

@@ -4,8 +4,8 @@ use axum::response::Response;
 use http::{HeaderValue, Uri, header};
 use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
 use remit_core::canonical_json;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
@@ -15,6 +15,14 @@ use crate::problem::{Kind, Problem};
 pub(crate) const LONGEST: usize = 1_000;
 /// The entries of one page where the caller does not say.
 const USUAL: usize = 100;
+
+/// The parameters of a list that has no others.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Page {
+    pub(crate) limit: Option<usize>,
+    pub(crate) cursor: Option<String>,
+}
 
 /// One page to be made; `C` is the position of an entry in the list.
 pub(crate) struct Paging<C> {

@@ -59,7 +59,7 @@ problems! {
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "this path does not take that method";
     /// The body did not arrive in time.
     BODY_TOO_SLOW 408 "body-too-slow" "the body did not arrive in time";
-    /// The change does not go together with what is there: an entity of the bundle is written by itself, a recorded bundle does not fit today's entities, or too many others change the tenant at once; `detail` says which.
+    /// The change does not go together with what is there: an entity of the bundle is written by itself, a policy is put into another file than the one it stands in, a recorded bundle does not fit today's entities, or too many others change the tenant at once; `detail` says which.
     CONFLICT 409 "conflict" "this does not go together with what is there";
     /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
     STALE_REVISION 412 "stale-revision" "somebody changed this first";
@@ -71,6 +71,8 @@ problems! {
     CASES_FAILED 422 "cases-failed" "cases of the bundle fail";
     /// An entity does not fit the schema; nothing was changed.
     ENTITY_INVALID 422 "entity-invalid" "an entity does not fit the schema";
+    /// The `Idempotency-Key` was sent with another request within the last 24 hours; take a new one for each change.
+    IDEMPOTENCY_KEY_REUSED 422 "idempotency-key-reused" "this Idempotency-Key belongs to another request";
     /// This change needs `If-Match` with the `ETag` that was read, or `If-None-Match: *` for the first one.
     PRECONDITION_REQUIRED 428 "precondition-required" "say which revision this replaces";
     /// A fault in Remit. The request id finds it in the log.

@@ -38,15 +38,15 @@ pub(crate) struct Patience {
 }
 
 /// What a change waits for before it is answered, beside this replica.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Until {
-    wait: Option<Wait>,
+    pub(crate) wait: Option<Wait>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Wait {
+pub(crate) enum Wait {
     /// Every live replica.
     Fleet,
 }

@@ -13,7 +13,7 @@ use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
 use crate::{
     bulk, bundle, decisions, docs, entities, evaluate, evaluations, explain, impact, keys, layers,
-    metadata, openapi, revisions, search,
+    metadata, openapi, policies, revisions, search, versions,
 };
 
 /// One endpoint, as it is routed; the tests hold the OpenAPI document against the list of them.
@@ -88,6 +88,13 @@ fn routes() -> Routes {
         .put("/v1/bundle", Key(Write), bundle::put)
         .post("/v1/bundle/check", Key(Read), bundle::check)
         .post("/v1/bundle/impact", Key(Read), impact::assess)
+        .get("/v1/bundle/versions", Key(Read), versions::list)
+        .get("/v1/bundle/versions/{revision}", Key(Read), versions::get)
+        .post("/v1/bundle/rollback", Key(Write), versions::roll_back)
+        .get("/v1/policies", Key(Read), policies::list)
+        .get("/v1/policies/{id}", Key(Read), policies::get)
+        .put("/v1/policies/{id}", Key(Write), policies::put)
+        .delete("/v1/policies/{id}", Key(Write), policies::delete)
         .get("/v1/entities", Key(Read), entities::list)
         .post("/v1/entities/bulk", Key(Write), bulk::change)
         .get("/v1/entities/{type}/{id}", Key(Read), entities::get)

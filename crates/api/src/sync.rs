@@ -24,8 +24,12 @@ use remit_engine::{EntityError, Snapshot};
 use remit_store::{Head, MAX_ENTITIES};
 
 use crate::app::App;
-use crate::progress::{Cause, Standing, chain};
-use crate::replicas::Presence;
+
+pub(crate) mod progress;
+mod replicas;
+
+use progress::{Cause, Standing, chain};
+use replicas::Presence;
 
 /// However often somebody asks for news, the database is not asked more often than this.
 pub(crate) const SHORTEST: Duration = Duration::from_millis(20);

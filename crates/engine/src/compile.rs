@@ -113,6 +113,20 @@ fn place(one: &Diagnostic) -> (Option<&str>, Option<usize>) {
     (one.file.as_deref(), one.span.map(|span| span.start))
 }
 
+// === impl Program ===
+
+impl Program {
+    /// Returns every policy and template in its place, in no order.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = &Placed> {
+        self.kept.files.values().flat_map(|file| &file.policies)
+    }
+
+    /// Returns the hash of the text of a file of policies.
+    pub(crate) fn file_hash(&self, name: &str) -> Option<ContentHash> {
+        self.kept.files.get(name).map(|file| file.hash)
+    }
+}
+
 // === impl Compiler ===
 
 impl<'b> Compiler<'b> {

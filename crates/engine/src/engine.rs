@@ -23,6 +23,11 @@ pub struct Engine {
     retired: Mutex<Vec<Arc<Snapshot>>>,
 }
 
+/// Returns the version of Cedar that decides.
+pub fn cedar_version() -> String {
+    cedar_policy::get_sdk_version().to_string()
+}
+
 // === impl Engine ===
 
 impl Engine {

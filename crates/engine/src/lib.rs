@@ -14,6 +14,7 @@ mod compile;
 mod decide;
 mod decode;
 mod diagnostic;
+mod edit;
 mod engine;
 mod entities;
 mod entity;
@@ -41,7 +42,8 @@ mod stack;
 pub use cases::{CaseOutcome, Mismatch};
 pub use compare::{Change, ChangeCode, Comparison};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
-pub use engine::Engine;
+pub use edit::{EditError, Edited, NEW_POLICIES, WrittenPolicy, policy_texts};
+pub use engine::{Engine, cedar_version};
 pub use entity::EntityError;
 pub use explain::{
     ClauseExplanation, ClauseKind, ClauseOutcome, Explanation, NearestPermit, PolicyExplanation,
@@ -52,8 +54,3 @@ pub use guard::EVALUATION_STACK;
 pub use schema::FACTS_SCHEMA;
 pub use search::Found;
 pub use snapshot::{Changing, Snapshot};
-
-/// Returns the version of Cedar that decides.
-pub fn cedar_version() -> String {
-    cedar_policy::get_sdk_version().to_string()
-}

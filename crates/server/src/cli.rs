@@ -34,7 +34,7 @@ enum Command {
     Decide(cmd::decide::Args),
     /// Show why a decision came out as it did.
     Explain(cmd::explain::Args),
-    /// Check, format and test policies; needs no server.
+    /// Check, format and test policies, which needs no server; follow and take back their versions.
     #[command(subcommand)]
     Policy(cmd::policy::Command),
     /// Put a folder of policies in force, or fetch what is in force.

@@ -16,6 +16,7 @@ pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod migrate;
 pub(crate) mod policy;
+pub(crate) mod policy_history;
 pub(crate) mod policy_impact;
 pub(crate) mod policy_test;
 pub(crate) mod question;

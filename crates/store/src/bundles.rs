@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::store::{Store, off_the_runtime};
 use crate::tenants::{number, revision};
+use crate::versions::Authorship;
 
 /// Which bundle a writer believes is in force: the precondition of its change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +55,8 @@ pub(crate) mod sql {
         BUNDLE_AT = "SELECT revision, hash, body, at, author FROM bundles \
             WHERE tenant = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";
         /// Adds a bundle.
-        INSERT_BUNDLE = "INSERT INTO bundles (tenant, revision, hash, body, at, author) \
-            VALUES ($1, $2, $3, $4, $5, $6)";
+        INSERT_BUNDLE = "INSERT INTO bundles (tenant, revision, hash, body, at, author, message, restores) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     }
 }
 
@@ -78,6 +79,26 @@ impl Store {
         bundle: &Bundle,
         by: Option<KeyId>,
     ) -> Result<Revision, Error> {
+        let authorship = Authorship {
+            by,
+            ..Authorship::default()
+        };
+        self.put_version(tenant, expected, bundle, authorship).await
+    }
+
+    /// Puts a bundle in force as [`Store::put_bundle`] does, and keeps what its author says of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put_bundle`]; [`Error::Invalid`] for a message that cannot be kept.
+    pub async fn put_version(
+        &self,
+        tenant: TenantId,
+        expected: Expected,
+        bundle: &Bundle,
+        authorship: Authorship<'_>,
+    ) -> Result<Revision, Error> {
+        authorship.check()?;
         let bundle = bundle.clone();
         let (body, hash) = off_the_runtime("bundles", move || {
             let body = canonical_json(&bundle)
@@ -104,10 +125,15 @@ impl Store {
                 .bind(hash.as_str())
                 .bind(body.as_str())
                 .bind(self.clock().now().micros())
-                .bind(by.map(KeyId::uuid))
+                .bind(authorship.by.map(KeyId::uuid))
+                .bind(authorship.message)
+                .bind(authorship.restores.map(number))
                 .execute(raw)
                 .await
                 .map(drop))?;
+            if let Some(once) = authorship.once {
+                self.keep_answer(&mut conn, tenant, next, once).await?;
+            }
             conn.commit().await?;
             Ok(next)
         })
@@ -227,7 +253,7 @@ impl StoredBundle {
     }
 }
 
-fn content_hash(revision: i64, column: &str) -> Result<ContentHash, Error> {
+pub(crate) fn content_hash(revision: i64, column: &str) -> Result<ContentHash, Error> {
     column
         .parse()
         .map_err(|_| corrupt(revision, "no content hash"))

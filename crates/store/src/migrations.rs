@@ -39,6 +39,8 @@ migrations! {
     "0005_decisions",
     "0006_spool_positions",
     "0007_replicas",
+    "0008_bundle_versions",
+    "0009_idempotency",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

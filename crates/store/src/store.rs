@@ -13,7 +13,10 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
-use crate::{bundles, decisions, dialect, entities, keys, migrations, replicas, shipping, tenants};
+use crate::{
+    bundles, decisions, dialect, entities, idempotency, keys, migrations, replicas, shipping,
+    tenants, versions,
+};
 
 /// Where the database is and how it is used.
 #[derive(Clone)]
@@ -189,11 +192,13 @@ impl Store {
             bundles::sql::ALL,
             decisions::sql::ALL,
             entities::sql::ALL,
+            idempotency::sql::ALL,
             keys::sql::ALL,
             migrations::sql::ALL,
             replicas::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
+            versions::sql::ALL,
         ];
         let all: Vec<(&'static str, &'static str)> = all.into_iter().flatten().copied().collect();
         self.within("prepare the statements", async {

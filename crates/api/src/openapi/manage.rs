@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 
 use crate::problem::Kind;
 
-use super::{Operation, examples};
+use super::{Operation, examples, lifecycle};
 
 /// Returns the operations in the order of the page.
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = vec![get_bundle(), put_bundle(), check_bundle()];
+    all.extend(lifecycle::operations());
     all.extend([
         list_entities(),
         get_entity(),
@@ -63,30 +64,34 @@ fn get_bundle() -> Operation {
 }
 
 fn put_bundle() -> Operation {
-    Operation::new("PUT", "/v1/bundle", "put_bundle", "Bundle")
-        .says(
+    let operation = Operation::new("PUT", "/v1/bundle", "put_bundle", "Bundle").says(
             "Replace the bundle",
             "The bundle is compiled against the stored entities and its cases are run first; a bundle that does not \
              compile or fails a case changes nothing. The answer comes when this replica decides with it.\n\n\
              `If-Match` with the `ETag` that was read, or `If-None-Match: *` where there is no bundle yet, is required. \
              The body may have 64 MiB.",
-        )
+        );
+    lifecycle::once(lifecycle::noted(operation))
         .scope("write")
-        .header("If-Match", "The `ETag` of the bundle that this one replaces.", "\"41\"")
-        .header("If-None-Match", "`*`: put it only where there is none.", "*")
-        .until()
+        .header(
+            "If-Match",
+            "The `ETag` of the bundle that this one replaces.",
+            "\"41\"",
+        )
+        .header(
+            "If-None-Match",
+            "`*`: put it only where there is none.",
+            "*",
+        )
         .takes("Bundle", "The whole bundle.", &examples::bundle())
-        .gives(200, "It is in force.", "BundleApplied", &examples::bundle_applied(), &["ETag", "Remit-Revision"])
-        .fails(&[
-            Kind::STALE_REVISION,
-            Kind::POLICY_INVALID,
-            Kind::CASES_FAILED,
-            Kind::PRECONDITION_REQUIRED,
-            Kind::CONFLICT,
-            Kind::NOT_READY,
-            Kind::REVISION_NOT_REACHED,
-            Kind::STORE_UNAVAILABLE,
-        ])
+        .gives(
+            200,
+            "It is in force.",
+            "BundleApplied",
+            &examples::bundle_applied(),
+            &["ETag", "Remit-Revision"],
+        )
+        .fails(lifecycle::UNCHANGED)
 }
 
 fn check_bundle() -> Operation {

@@ -3,13 +3,14 @@
 use remit_core::Reason;
 use serde_json::{Map, Value, json};
 
-use super::{or_null, reference};
+use super::{lifecycle, or_null, reference};
 
 /// Returns the schemas by name.
 pub(super) fn all() -> Map<String, Value> {
     let mut all = Map::new();
     for group in [
         bundles(),
+        lifecycle::schemas(),
         cases(),
         entities(),
         decisions(),
@@ -74,11 +75,12 @@ fn bundles() -> Value {
         },
         "BundleApplied": {
             "type": "object", "description": "A bundle that is in force on this replica.",
-            "required": ["revision", "hash", "policies", "warnings"],
+            "required": ["revision", "hash", "policies", "warnings", "loosens"],
             "properties": {
                 "revision": reference("Revision"), "hash": reference("ContentHash"),
                 "policies": count("How many policies decide, links of templates included."),
                 "warnings": list_of("Diagnostic", "What somebody should look at."),
+                "loosens": { "type": "boolean", "description": "Whether a question that was denied before may now be permitted: `false` is certain, `true` is not." },
                 "fleet": reference("Barrier"),
             },
         },
@@ -91,6 +93,25 @@ fn bundles() -> Value {
                 "policies": count("How many policies decide; zero when it does not compile."),
                 "diagnostics": list_of("Diagnostic", "Errors, or the warnings of a bundle that compiles."),
                 "cases": list_of("CaseOutcome", "What came of each case, in order; empty when it does not compile."),
+                "comparison": reference("Comparison"),
+            },
+        },
+        "Comparison": {
+            "type": "object", "description": "What a bundle changes against the one in force; missing where there is none.",
+            "required": ["loosens", "changes", "more"],
+            "properties": {
+                "loosens": { "type": "boolean", "description": "Whether a question that was denied may now be permitted: `false` is certain, `true` is not." },
+                "changes": list_of("Change", "What changes, that which loosens first; at most 1,000."),
+                "more": count("How many changes there are beyond those."),
+            },
+        },
+        "Change": {
+            "type": "object", "description": "One change.", "required": ["code", "loosens", "message"],
+            "properties": {
+                "code": text("A stable code, such as `permit_widened` or `forbid_removed`."),
+                "loosens": { "type": "boolean", "description": "Whether it may permit what was denied." },
+                "policy": text("The policy it is about."), "message": text("What changes."),
+                "file": text("The file that the policy is or was in."), "line": count("The line there, from 1."),
             },
         },
         "Diagnostic": {

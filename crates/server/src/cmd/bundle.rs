@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use remit_core::Bundle;
-use remit_engine::Diagnostic;
-use reqwest::Method;
+use remit_engine::{Comparison, Diagnostic};
 use reqwest::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use reqwest::{Method, RequestBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle_dir;
@@ -16,7 +16,7 @@ use crate::cmd::fleet::{self, Barrier};
 use crate::diagnostics::Found;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Output, plain};
 
 /// Where the bundle is.
 const PATH: &[&str] = &["v1", "bundle"];
@@ -26,7 +26,7 @@ const PUSH: &str = "\
 Examples:
     remit bundle push policies/starter --dry-run
     remit bundle push policies/starter
-    remit bundle push policies/starter --if-match 41
+    remit bundle push policies/starter --if-match 41 --message 'Invoices over 1,000 need a person'
     remit bundle push policies/starter --wait fleet --timeout 60
 
 The bundle in force is read first and replaced only if nobody changes it meanwhile; --if-match names the revision that
@@ -59,6 +59,9 @@ pub(crate) enum Command {
         /// What to wait for; without it, for the replica that answers.
         #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "dry_run")]
         wait: Option<Wait>,
+        /// What the change is for; kept with the version.
+        #[arg(long, value_name = "TEXT", conflicts_with = "dry_run")]
+        message: Option<String>,
         #[command(flatten)]
         server: Server,
     },
@@ -87,11 +90,13 @@ pub(crate) enum Wait {
 
 /// What the server says of a bundle that is in force now.
 #[derive(Debug, Serialize, Deserialize)]
-struct Applied {
-    revision: u64,
-    hash: String,
-    policies: usize,
+pub(super) struct Applied {
+    pub(super) revision: u64,
+    pub(super) hash: String,
+    pub(super) policies: usize,
     warnings: Vec<Diagnostic>,
+    #[serde(default)]
+    loosens: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<Barrier>,
 }
@@ -104,6 +109,8 @@ struct Checked {
     policies: usize,
     diagnostics: Vec<Diagnostic>,
     cases: Vec<CaseOutcome>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,6 +134,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
             dry_run,
             if_match,
             wait,
+            message,
             server,
         } => {
             let folder = bundle_dir::read(&dir)?;
@@ -135,7 +143,13 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
             if dry_run {
                 check(&client, &folder.bundle, out).await
             } else {
-                let applied = push(&client, &dir, &folder.bundle, if_match).await?;
+                let request = client.request(Method::PUT, PATH)?;
+                let noted: Vec<_> = message
+                    .map(|message| ("message", message))
+                    .into_iter()
+                    .collect();
+                let request = request.query(&noted);
+                let applied = push(&client, request, &dir, &folder.bundle, if_match).await?;
                 let patience = wait.map(|Wait::Fleet| Duration::from_secs(server.timeout));
                 finish(&client, applied, &folder.bundle, patience, out).await
             }
@@ -170,10 +184,12 @@ async fn check(client: &Client, bundle: &Bundle, out: &Output) -> Result<Exit, E
             "would be refused"
         };
         let cases = checked.cases.len();
-        format!(
+        let mut lines = changes(checked.comparison.as_ref());
+        lines.push(format!(
             "{verdict}: {} policies, {failed} of {cases} cases failed, {}",
             checked.policies, checked.hash
-        )
+        ));
+        lines.join("\n")
     })?;
     Ok(match (checked.valid, compiles) {
         (true, _) => Exit::Ok,
@@ -182,14 +198,37 @@ async fn check(client: &Client, bundle: &Bundle, out: &Output) -> Result<Exit, E
     })
 }
 
+/// Names what a bundle changes, one change a line.
+fn changes(comparison: Option<&Comparison>) -> Vec<String> {
+    let Some(comparison) = comparison else {
+        return Vec::new();
+    };
+    let mut lines: Vec<String> = Vec::new();
+    for change in &comparison.changes {
+        let does = if change.loosens {
+            "loosens "
+        } else {
+            "changes "
+        };
+        let policy = change.policy.as_ref();
+        let about = policy.map_or_else(String::new, |id| format!("{}: ", plain(id.as_str())));
+        lines.push(format!("{does} {about}{}", plain(&change.message)));
+    }
+    if comparison.more > 0 {
+        lines.push(format!("and {} more changes", comparison.more));
+    }
+    lines
+}
+
 /// Puts a bundle in force on the replica that answers.
 async fn push(
     client: &Client,
+    request: RequestBuilder,
     dir: &Path,
     bundle: &Bundle,
     if_match: Option<u64>,
 ) -> Result<Applied, Error> {
-    let request = client.request(Method::PUT, PATH)?.json(bundle);
+    let request = request.json(bundle);
     let request = match if_match {
         Some(revision) => request.header(IF_MATCH, format!("\"{revision}\"")),
         None => match etag(client).await? {
@@ -238,6 +277,11 @@ async fn finish(
             "in force at revision {}: {} policies, {}",
             applied.revision, applied.policies, applied.hash
         )];
+        if applied.loosens {
+            lines.push(
+                "it loosens: a question that was denied before may now be permitted".to_owned(),
+            );
+        }
         lines.extend(applied.fleet.iter().flat_map(Barrier::lines));
         lines.join("\n")
     })?;
@@ -248,7 +292,7 @@ async fn finish(
 }
 
 /// Asks which bundle is in force.
-async fn etag(client: &Client) -> Result<Option<String>, Error> {
+pub(super) async fn etag(client: &Client) -> Result<Option<String>, Error> {
     match client.send(client.request(Method::GET, PATH)?).await {
         Ok(reply) => Ok(reply.header(ETAG.as_str()).map(str::to_owned)),
         Err(Error::Refused(problem)) if problem.status == 404 => Ok(None),

@@ -1,0 +1,211 @@
+//! `Idempotency-Key`: a change that is sent again is made once and answered as it was.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use remit_core::{Bundle, Source};
+use remit_store::Scope;
+use remit_tests::app::{Reply, TestApp};
+use remit_tests::bundles::pack;
+use serde_json::{Value, json};
+
+/// The starter bundle with one file more.
+fn with_file(text: &str) -> Value {
+    let mut bundle: Bundle = pack("starter");
+    bundle.policies.push(Source {
+        file: "added.cedar".to_owned(),
+        text: text.to_owned(),
+    });
+    serde_json::to_value(bundle).unwrap()
+}
+
+/// One request with a name, as it is sent again and again.
+struct Named<'t> {
+    test: &'t TestApp,
+    method: Method,
+    path: &'t str,
+    key: &'t str,
+    body: Value,
+}
+
+// === impl Named ===
+
+impl Named<'_> {
+    async fn send(&self, condition: &str) -> Reply {
+        let request = self
+            .test
+            .request(self.method.clone(), self.path)
+            .header("if-match", condition)
+            .header("idempotency-key", self.key);
+        if self.body.is_null() {
+            return self.test.send(request, "").await;
+        }
+        self.test.send(request, &self.body).await
+    }
+}
+
+async fn etag(test: &TestApp) -> String {
+    test.get("/v1/bundle").await.header("etag").to_owned()
+}
+
+async fn versions(test: &TestApp) -> usize {
+    let page = test.get("/v1/bundle/versions").await.json();
+    page["versions"].as_array().unwrap().len()
+}
+
+fn same(first: &Reply, again: &Reply) {
+    assert_eq!(again.status, StatusCode::OK, "{}", again.text);
+    assert_eq!(again.text, first.text);
+    for header in ["etag", "remit-revision"] {
+        assert_eq!(again.header(header), first.header(header));
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_sent_again_is_made_once() {
+    let test = TestApp::start(&pack("starter")).await;
+    let first = etag(&test).await;
+    let revision: u64 = first.trim_matches('"').parse().unwrap();
+    let spare = "@id(\"spare\") @owner(\"t\") forbid (principal, action, resource) when { false };";
+    let mut tag = first.clone();
+    for (number, (method, path, body)) in [
+        (Method::PUT, "/v1/bundle?message=one", with_file(spare)),
+        (
+            Method::PUT,
+            "/v1/policies/spare",
+            json!({ "text": spare.replace("\"t\"", "\"u\"") }),
+        ),
+        (Method::DELETE, "/v1/policies/spare", Value::Null),
+        (
+            Method::POST,
+            "/v1/bundle/rollback",
+            json!({ "to": revision }),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let key = format!("change {number}");
+        let change = Named {
+            test: &test,
+            method,
+            path,
+            key: &key,
+            body,
+        };
+        let done = change.send(&tag).await;
+        assert_eq!(done.status, StatusCode::OK, "{path}: {}", done.text);
+        assert_eq!(versions(&test).await, 2 + number);
+        // The state that it was made for is gone, and it is answered nevertheless.
+        same(&done, &change.send(&tag).await);
+        assert_eq!(versions(&test).await, 2 + number, "{path}");
+        done.header("etag").clone_into(&mut tag);
+    }
+    assert_eq!(etag(&test).await, tag);
+}
+
+#[tokio::test]
+async fn of_two_at_once_one_is_made_and_both_are_answered() {
+    let test = TestApp::start(&pack("starter")).await;
+    let tag = etag(&test).await;
+    let change = Named {
+        test: &test,
+        method: Method::PUT,
+        path: "/v1/bundle",
+        key: "twice",
+        body: with_file("// once"),
+    };
+    let (left, right) = tokio::join!(change.send(&tag), change.send(&tag));
+    assert_eq!(left.status, StatusCode::OK, "{}", left.text);
+    same(&left, &right);
+    assert_eq!(versions(&test).await, 2);
+}
+
+#[tokio::test]
+async fn a_name_belongs_to_one_request_for_a_day() {
+    let test = TestApp::start(&pack("starter")).await;
+    let tag = etag(&test).await;
+    let change = |text: &str| Named {
+        test: &test,
+        method: Method::PUT,
+        path: "/v1/bundle",
+        key: "release 7",
+        body: with_file(text),
+    };
+    // What was refused changed nothing and is not remembered.
+    let stale = change("// one").send("\"999\"").await;
+    assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
+    let broken = change("permit(").send(&tag).await;
+    assert_eq!(broken.json()["code"], "policy-invalid");
+    let done = change("// one").send(&tag).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+
+    let now = done.header("etag");
+    let other = change("// two").send(now).await;
+    assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(other.json()["code"], "idempotency-key-reused");
+    let noted = Named {
+        path: "/v1/bundle?message=another",
+        ..change("// one")
+    };
+    assert_eq!(
+        noted.send(now).await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    // Somebody else does not get the answer.
+    let writer = test.new_key(&[Scope::Write], "dev", None).await;
+    let theirs = http::Request::builder()
+        .method(Method::PUT)
+        .uri("/v1/bundle")
+        .header("authorization", format!("Bearer {writer}"))
+        .header("content-type", "application/json")
+        .header("if-match", now)
+        .header("idempotency-key", "release 7");
+    let theirs = test.send(theirs, with_file("// one")).await;
+    assert_eq!(theirs.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(etag(&test).await, now, "nothing was changed");
+
+    test.clock.advance(Duration::from_hours(24));
+    test.caught_up().await;
+    let late = change("// one").send(&tag).await;
+    assert_eq!(
+        late.status,
+        StatusCode::PRECONDITION_FAILED,
+        "{}",
+        late.text
+    );
+    let anew = change("// two").send(now).await;
+    assert_eq!(anew.status, StatusCode::OK, "{}", anew.text);
+}
+
+#[tokio::test]
+async fn a_name_is_short_printable_and_sent_once() {
+    let test = TestApp::start(&pack("starter")).await;
+    let send = async |keys: &[&[u8]]| {
+        let mut request = test
+            .request(Method::DELETE, "/v1/policies/nobody")
+            .header("if-match", "*");
+        for key in keys {
+            request = request.header("idempotency-key", *key);
+        }
+        test.send(request, "").await
+    };
+    let long = [b'x'; 256];
+    for keys in [
+        vec![&b""[..]],
+        vec![&b"a\tb"[..]],
+        vec!["ü".as_bytes()],
+        vec![&long[..]],
+        vec![&b"a"[..], &b"b"[..]],
+    ] {
+        let refused = send(&keys).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{keys:?}");
+        assert!(
+            refused.text.contains("`Idempotency-Key`"),
+            "{}",
+            refused.text
+        );
+    }
+    let fits = send(&[&long[1..]]).await;
+    assert_eq!(fits.status, StatusCode::NOT_FOUND, "{}", fits.text);
+}
