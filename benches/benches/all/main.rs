@@ -1,11 +1,12 @@
 //! Every figure of the README and every target, by one command: `cargo bench -p remit-benches`.
 //!
-//! `-- http engine peers entities swap start` picks sections; `--quick` only proves that everything runs. The method is
+//! `-- http engine peers swap impact entities start` picks sections; `--quick` only proves that everything runs. The method is
 //! in `benches/README.md`. Nothing here asserts a time: answers are checked, figures are printed.
 
 mod engine;
 mod entities;
 mod http;
+mod impact;
 mod limits;
 mod load;
 mod measure;
@@ -31,7 +32,9 @@ use self::report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts, in the order in which they run: what needs a quiet machine most comes first.
-const SECTIONS: [&str; 6] = ["http", "engine", "peers", "swap", "entities", "start"];
+const SECTIONS: [&str; 7] = [
+    "http", "engine", "peers", "swap", "impact", "entities", "start",
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -114,6 +117,7 @@ fn run(section: &str, effort: Effort, folder: &Path, report: &mut Report) -> io:
         "engine" => engine::run(effort, report),
         "peers" => engine::peers(effort, report),
         "swap" => swap::run(effort, folder, report),
+        "impact" => impact::run(effort, folder, report),
         "entities" => entities::run(effort, report),
         _ => start::run(effort, folder, report),
     }
