@@ -239,6 +239,50 @@ async fn a_change_waits_for_the_fleet_where_that_is_asked_for() {
     );
 }
 
+/// What cannot be loaded is told with its cause, and told no more when it has been mended.
+#[tokio::test]
+async fn a_replica_that_cannot_load_says_why() {
+    let app = patient().await;
+    let agent = |status: Value| -> remit_core::Entity {
+        let uid = json!({ "type": "Agent", "id": "courier-bot" });
+        serde_json::from_value(json!({ "uid": uid, "attrs": { "status": status } })).unwrap()
+    };
+    // The store takes what the API would refuse, as an older version or a person with SQL might write it.
+    let write = async |status: Value| {
+        let written = app
+            .store
+            .upsert_entities(app.tenant, &[agent(status)])
+            .await;
+        written.unwrap().number()
+    };
+    let bad = write(json!(7)).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let body = loop {
+        let body = app
+            .get(&format!("/v1/revisions/{bad}?wait=50"))
+            .await
+            .json();
+        if states(&body) == [("here", "failed")] {
+            break body;
+        }
+        assert!(Instant::now() < deadline, "{body:#}");
+    };
+    assert_eq!(body["reached"], json!(false));
+    assert_eq!(body["replicas"][0]["revision"], json!(bad - 1));
+    let failure = body["replicas"][0]["failure"].as_str().unwrap();
+    assert!(failure.contains("courier-bot"), "{failure}");
+    let before = app.get(&format!("/v1/revisions/{}", bad - 1)).await.json();
+    assert_eq!(states(&before), [("here", "reached")], "it has that one");
+
+    let mended = write(json!("active")).await;
+    let body = app
+        .get(&format!("/v1/revisions/{mended}?wait=10000"))
+        .await
+        .json();
+    assert_eq!(states(&body), [("here", "reached")]);
+    assert_eq!(body["replicas"][0].get("failure"), None, "{body:#}");
+}
+
 /// Every change that takes `wait` obeys it.
 #[tokio::test]
 async fn every_change_that_can_wait_does() {

@@ -376,3 +376,30 @@ impl Progress {
         self.tenants.store(Arc::new(tenants));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever comes while a load is going on must not wait for the next poll, and nobody loads the same again at once.
+    #[test]
+    fn what_is_seen_during_a_load_is_not_missed() {
+        let standing = Standing::default();
+        assert!(standing.starts_loading(Revision::new(1)));
+        assert!(
+            !standing.starts_loading(Revision::new(1)),
+            "one load at a time"
+        );
+        assert!(!standing.missed(), "it is not known before the load ends");
+        standing.ends_loading();
+        assert!(!standing.missed(), "there is nothing newer");
+
+        assert!(standing.starts_loading(Revision::new(2)));
+        assert!(!standing.starts_loading(Revision::new(3)));
+        standing.ends_loading();
+        assert!(standing.missed());
+        assert!(standing.starts_loading(Revision::new(3)));
+        standing.ends_loading();
+        assert!(!standing.missed());
+    }
+}
