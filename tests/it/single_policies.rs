@@ -58,14 +58,17 @@ async fn policies_are_listed_and_read_as_they_are_written() {
         let read = test.get(&path(one["id"].as_str().unwrap())).await;
         assert_eq!(read.header("etag"), list.header("etag"));
         let mut read = read.json();
-        let text = read.as_object_mut().unwrap().remove("text").unwrap();
+        let written = read.as_object_mut().unwrap().remove("text").unwrap();
         assert_eq!(&read, one);
         let mut files = starter.policies.iter();
         let file = files
             .find(|source| one["file"] == source.file.as_str())
             .unwrap();
         let place = |member: &str| usize::try_from(one["span"][member].as_u64().unwrap()).unwrap();
-        assert_eq!(file.text.get(place("start")..place("end")), text.as_str());
+        assert_eq!(
+            file.text.get(place("start")..place("end")),
+            written.as_str()
+        );
     }
     let managed = listed
         .iter()
@@ -155,12 +158,12 @@ async fn a_policy_comes_and_goes_and_leaves_no_trace_in_the_text() {
         ("plain", json!(null)),
         ("a%2Fb%20%C3%BC", json!("tools.cedar")),
     ] {
-        let text = idle(if id == "plain" { id } else { "a/b ü" });
-        let body = json!({ "text": text, "file": file });
+        let written = idle(if id == "plain" { id } else { "a/b ü" });
+        let body = json!({ "text": written, "file": file });
         let made = put(&test, id, ("if-none-match", "*"), &body).await;
         assert_eq!(made.status, StatusCode::OK, "{}", made.text);
         let read = test.get(&path(id)).await.json();
-        assert_eq!(read["text"], json!(text));
+        assert_eq!(read["text"], json!(written));
         assert_eq!(
             read["file"],
             json!(file.as_str().unwrap_or("policies.cedar"))
@@ -220,12 +223,12 @@ async fn of_two_editors_of_different_policies_one_is_told_and_loses_nothing() {
     let ids = ["managed-tools", "same-environment"];
     let mut changes = Vec::new();
     for id in ids {
-        let text = test.get(&path(id)).await.json()["text"].clone();
-        let text = text
+        let written = test.get(&path(id)).await.json()["text"].clone();
+        let written = written
             .as_str()
             .unwrap()
             .replace("@severity(\"high\")", "@severity(\"low\")");
-        changes.push(json!({ "text": text }));
+        changes.push(json!({ "text": written }));
     }
     let (left, right) = tokio::join!(
         put(&test, ids[0], ("if-match", &tag), &changes[0]),
@@ -242,9 +245,9 @@ async fn of_two_editors_of_different_policies_one_is_told_and_loses_nothing() {
         (&right, &left)
     };
     assert_eq!(loser.json()["current"], json!(winner.header("etag")));
-    let text = async |id: &str| test.get(&path(id)).await.json()["text"].clone();
-    assert_eq!(text(ids[1 - lost]).await, changes[1 - lost]["text"]);
-    assert_ne!(text(ids[lost]).await, changes[lost]["text"]);
+    let shown = async |id: &str| test.get(&path(id)).await.json()["text"].clone();
+    assert_eq!(shown(ids[1 - lost]).await, changes[1 - lost]["text"]);
+    assert_ne!(shown(ids[lost]).await, changes[lost]["text"]);
 
     // The same change again, over what is in force now: both are there.
     let again = put(
@@ -256,7 +259,7 @@ async fn of_two_editors_of_different_policies_one_is_told_and_loses_nothing() {
     .await;
     assert_eq!(again.status, StatusCode::OK, "{}", again.text);
     for (id, change) in ids.iter().zip(&changes) {
-        assert_eq!(text(id).await, change["text"], "{id}");
+        assert_eq!(shown(id).await, change["text"], "{id}");
     }
 }
 
@@ -319,7 +322,7 @@ async fn a_refused_policy_is_placed_in_its_text_and_changes_nothing() {
     assert_eq!(place("start_line"), 3);
 
     let (two, other) = (format!("{}\n{}", idle("a"), idle("b")), idle("b"));
-    for (id, text, code) in [
+    for (id, sent, code) in [
         ("a", two.as_str(), "many_policies"),
         ("a", other.as_str(), "other_id"),
         ("a", "", "no_policy"),
@@ -329,14 +332,14 @@ async fn a_refused_policy_is_placed_in_its_text_and_changes_nothing() {
             "parse_error",
         ),
     ] {
-        let refused = put(&test, id, ("if-none-match", "*"), &json!({ "text": text })).await;
+        let refused = put(&test, id, ("if-none-match", "*"), &json!({ "text": sent })).await;
         assert_eq!(
             refused.status,
             StatusCode::UNPROCESSABLE_ENTITY,
             "{}",
             refused.text
         );
-        assert_eq!(refused.json()["diagnostics"][0]["code"], code, "{text}");
+        assert_eq!(refused.json()["diagnostics"][0]["code"], code, "{sent}");
     }
 
     // The cases are those of the whole bundle.
@@ -350,12 +353,12 @@ async fn a_refused_policy_is_placed_in_its_text_and_changes_nothing() {
     assert_eq!(gone.json()["code"], "cases-failed");
     assert!(!gone.json()["cases"].as_array().unwrap().is_empty());
 
-    let text = test.get(&path("managed-tools")).await.json()["text"].clone();
+    let written = test.get(&path("managed-tools")).await.json()["text"].clone();
     let moved = put(
         &test,
         "managed-tools",
         condition,
-        &json!({ "text": text, "file": "new.cedar" }),
+        &json!({ "text": written, "file": "new.cedar" }),
     )
     .await;
     assert_eq!(moved.status, StatusCode::CONFLICT, "{}", moved.text);

@@ -77,9 +77,9 @@ pub(crate) async fn list(
                 .written()
                 .filter(|policy| after.as_ref().is_none_or(|after| policy.id() > after))
                 .collect();
-            found.sort_unstable_by_key(|policy| policy.id());
+            found.sort_unstable_by_key(WrittenPolicy::id);
             found.truncate(most);
-            found.iter().map(Shown::head).collect()
+            found.into_iter().map(Shown::head).collect()
         })
         .await?;
     let (policies, next) = paging.cut(&app, found, |last: &Shown| last.id.clone())?;
@@ -105,7 +105,7 @@ pub(crate) async fn get(
         let text = Some(found.text().to_owned());
         Json(Shown {
             text,
-            ..Shown::head(&found)
+            ..Shown::head(found)
         })
         .into_response()
     };
@@ -249,7 +249,7 @@ fn cannot(error: EditError) -> Problem {
 
 impl Shown {
     /// Shows a policy without its text.
-    fn head(policy: &WrittenPolicy<'_>) -> Self {
+    fn head(policy: WrittenPolicy<'_>) -> Self {
         let annotations = policy.annotations().into_iter();
         Self {
             id: policy.id().clone(),

@@ -108,7 +108,7 @@ pub(crate) async fn publish(
 ) -> Result<Applied, Problem> {
     preconditions.required()?;
     let next = Arc::new(next);
-    let named = Named::of(app, caller, &publication, &next).await?;
+    let named = Named::of(caller, &publication, &next).await?;
     publication.authorship(caller, named.as_ref(), "").check()?;
     if let Some(named) = &named
         && let Some(applied) = named
@@ -353,7 +353,6 @@ impl Publication {
 impl Named {
     /// Takes together what a request asks for; `None` for one without a name.
     async fn of(
-        app: &App,
         caller: &Caller,
         publication: &Publication,
         next: &Arc<Next>,
@@ -362,7 +361,7 @@ impl Named {
             return Ok(None);
         };
         let next = Arc::clone(next);
-        let asked = app.blocking(move || next.asks()).await?;
+        let asked = give_way(move || next.asks()).await?;
         let request = json!({
             "caller": caller.key, "action": publication.action, "message": publication.message,
             "restores": publication.restores, "asks": asked,

@@ -108,16 +108,16 @@ struct Versions {
 struct Difference {
     from: u64,
     to: u64,
-    policies: Vec<Change>,
-    schema: Vec<Change>,
-    links: Vec<Change>,
-    entities: Vec<Change>,
-    cases: Vec<Change>,
+    policies: Vec<Delta>,
+    schema: Vec<Delta>,
+    links: Vec<Delta>,
+    entities: Vec<Delta>,
+    cases: Vec<Delta>,
 }
 
 /// One thing of a bundle that differs.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Change {
+struct Delta {
     name: String,
     change: Kind,
     /// The lines that differ, in unified form.
@@ -285,7 +285,7 @@ fn values<T: Serialize>(values: &[T], name: impl Fn(&T) -> String) -> Named {
 }
 
 /// Compares two sets of texts by their names.
-fn changes(old: &Named, new: &Named) -> Vec<Change> {
+fn changes(old: &Named, new: &Named) -> Vec<Delta> {
     let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
     names.sort_unstable();
     names.dedup();
@@ -297,7 +297,7 @@ fn changes(old: &Named, new: &Named) -> Vec<Change> {
             (None, Some(after)) => (Kind::Added, "", after.as_str()),
             (None, None) => return None,
         };
-        Some(Change {
+        Some(Delta {
             name: name.clone(),
             change,
             diff: unified(before, after),
@@ -321,7 +321,7 @@ fn unified(before: &str, after: &str) -> String {
 // === impl Difference ===
 
 impl Difference {
-    fn groups(&self) -> [(&'static str, &[Change]); 5] {
+    fn groups(&self) -> [(&'static str, &[Delta]); 5] {
         [
             ("policy", &self.policies),
             ("schema", &self.schema),
@@ -339,7 +339,7 @@ impl Difference {
     fn text(&self, out: &Output) -> String {
         let mut lines = Vec::new();
         for (noun, changes) in self.groups() {
-            for Change { name, change, diff } in changes {
+            for Delta { name, change, diff } in changes {
                 let heading = format!("{} {noun} {}", change.word(), plain(name));
                 lines.push(out.paint(Tone::Strong, &heading));
                 lines.extend(diff.lines().map(|line| paint(line, out)));
