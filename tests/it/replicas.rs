@@ -22,7 +22,7 @@ const LANES: usize = 4;
 /// How many changes are timed, unless more are asked for.
 const TIMED: usize = 25;
 /// How long a change may take to be everywhere, on a machine that compiles something meanwhile.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Returns how many changes to make: as many as `REMIT_FLEET_CHANGES` says, or as the suite has time for.
 fn changes(usually: usize) -> usize {

@@ -127,14 +127,20 @@ struct Left {
     samples: Vec<DecisionId>,
 }
 
+/// How a decision differs: outcome, action, what it said and what it would say.
+type Difference = (Outcome, String, Said, Said);
+
+/// How many decisions, and the ids of some.
+type Counted = (u64, Vec<DecisionId>);
+
 /// What is known so far.
 #[derive(Default)]
 struct Tally {
     replayed: u64,
     unchanged: u64,
     totals: BTreeMap<Outcome, u64>,
-    groups: BTreeMap<(Outcome, String, Said, Said), (u64, Vec<DecisionId>)>,
-    left: BTreeMap<String, (u64, Vec<DecisionId>)>,
+    groups: BTreeMap<Difference, Counted>,
+    left: BTreeMap<String, Counted>,
 }
 
 /// The draft over the live entities of the revisions that decisions were made at.
@@ -452,7 +458,7 @@ impl Tally {
     }
 
     fn add(&mut self, (record, decided): (DecisionRecord, Result<Decision, String>)) {
-        let note = |(count, samples): &mut (u64, Vec<DecisionId>)| {
+        let note = |(count, samples): &mut Counted| {
             *count += 1;
             if samples.len() < SAMPLES {
                 samples.push(record.id);
@@ -468,7 +474,7 @@ impl Tally {
             return;
         };
         *self.totals.entry(outcome).or_default() += 1;
-        let action = record.question.action.name.to_string();
+        let action = record.question.action.name.clone();
         let key = (outcome, action, Said::of(record.decision), Said::of(after));
         if self.groups.len() < GROUPS || self.groups.contains_key(&key) {
             note(self.groups.entry(key).or_default());

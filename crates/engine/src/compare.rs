@@ -5,6 +5,7 @@
 //! out. So "does not loosen" is certain, and "loosens" means that it could not be shown not to.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use remit_core::{Effect, Entity, EntityUid, PolicyId};
@@ -170,7 +171,7 @@ fn entities(old: &[Entity], new: &[Entity]) -> Option<Change> {
         .join(", ");
     let more = touched.len().saturating_sub(NAMED);
     if more > 0 {
-        named.push_str(&format!(" and {more} more"));
+        let _ = write!(named, " and {more} more");
     }
     Some(Change {
         code: ChangeCode::EntitiesChanged,
@@ -201,11 +202,11 @@ fn policies(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
                 right.next();
             }
             (Some(a), b) if b.is_none_or(|b| a.id < b.id) => {
-                changes.extend(sides.removed(a));
+                changes.push(sides.removed(a));
                 left.next();
             }
             (_, Some(b)) => {
-                changes.extend(sides.added(b));
+                changes.push(sides.added(b));
                 right.next();
             }
             (Some(_) | None, None) => return changes,
@@ -230,7 +231,7 @@ impl Sides<'_> {
                 .is_some_and(|forbid| self.after.covering(Effect::Forbid, forbid, None).is_none())
     }
 
-    fn added(&self, new: &Arc<CompiledPolicy>) -> Option<Change> {
+    fn added(&self, new: &Arc<CompiledPolicy>) -> Change {
         let (code, what) = match new.effect {
             Effect::Permit => (ChangeCode::PermitAdded, "this permit is new"),
             Effect::Forbid => (ChangeCode::ForbidAdded, "this forbid is new"),
@@ -240,16 +241,16 @@ impl Sides<'_> {
         } else {
             what.to_owned()
         };
-        Some(change(code, self.opens(None, Some(new)), new, message))
+        change(code, self.opens(None, Some(new)), new, message)
     }
 
-    fn removed(&self, old: &Arc<CompiledPolicy>) -> Option<Change> {
+    fn removed(&self, old: &Arc<CompiledPolicy>) -> Change {
         let (code, what) = match old.effect {
             Effect::Permit => (ChangeCode::PermitRemoved, "this permit is gone"),
             Effect::Forbid => (ChangeCode::ForbidRemoved, "this forbid is gone"),
         };
         let loosens = self.opens(Some(old), None);
-        Some(change(code, loosens, old, what.to_owned()))
+        change(code, loosens, old, what.to_owned())
     }
 
     fn changed(&self, old: &Arc<CompiledPolicy>, new: &Arc<CompiledPolicy>) -> Vec<Change> {

@@ -125,12 +125,12 @@ fn law_what_does_not_loosen_permits_nothing_new() {
     );
 }
 
-const SCHEMA: &str = r#"
+const SCHEMA: &str = r"
 entity Team;
 entity Agent in [Team] { trust: Long, nick?: String };
 entity Tool { risk: Long };
 action read, write appliesTo { principal: Agent, resource: Tool, context: { amount: Long, note?: String } };
-"#;
+";
 
 /// The bundle that the drafts change.
 const BASE: &str = r#"

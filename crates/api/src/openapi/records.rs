@@ -10,6 +10,7 @@ pub(super) fn all() -> Map<String, Value> {
     let mut all = Map::new();
     for group in [
         bundles(),
+        comparisons(),
         lifecycle::schemas(),
         cases(),
         entities(),
@@ -96,6 +97,27 @@ fn bundles() -> Value {
                 "comparison": reference("Comparison"),
             },
         },
+        "Diagnostic": {
+            "type": "object", "description": "One finding about a bundle.",
+            "required": ["severity", "code", "message"],
+            "properties": {
+                "severity": { "type": "string", "enum": ["error", "warning"] },
+                "code": text("A stable code, such as `missing_id`."), "message": text("What is wrong."), "help": text("What to do about it."),
+                "policy": text("The policy it is about."), "file": text("The file it is in."), "span": reference("Span"),
+            },
+        },
+        "Span": {
+            "type": "object",
+            "description": "A place in a file, in UTF-8 bytes and in UTF-16 code units. Offsets start at 0 and `end` is exclusive; lines and columns start at 1.",
+            "required": SPAN, "properties": SPAN.iter().map(|name| ((*name).to_owned(), json!({ "type": "integer" }))).collect::<Map<_, _>>(),
+        },
+        "ContentHash": { "type": "string", "pattern": "^sha256:[0-9a-f]{64}$", "description": "The SHA-256 of a bundle's canonical JSON (RFC 8785)." },
+        "Revision": { "type": "integer", "minimum": 0, "description": "The number of one state of the tenant. It only grows." },
+    })
+}
+
+fn comparisons() -> Value {
+    json!({
         "Comparison": {
             "type": "object", "description": "What a bundle changes against the one in force; missing where there is none.",
             "required": ["loosens", "changes", "more"],
@@ -114,22 +136,6 @@ fn bundles() -> Value {
                 "file": text("The file that the policy is or was in."), "line": count("The line there, from 1."),
             },
         },
-        "Diagnostic": {
-            "type": "object", "description": "One finding about a bundle.",
-            "required": ["severity", "code", "message"],
-            "properties": {
-                "severity": { "type": "string", "enum": ["error", "warning"] },
-                "code": text("A stable code, such as `missing_id`."), "message": text("What is wrong."), "help": text("What to do about it."),
-                "policy": text("The policy it is about."), "file": text("The file it is in."), "span": reference("Span"),
-            },
-        },
-        "Span": {
-            "type": "object",
-            "description": "A place in a file, in UTF-8 bytes and in UTF-16 code units. Offsets start at 0 and `end` is exclusive; lines and columns start at 1.",
-            "required": SPAN, "properties": SPAN.iter().map(|name| ((*name).to_owned(), json!({ "type": "integer" }))).collect::<Map<_, _>>(),
-        },
-        "ContentHash": { "type": "string", "pattern": "^sha256:[0-9a-f]{64}$", "description": "The SHA-256 of a bundle's canonical JSON (RFC 8785)." },
-        "Revision": { "type": "integer", "minimum": 0, "description": "The number of one state of the tenant. It only grows." },
     })
 }
 

@@ -21,7 +21,7 @@ record. Exit 6 when one comes out otherwise, or cannot be made again.";
 
 /// What came of it.
 #[derive(Debug, Serialize)]
-struct Replayed {
+struct Outcome {
     replayed: usize,
     reproduced: usize,
     differing: Vec<DecisionId>,
@@ -56,19 +56,19 @@ pub(crate) async fn run(
         u64::try_from(records.len()).unwrap_or(u64::MAX),
         "decisions made again",
     );
-    let mut replayed = Replayed {
+    let mut outcome = Outcome {
         replayed: 0,
         reproduced: 0,
         differing: Vec::new(),
         not_replayable: Vec::new(),
     };
     for record in records {
-        replayed.add(record.id, again(client, record.id).await)?;
+        outcome.add(record.id, again(client, record.id).await)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let whole = replayed.reproduced == records.len();
-    out.value(&replayed, text)?;
+    let whole = outcome.reproduced == records.len();
+    out.value(&outcome, text)?;
     Ok(if whole { Exit::Ok } else { Exit::GateFailed })
 }
 
@@ -79,28 +79,28 @@ async fn again(client: &Client, id: DecisionId) -> Result<Explained, Error> {
     client.send(recorded).await?.json()
 }
 
-fn text(replayed: &Replayed) -> String {
+fn text(outcome: &Outcome) -> String {
     let mut lines = Vec::new();
-    for id in &replayed.differing {
+    for id in &outcome.differing {
         lines.push(format!("differs          {id}"));
     }
-    for left in &replayed.not_replayable {
+    for left in &outcome.not_replayable {
         let because = plain(&left.because);
         lines.push(format!("not replayable   {}  {because}", left.id));
     }
     lines.push(format!(
         "{} decisions made again under their own revisions: {} came out the same, {} otherwise; {} could not be made again",
-        replayed.replayed,
-        replayed.reproduced,
-        replayed.differing.len(),
-        replayed.not_replayable.len()
+        outcome.replayed,
+        outcome.reproduced,
+        outcome.differing.len(),
+        outcome.not_replayable.len()
     ));
     lines.join("\n")
 }
 
-// === impl Replayed ===
+// === impl Outcome ===
 
-impl Replayed {
+impl Outcome {
     fn add(&mut self, id: DecisionId, again: Result<Explained, Error>) -> Result<(), Error> {
         let because = match again {
             Ok(explained) if explained.reproduced => {

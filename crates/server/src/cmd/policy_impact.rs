@@ -1,6 +1,7 @@
 //! `remit policy impact`: what recorded decisions would have been under a folder of policies.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -171,17 +172,15 @@ fn text(impact: &Impact, out: &Output) -> String {
         text.push('\n');
     }
     for left in &impact.not_replayable {
-        text.push_str(&format!(
-            "not replayable: {}, because {}\n",
-            left.count,
-            plain(&left.because)
-        ));
+        let because = plain(&left.because);
+        let _ = writeln!(text, "not replayable: {}, because {because}", left.count);
     }
     let changed = impact.replayed - impact.unchanged;
-    text.push_str(&format!(
+    let _ = write!(
+        text,
         "{} decisions from {} to {} made again: {changed} differ",
         impact.replayed, impact.from, impact.until
-    ));
+    );
     if impact.truncated {
         text.push_str("; there are more, see --limit");
     }
