@@ -239,3 +239,74 @@ async fn progress_is_told_in_events() {
     let impact: Value = serde_json::from_str(last).unwrap();
     assert_eq!(impact["replayed"], 6);
 }
+
+/// A run takes long and takes what others need, so there are few at once, and publishing does not wait for them.
+#[tokio::test]
+async fn there_are_few_assessments_at_once() {
+    let test = start().await;
+    ask_all(&test).await;
+    let starter = pack("starter");
+    let ask = || assess(&test, "", &starter);
+    let replies: [Reply; 6] = tokio::join!(ask(), ask(), ask(), ask(), ask(), ask()).into();
+    let with = |status: StatusCode| {
+        replies
+            .iter()
+            .filter(|reply| reply.status == status)
+            .count()
+    };
+    let (done, refused) = (with(StatusCode::OK), with(StatusCode::SERVICE_UNAVAILABLE));
+    assert!(
+        done >= 1 && refused >= 1 && done + refused == 6,
+        "{done} and {refused}"
+    );
+    for reply in replies
+        .iter()
+        .filter(|reply| reply.status != StatusCode::OK)
+    {
+        assert_eq!(reply.json()["code"], "overloaded", "{}", reply.text);
+    }
+    assert_eq!(
+        impact(&test, &starter).await["replayed"],
+        6,
+        "there is room again"
+    );
+}
+
+/// A draft that today's entities fit, and those of the oldest decision do not, is still assessed by the others.
+#[tokio::test]
+async fn entities_that_did_not_fit_once_are_no_reason_for_ever() {
+    let test = start().await;
+    let twin = "/v1/entities/Agent/twin-bot";
+    let known = pack("starter").entities.into_iter();
+    let agent = known
+        .filter(|entity| entity.uid.id == "invoice-bot")
+        .map(|entity| json!(entity))
+        .next()
+        .unwrap();
+    let body = json!({ "attrs": agent["attrs"], "parents": agent["parents"] });
+    let request = test.request(Method::PUT, twin).header("if-none-match", "*");
+    let put = test.send(request, body.to_string()).await;
+    assert!(put.status.is_success(), "{}", put.text);
+    ask(&test, "twin-bot", "call", ("Tool", "mail.list")).await;
+    let request = test.request(Method::DELETE, twin);
+    let removed = test.send(request, "").await;
+    assert!(removed.status.is_success(), "{}", removed.text);
+    ask(&test, "invoice-bot", "call", ("Tool", "mail.list")).await;
+
+    // The twin belongs to the bundle now, where no live entity may have its name.
+    let mut draft = pack("starter");
+    let mut bundled = draft.entities[0].clone();
+    for entity in &draft.entities {
+        if entity.uid.id == "invoice-bot" {
+            bundled = entity.clone();
+        }
+    }
+    bundled.uid.id = "twin-bot".into();
+    draft.entities.push(bundled);
+    let found = impact(&test, &draft).await;
+    assert_eq!(found["replayed"], 1, "{found}");
+    assert_eq!(found["unchanged"], 1, "{found}");
+    assert_eq!(found["not_replayable"][0]["count"], 1, "{found}");
+    let because = found["not_replayable"][0]["because"].as_str().unwrap();
+    assert!(because.contains("twin-bot"), "{because}");
+}

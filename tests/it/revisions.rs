@@ -237,6 +237,24 @@ async fn a_change_waits_for_the_fleet_where_that_is_asked_for() {
         app.get("/v1/entities/Agent/courier-bot").await.status,
         StatusCode::OK
     );
+
+    // A change that names itself waits once, and says the same when it comes again.
+    let bundle = app.get("/v1/bundle").await;
+    for _ in 0..2 {
+        let request = app
+            .request(Method::PUT, "/v1/bundle?wait=fleet")
+            .header("if-match", bundle.header("etag"))
+            .header("idempotency-key", "once");
+        let began = Instant::now();
+        let late = app.send(request, bundle.text.clone()).await;
+        assert_eq!(late.status, StatusCode::GATEWAY_TIMEOUT, "{}", late.text);
+        assert_eq!(late.json()["revision"], json!(before + 2));
+        assert!(
+            began.elapsed() < Duration::from_millis(1_900),
+            "it waits twice"
+        );
+    }
+    assert_eq!(head(&app).await, before + 2, "it is made once");
 }
 
 /// What cannot be loaded is told with its cause, and told no more when it has been mended.

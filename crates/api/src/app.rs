@@ -24,6 +24,8 @@ use crate::sync::progress::Progress;
 use crate::token::Seal;
 use crate::trace::Adopt;
 
+/// The most drafts that are assessed at once.
+const ASSESSMENTS: usize = 2;
 /// How long a change waits to come into force on the replica that made it.
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
 
@@ -90,6 +92,8 @@ pub struct App {
     pub(crate) seal: Seal,
     /// The requests that still fit in.
     pub(crate) room: Semaphore,
+    /// How many drafts are assessed at once; publishing waits for none of them.
+    pub(crate) assessments: Arc<Semaphore>,
     /// Raised when the process is about to stop.
     retired: AtomicBool,
     /// The database's time less boot time, in microseconds; `UNKNOWN` before the first poll.
@@ -168,6 +172,7 @@ impl App {
             keys: Keys::new(parts.pepper, parts.dev_key),
             progress: Progress::default(),
             room: Semaphore::new(parts.options.concurrency),
+            assessments: Arc::new(Semaphore::new(ASSESSMENTS)),
             engine: parts.engine,
             store: parts.store,
             log: parts.log,

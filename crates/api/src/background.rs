@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use remit_engine::EVALUATION_STACK;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::problem::{Kind, Problem};
@@ -15,7 +16,7 @@ static TURNS: Semaphore = Semaphore::const_new(2);
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// Runs work that must not slow decisions down, such as compiling a draft of a bundle.
+/// Runs work that must not slow decisions down, such as compiling a draft of a bundle, when it is its turn.
 ///
 /// Not for what is committed: on a busy machine this may take long, and a change must come into force soon. On Linux the
 /// threads that the work starts give way as well; elsewhere it is a thread like any other.
@@ -30,13 +31,29 @@ pub(crate) async fn give_way<T: Send + 'static>(
         .acquire()
         .await
         .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+    lowered(move || {
+        // It ends with the work, also where whoever asked has gone.
+        let _turn = turn;
+        work()
+    })
+    .await
+}
+
+/// Runs work as [`give_way`] does, without a turn: for whoever counts by other means how much there is of it at once.
+///
+/// # Errors
+///
+/// As [`give_way`].
+pub(crate) async fn lowered<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
     let (done, outcome) = oneshot::channel();
     thread::Builder::new()
         .name("remit-background".to_owned())
+        .stack_size(EVALUATION_STACK)
         .spawn(move || {
-            // It ends with the work, also where whoever asked has gone.
-            let _turn = turn;
             lower();
+            // Whoever asked may have gone.
             done.send(work()).ok();
         })
         .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;

@@ -20,11 +20,11 @@ use remit_engine::Snapshot;
 use remit_store::{MAX_ENTITIES, StoredDecision};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::background::give_way;
+use crate::background::{give_way, lowered};
 use crate::bundle::BundleBody;
 use crate::decisions::CATCH_UP;
 use crate::explain::{READ_BACK, as_of, changed_since};
@@ -51,6 +51,8 @@ const GROUPS: usize = 500;
 const SAMPLES: usize = 5;
 /// The revisions whose entities are kept, for decisions of replicas that were a little behind.
 const STATES: usize = 64;
+/// How often entities are read back whole, where those of the time before do not fit the draft.
+const REBUILDS: usize = 16;
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// Which decisions are made again.
@@ -147,8 +149,13 @@ struct Tally {
 enum States {
     /// They are those of today, or as good.
     One(Snapshot),
-    /// By revision, ascending; the last one is where changes are read from.
-    Many(Vec<(Revision, Result<Snapshot, String>)>),
+    /// Those of each revision.
+    Many {
+        /// By revision, ascending; changes are read from the one before.
+        known: Vec<(Revision, Result<Snapshot, String>)>,
+        /// How often entities were read back whole because the ones before did not fit.
+        rebuilt: usize,
+    },
 }
 
 /// One assessment.
@@ -161,6 +168,8 @@ struct Assessment {
     from: Timestamp,
     until: Timestamp,
     limit: usize,
+    /// Held for as long as it runs.
+    _room: OwnedSemaphorePermit,
 }
 
 /// Says what recorded decisions would have been under a bundle, and changes nothing.
@@ -173,6 +182,9 @@ pub(crate) async fn assess(
 ) -> Result<Response, Problem> {
     let hours = within("hours", window.hours, HOURS, MOST_HOURS)?;
     let limit = within("limit", window.limit, USUAL, MOST)?;
+    let room = Arc::clone(&app.assessments)
+        .try_acquire_owned()
+        .map_err(|_| Problem::new(Kind::OVERLOADED, "other assessments are running"))?;
     let current = app.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
     let revision = current.revision();
     let bundle = Arc::new(body.into_bundle());
@@ -192,6 +204,7 @@ pub(crate) async fn assess(
         from: Timestamp::from_micros(until.micros() - i64::from(hours) * HOUR),
         until,
         limit,
+        _room: room,
     };
     if headers.get(header::ACCEPT) != Some(&EVENTS) {
         let mut response = Json(assessment.run(None).await?).into_response();
@@ -278,7 +291,7 @@ impl Assessment {
                     Ok(Vec::new())
                 }
             };
-            let decided = give_way(move || pairs.into_iter().map(again).collect::<Vec<_>>());
+            let decided = lowered(move || pairs.into_iter().map(again).collect::<Vec<_>>());
             let (next, decided) = tokio::join!(next, decided);
             decided?.into_iter().for_each(|one| tally.add(one));
             page = next?;
@@ -321,19 +334,28 @@ impl Assessment {
     async fn states(&self, page: &[StoredDecision]) -> Result<States, Problem> {
         let revisions = page.iter().map(|stored| stored.record.decision.revision);
         let first = revisions.min().unwrap_or_default();
-        let now = self.draft.revision();
-        if self.too_many() || !changed_since(&self.app, self.tenant, first, now).await? {
+        // Beyond this replica's own revision too: others may have decided later.
+        let ever = Revision::new(u64::MAX);
+        if self.too_many() || !changed_since(&self.app, self.tenant, first, ever).await? {
             return Ok(States::One(self.draft.clone()));
         }
-        let entities = as_of(&self.app, self.tenant, first).await?;
+        let built = self.build(first).await?;
+        Ok(States::Many {
+            known: vec![(first, built)],
+            rebuilt: 0,
+        })
+    }
+
+    /// Reads the entities of a revision back, and puts the draft over them.
+    async fn build(&self, revision: Revision) -> Result<Result<Snapshot, String>, Problem> {
+        let entities = as_of(&self.app, self.tenant, revision).await?;
         let bundle = Arc::clone(&self.bundle);
-        let built = give_way(move || {
+        lowered(move || {
             let compiled = Snapshot::compile(&bundle).map_err(|error| error.to_string())?;
-            compiled
-                .with_entities(&entities, &[])
-                .map_err(|error| error.to_string())
-        });
-        Ok(States::Many(vec![(first, built.await?)]))
+            let over = compiled.with_entities(&entities, &[]);
+            over.map_err(|error| format!("an entity does not fit the draft: {error}"))
+        })
+        .await
     }
 
     /// Returns the draft over the entities of a revision, or why there is none.
@@ -342,9 +364,9 @@ impl Assessment {
         states: &mut States,
         revision: Revision,
     ) -> Result<Result<Snapshot, String>, Problem> {
-        let known = match states {
+        let (known, rebuilt) = match states {
             States::One(draft) => return Ok(Ok(draft.clone())),
-            States::Many(known) => known,
+            States::Many { known, rebuilt } => (known, rebuilt),
         };
         let place = known.partition_point(|(at, _)| *at <= revision);
         let Some((at, state)) = place
@@ -360,6 +382,11 @@ impl Assessment {
         }
         let next = match state {
             Ok(snapshot) => self.forward(snapshot, at, revision).await?,
+            // What did not fit then may be gone.
+            Err(_) if *rebuilt < REBUILDS => {
+                *rebuilt += 1;
+                self.build(revision).await?
+            }
             Err(because) => Err(because),
         };
         known.insert(place, (revision, next.clone()));
@@ -388,7 +415,7 @@ impl Assessment {
             );
             let page = changes.await?;
             cursor = page.next;
-            let applied = give_way(move || {
+            let applied = lowered(move || {
                 let applied = changing.apply(&page.upserts, &page.removals);
                 applied.map(|()| changing)
             });
@@ -397,7 +424,7 @@ impl Assessment {
                 Err(error) => return Ok(Err(format!("an entity does not fit the draft: {error}"))),
             };
             if cursor.is_none() {
-                let done = give_way(move || changing.finish()).await?;
+                let done = lowered(move || changing.finish()).await?;
                 return Ok(
                     done.map_err(|error| format!("an entity does not fit the draft: {error}"))
                 );

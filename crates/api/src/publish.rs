@@ -110,32 +110,33 @@ pub(crate) async fn publish(
     let next = Arc::new(next);
     let named = Named::of(caller, &publication, &next).await?;
     publication.authorship(caller, named.as_ref(), "").check()?;
-    if let Some(named) = &named
-        && let Some(applied) = named
-            .answered(app, caller.tenant, publication.until)
-            .await?
-    {
-        return Ok(applied);
-    }
-    let written = write(
-        app,
-        caller,
-        preconditions,
-        &publication,
-        named.as_ref(),
-        &next,
-    )
-    .await;
-    match (written, &named) {
-        // The same request may have come twice at once; the other one is why this one came too late.
-        (Err(problem), Some(named)) => {
-            match named.answered(app, caller.tenant, publication.until).await {
-                Ok(Some(applied)) => Ok(applied),
-                _ => Err(problem),
+    let known = match &named {
+        Some(named) => named.answered(app, caller.tenant).await?,
+        None => None,
+    };
+    let applied = match known {
+        Some(applied) => applied,
+        None => {
+            let written = write(
+                app,
+                caller,
+                preconditions,
+                &publication,
+                named.as_ref(),
+                &next,
+            );
+            match (written.await, &named) {
+                // The same request may have come twice at once; the other one is why this one came too late.
+                (Err(problem), Some(named)) => match named.answered(app, caller.tenant).await {
+                    Ok(Some(applied)) => applied,
+                    _ => return Err(problem),
+                },
+                (written, _) => written?,
             }
         }
-        (written, _) => written,
-    }
+    };
+    let fleet = settle(app, caller.tenant, applied.revision, publication.until).await?;
+    Ok(Applied { fleet, ..applied })
 }
 
 /// Checks and writes until it is written or refused.
@@ -178,7 +179,6 @@ async fn write(
         };
         attempts.again(head).await?;
     };
-    let fleet = settle(app, caller.tenant, revision, publication.until).await?;
     let Publication {
         action, restores, ..
     } = publication;
@@ -188,7 +188,6 @@ async fn write(
     );
     Ok(Applied {
         revision,
-        fleet,
         ..applied
     })
 }
@@ -372,13 +371,8 @@ impl Named {
         Ok(Some(Self { key, hash }))
     }
 
-    /// Returns what the request was answered, once that is in force here.
-    async fn answered(
-        &self,
-        app: &App,
-        tenant: TenantId,
-        until: Until,
-    ) -> Result<Option<Applied>, Problem> {
+    /// Returns what the request was answered.
+    async fn answered(&self, app: &App, tenant: TenantId) -> Result<Option<Applied>, Problem> {
         let Some(found) = app.store.answered(tenant, &self.key).await? else {
             return Ok(None);
         };
@@ -387,10 +381,8 @@ impl Named {
         }
         let applied: Applied = serde_json::from_str(&found.answer)
             .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
-        let fleet = settle(app, tenant, found.revision, until).await?;
         Ok(Some(Applied {
             revision: found.revision,
-            fleet,
             ..applied
         }))
     }

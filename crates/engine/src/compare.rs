@@ -29,6 +29,8 @@ const NAMED: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Whether some question that was denied may now be permitted: `false` is certain, `true` is not.
+    ///
+    /// Apart from questions that were refused for a limit of the engine, such as more than 10,000 policies that match one.
     pub loosens: bool,
     /// What changes, that which loosens first, then by policy; at most 1,000.
     pub changes: Vec<Change>,
@@ -254,8 +256,12 @@ impl Sides<'_> {
     }
 
     fn changed(&self, old: &Arc<CompiledPolicy>, new: &Arc<CompiledPolicy>) -> Vec<Change> {
-        let loosens = || self.opens(Some(old), Some(new));
         let mut changes = Vec::new();
+        // What stands in a file that did not change is the same value, and need not be compared.
+        if Arc::ptr_eq(old, new) {
+            return changes;
+        }
+        let loosens = || self.opens(Some(old), Some(new));
         if old.effect != new.effect {
             let what = format!(
                 "this policy was a {} and is a {}",

@@ -66,12 +66,13 @@ impl Hints {
             self.pause = self.pause.saturating_mul(2).clamp(SHORTEST, LONGEST);
             let listening = listen(connect.clone(), self.deadline);
             self.listener = Some(within(self.deadline, listening).await?);
-            self.pause = Duration::ZERO;
             return Ok(());
         };
         let heard = hear(listener, self.deadline).await;
-        if heard.is_err() {
-            self.listener = None;
+        match heard {
+            // Not before: a connection that is cut off as soon as it is made is no better than none.
+            Ok(()) => self.pause = Duration::ZERO,
+            Err(_) => self.listener = None,
         }
         heard
     }

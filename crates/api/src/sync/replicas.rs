@@ -38,7 +38,8 @@ impl Presence {
                 id: app.log.replica(),
                 name: app.options.replica.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                lease: app.options.max_staleness,
+                // What was confirmed after the last beat may still permit when that is `max_staleness` ago.
+                lease: app.options.max_staleness + 2 * beat(app),
             },
             told: HashMap::new(),
             swept: None,
@@ -49,8 +50,7 @@ impl Presence {
     /// Tells again and again, at once where a load has ended.
     pub(crate) async fn keep_telling(&mut self, app: &App) {
         let mut changes = app.progress.changes();
-        // Often enough that one lost beat makes nobody believe that this replica is gone.
-        let beat = BEAT.min(app.options.max_staleness / 4);
+        let beat = beat(app);
         loop {
             changes.mark_unchanged();
             self.tell(app).await;
@@ -83,6 +83,8 @@ impl Presence {
                 self.sweep(app).await;
             }
             Err(error) => {
+                // Part of it may have been told, and whether this replica had been forgotten is not known.
+                self.told.clear();
                 // Once when it begins, not once a second.
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(
@@ -116,6 +118,11 @@ impl Presence {
             tracing::debug!(error = %error, "replicas of long ago are still listed");
         }
     }
+}
+
+/// Often enough that one lost beat makes nobody believe that this replica is gone.
+fn beat(app: &App) -> Duration {
+    BEAT.min(app.options.max_staleness / 4)
 }
 
 /// Returns what is in force here of every tenant.

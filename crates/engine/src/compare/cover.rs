@@ -2,17 +2,17 @@
 
 use std::cell::Cell;
 
-use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, Var};
+use cedar_policy_core::ast::{BinaryOp, Entity, Expr, ExprKind, Var};
 use remit_core::{Effect, PolicyId};
 use rustc_hash::FxHashMap;
 
 use crate::Snapshot;
 use crate::lint;
 use crate::parts::{conjuncts, parts, written};
-use crate::policy::{CompiledPolicy, EntityScope};
+use crate::policy::{ActionScope, CompiledPolicy, EntityScope};
 
-/// How many pairs are compared; beyond them nothing is known of a policy, which counts as not covered.
-const PAIRS: usize = 2_000_000;
+/// How many actions and conditions are compared; beyond them nothing is known of a policy, which counts as not covered.
+const EFFORT: usize = 4_000_000;
 
 /// The enforced policies of a bundle by their scopes, to find those that hold wherever another policy does.
 pub(super) struct Cover<'s> {
@@ -45,7 +45,7 @@ impl<'s> Cover<'s> {
         Self {
             snapshot,
             by_scope,
-            left: Cell::new(PAIRS),
+            left: Cell::new(EFFORT),
         }
     }
 
@@ -64,7 +64,6 @@ impl<'s> Cover<'s> {
             for resource in &resources {
                 let place: Place<'_> = (effect, principal, resource);
                 for candidate in self.by_scope.get(&place).into_iter().flatten() {
-                    self.left.set(self.left.get().checked_sub(1)?);
                     if Some(&candidate.id) != except && self.covers(candidate, policy) {
                         return Some(candidate);
                     }
@@ -76,6 +75,9 @@ impl<'s> Cover<'s> {
 
     /// Whether `wide` is known to hold wherever `narrow` does, and, for a forbid, to deny where that fails.
     pub(super) fn covers(&self, wide: &CompiledPolicy, narrow: &CompiledPolicy) -> bool {
+        if !self.spend(1) {
+            return false;
+        }
         let within = |wide: &EntityScope, narrow: &EntityScope| narrow.wider().contains(wide);
         within(&wide.scope.principal, &narrow.scope.principal)
             && within(&wide.scope.resource, &narrow.scope.resource)
@@ -83,20 +85,34 @@ impl<'s> Cover<'s> {
             && self.covers_conditions(wide, narrow)
     }
 
+    /// Takes from what may be compared; false when there is nothing left.
+    fn spend(&self, effort: usize) -> bool {
+        let left = self.left.get().checked_sub(effort);
+        self.left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
     fn covers_actions(&self, wide: &CompiledPolicy, narrow: &CompiledPolicy) -> bool {
         let (wide, narrow) = (&wide.scope.action, &narrow.scope.action);
         if wide == narrow {
             return true;
         }
-        let mut actions =
-            self.snapshot.rules().actions.values().filter(|action| {
-                narrow.holds(action.uid(), |group| action.is_descendant_of(group))
-            });
+        let actions = &self.snapshot.rules().actions;
+        let holds = |scope: &ActionScope, action: &Entity| {
+            scope.holds(action.uid(), |group| action.is_descendant_of(group))
+        };
         // Of an action that this schema does not know nothing is known.
+        if let ActionScope::Eq(uid) = narrow {
+            return actions.get(uid).is_some_and(|action| holds(wide, action));
+        }
+        if !self.spend(actions.len()) {
+            return false;
+        }
+        let mut meant = actions.values().filter(|action| holds(narrow, action));
         let mut any = false;
-        let all = actions.all(|action| {
+        let all = meant.all(|action| {
             any = true;
-            wide.holds(action.uid(), |group| action.is_descendant_of(group))
+            holds(wide, action)
         });
         any && all
     }
@@ -105,6 +121,9 @@ impl<'s> Cover<'s> {
     /// conditions, which denies, must not come first.
     fn covers_conditions(&self, wide: &CompiledPolicy, narrow: &CompiledPolicy) -> bool {
         let (demands, given) = (conditions(wide), conditions(narrow));
+        if !self.spend(demands.len().saturating_mul(given.len())) {
+            return false;
+        }
         let starts = demands.len() <= given.len()
             && demands.iter().zip(&given).all(|(a, b)| a.eq_shape::<()>(b));
         starts
