@@ -28,7 +28,7 @@ pub fn run(effort: Effort, folder: &Path, report: &mut Report) -> io::Result<()>
     let policies = bundle(&rules, "a");
     let installation =
         Installation::make(&folder.join("impact"), Some(&policies), std::iter::empty())?;
-    let patient = ("REMIT__LISTEN__REQUEST_DEADLINE_MS", "600000");
+    let patient = ("REMIT__LIMITS__REQUEST_DEADLINE_MS", "600000");
     let settings = [(patient.0.to_owned(), patient.1.to_owned())];
     let server = Server::remit(&installation, Core::Any, &settings)?;
     let asks = questions(&server, &installation.key, &rules);
