@@ -4,6 +4,7 @@ use remit_core::{DecisionId, DecisionRecord};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
+use super::policy_impact::decisions;
 use crate::client::Client;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -22,8 +23,8 @@ record. Exit 6 when one comes out otherwise, or cannot be made again.";
 /// What came of it.
 #[derive(Debug, Serialize)]
 struct Outcome {
-    replayed: usize,
-    reproduced: usize,
+    replayed: u64,
+    reproduced: u64,
     differing: Vec<DecisionId>,
     not_replayable: Vec<Left>,
 }
@@ -52,10 +53,8 @@ pub(crate) async fn run(
     records: &[DecisionRecord],
     out: &Output,
 ) -> Result<Exit, Error> {
-    let bar = out.progress(
-        u64::try_from(records.len()).unwrap_or(u64::MAX),
-        "decisions made again",
-    );
+    let all = u64::try_from(records.len()).unwrap_or(u64::MAX);
+    let bar = out.progress(all, "decisions made again");
     let mut outcome = Outcome {
         replayed: 0,
         reproduced: 0,
@@ -67,7 +66,7 @@ pub(crate) async fn run(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let whole = outcome.reproduced == records.len();
+    let whole = outcome.reproduced == all;
     out.value(&outcome, text)?;
     Ok(if whole { Exit::Ok } else { Exit::GateFailed })
 }
@@ -89,8 +88,8 @@ fn text(outcome: &Outcome) -> String {
         lines.push(format!("not replayable   {}  {because}", left.id));
     }
     lines.push(format!(
-        "{} decisions made again under their own revisions: {} came out the same, {} otherwise; {} could not be made again",
-        outcome.replayed,
+        "{} made again under their own revisions: {} came out the same, {} otherwise; {} could not be made again",
+        decisions(outcome.replayed),
         outcome.reproduced,
         outcome.differing.len(),
         outcome.not_replayable.len()

@@ -143,6 +143,14 @@ pub(crate) async fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
     })
 }
 
+/// Writes a number of decisions.
+pub(super) fn decisions(count: u64) -> String {
+    match count {
+        1 => "1 decision".to_owned(),
+        count => format!("{count} decisions"),
+    }
+}
+
 fn text(impact: &Impact, out: &Output) -> String {
     let mut text = String::new();
     if !impact.groups.is_empty() {
@@ -178,8 +186,10 @@ fn text(impact: &Impact, out: &Output) -> String {
     let changed = impact.replayed - impact.unchanged;
     let _ = write!(
         text,
-        "{} decisions from {} to {} made again: {changed} differ",
-        impact.replayed, impact.from, impact.until
+        "{} from {} to {} made again: {changed} differ",
+        decisions(impact.replayed),
+        impact.from,
+        impact.until
     );
     if impact.truncated {
         text.push_str("; there are more, see --limit");
