@@ -7,14 +7,6 @@ use remit_tests::app::TestApp;
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
-/// Starts the API with its log shipping to its store.
-async fn start() -> TestApp {
-    let test = TestApp::start(&pack("starter")).await;
-    let (log, store) = (test.log.clone(), test.store.clone());
-    tokio::spawn(async move { log.ship(store, std::future::pending()).await });
-    test
-}
-
 /// Asks one question and returns the id of the decision.
 async fn ask(test: &TestApp, subject: &str, action: &str, (kind, id): (&str, &str)) -> String {
     let question = json!({
@@ -62,7 +54,7 @@ async fn ids(test: &TestApp, query: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_caller_reads_its_own_decisions_newest_first() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     let mail = ask(&test, "invoice-bot", "call", ("Tool", "mail.list")).await;
     let ghost = ask(&test, "ghost-bot", "call", ("Tool", "mail.list")).await;
     let data = ask(
@@ -115,7 +107,7 @@ async fn a_caller_reads_its_own_decisions_newest_first() {
 
 #[tokio::test]
 async fn a_list_is_walked_and_followed() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     let mut expected = Vec::new();
     for _ in 0..7 {
         expected.insert(
@@ -171,7 +163,7 @@ async fn a_list_is_walked_and_followed() {
 
 #[tokio::test]
 async fn a_parameter_that_is_not_known_is_named() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     for (query, named) in [
         ("agnt=invoice-bot", "agnt"),
         ("decision=maybe", "decision"),
@@ -217,7 +209,7 @@ async fn explain(test: &TestApp, id: &str, query: &str) -> Value {
 
 #[tokio::test]
 async fn an_explanation_makes_the_decision_again() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     let denied = ask(&test, "ghost-bot", "call", ("Tool", "mail.list")).await;
     let explained = explain(&test, &denied, "").await;
     assert_eq!(explained["reproduced"], true, "{explained}");
@@ -241,7 +233,7 @@ async fn an_explanation_makes_the_decision_again() {
 /// The bundle and the live entities of the record's revision decide again, whatever has changed since.
 #[tokio::test]
 async fn an_explanation_goes_back_to_the_state_that_decided() {
-    let mut test = start().await;
+    let mut test = TestApp::shipping(&pack("starter")).await;
     let path = "/v1/entities/Agent/night-bot";
     let agent = json!({
         "attrs": { "status": "active", "trust": 2, "environment": "production", "owner": { "__entity": { "type": "Person", "id": "maya" } } },

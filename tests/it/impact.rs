@@ -10,14 +10,6 @@ use serde_json::{Value, json};
 
 const PATH: &str = "/v1/bundle/impact";
 
-/// Starts the API with its log shipping to its store.
-async fn start() -> TestApp {
-    let test = TestApp::start(&pack("starter")).await;
-    let (log, store) = (test.log.clone(), test.store.clone());
-    tokio::spawn(async move { log.ship(store, std::future::pending()).await });
-    test
-}
-
 async fn ask(test: &TestApp, subject: &str, action: &str, (kind, id): (&str, &str)) -> String {
     let question = json!({
         "subject": { "type": "Agent", "id": subject }, "action": { "name": action }, "resource": { "type": kind, "id": id },
@@ -68,7 +60,7 @@ fn with(text: &str) -> Bundle {
 
 #[tokio::test]
 async fn the_bundle_in_force_changes_nothing() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     let asked = ask_all(&test).await;
     let same = impact(&test, &pack("starter")).await;
     assert_eq!(same["replayed"], asked.len(), "{same}");
@@ -80,7 +72,7 @@ async fn the_bundle_in_force_changes_nothing() {
 
 #[tokio::test]
 async fn a_draft_is_told_apart_by_what_it_does() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     let asked = ask_all(&test).await;
     let forbids = with(
         "@id(\"no-mail\") @owner(\"o\") forbid (principal, action, resource == Tool::\"mail.list\");",
@@ -134,7 +126,7 @@ async fn a_draft_is_told_apart_by_what_it_does() {
 /// Each decision is made again over the entities of its own revision, not over those of today.
 #[tokio::test]
 async fn entities_are_those_of_the_record() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     let twin = "/v1/entities/Agent/twin-bot";
     let known = pack("starter").entities.into_iter();
     let attrs = known
@@ -171,7 +163,7 @@ async fn entities_are_those_of_the_record() {
 
 #[tokio::test]
 async fn a_window_and_a_limit_are_kept() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     ask_all(&test).await;
     let page = assess(&test, "?limit=4", &pack("starter")).await.json();
     assert_eq!(
@@ -216,7 +208,7 @@ async fn a_window_and_a_limit_are_kept() {
 
 #[tokio::test]
 async fn progress_is_told_in_events() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     ask_all(&test).await;
     let request = test
         .request(Method::POST, PATH)
@@ -243,7 +235,7 @@ async fn progress_is_told_in_events() {
 /// A run takes long and takes what others need, so there are few at once, and publishing does not wait for them.
 #[tokio::test]
 async fn there_are_few_assessments_at_once() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     ask_all(&test).await;
     let starter = pack("starter");
     let ask = || assess(&test, "", &starter);
@@ -275,7 +267,7 @@ async fn there_are_few_assessments_at_once() {
 /// A draft that today's entities fit, and those of the oldest decision do not, is still assessed by the others.
 #[tokio::test]
 async fn entities_that_did_not_fit_once_are_no_reason_for_ever() {
-    let test = start().await;
+    let test = TestApp::shipping(&pack("starter")).await;
     let twin = "/v1/entities/Agent/twin-bot";
     let known = pack("starter").entities.into_iter();
     let agent = known

@@ -196,6 +196,23 @@ async fn a_replica_that_is_lost_is_named_and_not_waited_for() {
     assert_eq!(states(&done.json()["fleet"])[1], ("there", "lost"));
 }
 
+/// What it read after it was last seen lets it permit a little longer than what it had read by then.
+#[tokio::test]
+async fn a_replica_is_not_lost_while_it_may_permit() {
+    let app = patient().await;
+    let fleet = app.store.fleet(app.tenant).await.unwrap();
+    let here = fleet
+        .replicas
+        .iter()
+        .find(|seen| seen.replica.name == "here");
+    let lease = here.unwrap().replica.lease;
+    let beat = Duration::from_secs(1);
+    assert!(
+        lease >= Options::default().max_staleness + beat,
+        "{lease:?} ends before a permit that was confirmed after the last beat"
+    );
+}
+
 #[tokio::test]
 async fn a_change_waits_for_the_fleet_where_that_is_asked_for() {
     let app = impatient().await;

@@ -64,6 +64,14 @@ impl TestApp {
         app
     }
 
+    /// Starts the API with a bundle in force, and its log shipping to its store.
+    pub async fn shipping(bundle: &Bundle) -> Self {
+        let test = Self::start(bundle).await;
+        let (log, store) = (test.log.clone(), test.store.clone());
+        tokio::spawn(async move { log.ship(store, std::future::pending()).await });
+        test
+    }
+
     /// Starts the API with a tenant that has no bundle.
     pub async fn empty(options: Options) -> Self {
         let clock = Clock::manual("2026-01-05T10:00:00Z".parse::<Timestamp>().unwrap());

@@ -16,9 +16,8 @@ use crate::layers::Told;
 use crate::preconditions::{Preconditions, etag};
 use crate::problem::Problem;
 use crate::publish::idempotency::IdempotencyKey;
-use crate::publish::{Next, Noted, Publication, absent, compile, publish};
+use crate::publish::{Next, Noted, absent, compile, publish};
 use crate::query::Query;
-use crate::revisions::Until;
 use crate::wire::{Body, Json, Wire};
 
 /// The content hash of the bundle in an answer.
@@ -77,13 +76,7 @@ pub(crate) async fn put(
     Query(noted): Query<Noted>,
     Body(BundleBody(bundle)): Body<BundleBody>,
 ) -> Result<Response, Problem> {
-    let publication = Publication {
-        action: "put_bundle",
-        message: noted.message,
-        until: Until { wait: noted.wait },
-        key,
-        ..Publication::default()
-    };
+    let publication = noted.publication("put_bundle", key);
     let next = Next::Bundle(Arc::new(bundle));
     let published = publish(&app, &caller, &preconditions, publication, next).await?;
     Ok(published.answer())

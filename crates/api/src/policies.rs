@@ -20,7 +20,6 @@ use crate::problem::{Kind, Problem};
 use crate::publish::idempotency::IdempotencyKey;
 use crate::publish::{Next, Noted, Publication, Tried, absent, publish, refused};
 use crate::query::{Query, Segments};
-use crate::revisions::Until;
 use crate::wire::{Body, Json, Wire, absent_if_null};
 
 /// What a policy is to be.
@@ -129,12 +128,8 @@ pub(crate) async fn put(
         to: Some(body),
     };
     let publication = Publication {
-        action: "put_policy",
-        message: noted.message,
-        until: Until { wait: noted.wait },
         about: Some(id),
-        key,
-        ..Publication::default()
+        ..noted.publication("put_policy", key)
     };
     let next = Next::Policy(Arc::new(edit));
     let published = publish(&app, &caller, &preconditions, publication, next).await?;
@@ -155,12 +150,8 @@ pub(crate) async fn delete(
         to: None,
     };
     let publication = Publication {
-        action: "delete_policy",
-        message: noted.message,
-        until: Until { wait: noted.wait },
         about: Some(id),
-        key,
-        ..Publication::default()
+        ..noted.publication("delete_policy", key)
     };
     let next = Next::Policy(Arc::new(edit));
     let published = publish(&app, &caller, &preconditions, publication, next).await?;

@@ -325,6 +325,21 @@ impl Tried {
     }
 }
 
+// === impl Noted ===
+
+impl Noted {
+    /// Takes together what is said of a change by its parameters and headers.
+    pub(crate) fn publication(self, action: &'static str, key: IdempotencyKey) -> Publication {
+        Publication {
+            action,
+            message: self.message,
+            until: Until { wait: self.wait },
+            key,
+            ..Publication::default()
+        }
+    }
+}
+
 // === impl Publication ===
 
 impl Publication {

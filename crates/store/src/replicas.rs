@@ -24,7 +24,7 @@ pub struct Replica {
     pub name: String,
     /// Which version of the program it is.
     pub version: String,
-    /// How long after it last read the database it may still permit.
+    /// How long after it was last seen it may still permit.
     pub lease: Duration,
 }
 
