@@ -5,7 +5,7 @@ use std::fmt::Write;
 use http::{Request, StatusCode};
 use remit_api::Options;
 use remit_core::{Bundle, Entity};
-use remit_store::{Expected, NewKey, Scope};
+use remit_store::{Change, Expected, NewKey, Scope};
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::contract::DOCUMENT;
 use remit_tests::golden;
@@ -136,7 +136,10 @@ impl World {
         let mut keys = vec![("nobody", None)];
         let revoked = test.new_key(&[Scope::Read], "dev", None).await;
         let id: remit_core::KeyId = revoked.split('_').nth(2).unwrap().parse().unwrap();
-        test.store.revoke_key(test.tenant, id).await.unwrap();
+        test.store
+            .revoke_key(test.tenant, id, None, Change::default())
+            .await
+            .unwrap();
         keys.push(("revoked", Some(revoked)));
         for scope in Scope::ALL {
             keys.push((
@@ -155,6 +158,7 @@ impl World {
             environment: "dev".to_owned(),
             scopes: Scope::ALL.iter().copied().collect(),
             expires_at: None,
+            principal: None,
         };
         let (_, key) = test
             .store

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::header;
-use remit_core::{Bundle, ContentHash, PolicyId, Revision, TenantId, canonical_json};
+use remit_core::{Bundle, ContentHash, PolicyId, Revision, TenantId};
 use remit_engine::{CaseOutcome, Comparison, CompileError, Diagnostic, Snapshot};
-use remit_store::{Authorship, Expected, Once};
+use remit_store::{Authorship, Change, Expected};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::admin::lockout::Roster;
+use crate::admin::{Act, Action, system};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::background::give_way;
@@ -24,7 +26,7 @@ use crate::wire::Json;
 
 pub(crate) mod idempotency;
 
-use idempotency::IdempotencyKey;
+use idempotency::{Answer, IdempotencyKey, Named, once};
 
 /// What is to come into force.
 pub(crate) enum Next {
@@ -35,10 +37,12 @@ pub(crate) enum Next {
 }
 
 /// What is said of a change, and kept with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Publication {
-    /// What was called, for the log.
-    pub(crate) action: &'static str,
+    /// What is done.
+    pub(crate) action: Action,
+    /// Whether another person has approved exactly this.
+    pub(crate) reviewed: bool,
     /// What its author says it is for.
     pub(crate) message: Option<String>,
     /// The revision of the version that it brings back.
@@ -49,13 +53,6 @@ pub(crate) struct Publication {
     pub(crate) key: IdempotencyKey,
     /// What is waited for, beside this replica.
     pub(crate) until: Until,
-}
-
-/// A request that names itself.
-struct Named {
-    key: String,
-    /// The hash of everything that it asks for.
-    hash: ContentHash,
 }
 
 /// The parameters of a change that has no room for a message in its body.
@@ -88,6 +85,10 @@ pub(crate) struct Tried {
     pub(crate) warnings: Vec<Diagnostic>,
     /// What it changes; `None` for a first bundle.
     pub(crate) comparison: Option<Comparison>,
+    /// Who may administer under it.
+    admin: Arc<Snapshot>,
+    /// Whether that is somebody else than before.
+    governs: bool,
 }
 
 /// A bundle that was checked against one state and may be written over no other.
@@ -108,35 +109,27 @@ pub(crate) async fn publish(
 ) -> Result<Applied, Problem> {
     preconditions.required()?;
     let next = Arc::new(next);
-    let named = Named::of(caller, &publication, &next).await?;
-    publication.authorship(caller, named.as_ref(), "").check()?;
-    let known = match &named {
-        Some(named) => named.answered(app, caller.tenant).await?,
-        None => None,
+    let named = publication.named(caller, &next).await?;
+    publication.authorship(caller).check()?;
+    let make = async {
+        let written = write(
+            app,
+            caller,
+            preconditions,
+            &publication,
+            named.as_ref(),
+            &next,
+        );
+        let applied = written.await?;
+        Ok((applied.revision, applied))
     };
-    let applied = match known {
-        Some(applied) => applied,
-        None => {
-            let written = write(
-                app,
-                caller,
-                preconditions,
-                &publication,
-                named.as_ref(),
-                &next,
-            );
-            match (written.await, &named) {
-                // The same request may have come twice at once; the other one is why this one came too late.
-                (Err(problem), Some(named)) => match named.answered(app, caller.tenant).await {
-                    Ok(Some(applied)) => applied,
-                    _ => return Err(problem),
-                },
-                (written, _) => written?,
-            }
-        }
-    };
-    let fleet = settle(app, caller.tenant, applied.revision, publication.until).await?;
-    Ok(Applied { fleet, ..applied })
+    let (revision, applied) = once(app, caller.tenant, named.as_ref(), make).await?;
+    let fleet = settle(app, caller.tenant, revision, publication.until).await?;
+    Ok(Applied {
+        revision,
+        fleet,
+        ..applied
+    })
 }
 
 /// Checks and writes until it is written or refused.
@@ -160,15 +153,20 @@ async fn write(
                 accepted(&tried.cases)?;
                 app.progress.prepare(caller.tenant, &tried.snapshot);
                 let applied = Applied::of(&tried, publication.about.as_ref());
-                let answer = match named {
-                    Some(_) => serde_json::to_string(&applied)
-                        .map_err(|error| Problem::caused(Kind::INTERNAL, error))?,
-                    None => String::new(),
+                let record = app.permit(caller, publication.act(&tried)).await?;
+                if tried.governs {
+                    let roster = Roster::of(app, caller.tenant).await?;
+                    roster.check(&tried.admin)?;
+                }
+                let answer = Answer::of(named, &applied)?;
+                let change = Change {
+                    record: Some(&record),
+                    once: answer.once(),
                 };
-                let authorship = publication.authorship(caller, named, &answer);
+                let authorship = publication.authorship(caller);
                 let written = app
                     .store
-                    .put_version(caller.tenant, expected, &bundle, authorship)
+                    .put_version(caller.tenant, expected, &bundle, authorship, change)
                     .await;
                 match Attempt::of(written)? {
                     Attempt::Written(revision) => break (revision, applied),
@@ -181,10 +179,10 @@ async fn write(
     };
     let Publication {
         action, restores, ..
-    } = publication;
+    } = *publication;
     tracing::info!(
-        target: "remit::admin", action, tenant = %caller.tenant, key = %caller.key, request_id = caller.request_id,
-        revision = revision.number(), hash = %applied.hash, restores = restores.map(Revision::number), "admin"
+        target: "remit::admin", action = action.name(), tenant = %caller.tenant, key = %caller.key,
+        principal = %caller.principal.name, request_id = caller.request_id, revision = revision.number(), hash = %applied.hash, restores = restores.map(Revision::number), "admin"
     );
     Ok(Applied {
         revision,
@@ -203,7 +201,7 @@ pub(crate) async fn compile(
             Some(base) => base.recompile(&bundle)?,
             None => Snapshot::compile(&bundle)?,
         };
-        Ok(Tried::of(snapshot, &bundle, base.as_deref()))
+        Tried::of(snapshot, &bundle, base.as_deref())
     })
     .await
 }
@@ -304,16 +302,37 @@ impl Next {
 
 impl Tried {
     /// Runs the cases of a bundle, looks for policies that make no difference, and compares it with the one before.
-    pub(crate) fn of(snapshot: Snapshot, bundle: &Bundle, before: Option<&Snapshot>) -> Self {
-        let cases = bundle.cases.iter();
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] for what the bundle says of the administration.
+    pub(crate) fn of(
+        snapshot: Snapshot,
+        bundle: &Bundle,
+        before: Option<&Snapshot>,
+    ) -> Result<Self, CompileError> {
+        let admin = system::compiled(&bundle.admin)?;
         let mut warnings = snapshot.warnings().to_vec();
         warnings.extend(snapshot.review());
-        Self {
+        warnings.extend(system::warnings(&admin));
+        let mut governs = !bundle.admin.is_empty();
+        let mut comparison = before.map(|before| snapshot.compare(before));
+        if let Some(before) = before {
+            let old = system::compiled(before.admin())?;
+            governs = !Arc::ptr_eq(&old, &admin);
+            if governs {
+                comparison = comparison.map(|one| system::joined(one, admin.compare(&old)));
+            }
+        }
+        let cases = bundle.cases.iter();
+        Ok(Self {
             cases: cases.map(|case| snapshot.run_case(case)).collect(),
             warnings,
-            comparison: before.map(|before| snapshot.compare(before)),
+            comparison,
+            admin,
+            governs,
             snapshot,
-        }
+        })
     }
 
     /// Whether some question that was denied may now be permitted.
@@ -329,13 +348,12 @@ impl Tried {
 
 impl Noted {
     /// Takes together what is said of a change by its parameters and headers.
-    pub(crate) fn publication(self, action: &'static str, key: IdempotencyKey) -> Publication {
+    pub(crate) fn publication(self, action: Action, key: IdempotencyKey) -> Publication {
         Publication {
-            action,
             message: self.message,
             until: Until { wait: self.wait },
             key,
-            ..Publication::default()
+            ..Publication::of(action)
         }
     }
 }
@@ -343,63 +361,51 @@ impl Noted {
 // === impl Publication ===
 
 impl Publication {
-    fn authorship<'a>(
-        &'a self,
-        caller: &Caller,
-        named: Option<&'a Named>,
-        answer: &'a str,
-    ) -> Authorship<'a> {
+    /// Says nothing of a change but what it is.
+    pub(crate) fn of(action: Action) -> Self {
+        Self {
+            action,
+            reviewed: false,
+            message: None,
+            restores: None,
+            about: None,
+            key: IdempotencyKey::default(),
+            until: Until::default(),
+        }
+    }
+
+    fn authorship(&self, caller: &Caller) -> Authorship<'_> {
         Authorship {
             by: Some(caller.key),
             message: self.message.as_deref(),
             restores: self.restores,
-            once: named.map(|named| Once {
-                key: &named.key,
-                request: named.hash,
-                answer,
-            }),
         }
     }
-}
 
-// === impl Named ===
-
-impl Named {
-    /// Takes together what a request asks for; `None` for one without a name.
-    async fn of(
-        caller: &Caller,
-        publication: &Publication,
-        next: &Arc<Next>,
-    ) -> Result<Option<Self>, Problem> {
-        let Some(key) = publication.key.0.clone() else {
-            return Ok(None);
+    /// Says what is done, now that it is known what comes of it.
+    fn act(&self, tried: &Tried) -> Act {
+        let act = match &self.about {
+            Some(policy) => Act::on(self.action, policy),
+            None => Act::of(self.action),
         };
+        act.loosens(tried.loosens())
+            .reviewed(self.reviewed)
+            .with("hash", json!(tried.snapshot.content_hash()))
+            .with("message", json!(self.message))
+            .with("restores", json!(self.restores))
+    }
+
+    /// Takes together what the request asks for, where it is named.
+    async fn named(&self, caller: &Caller, next: &Arc<Next>) -> Result<Option<Named>, Problem> {
         let next = Arc::clone(next);
-        let asked = give_way(move || next.asks()).await?;
-        let request = json!({
-            "caller": caller.key, "action": publication.action, "message": publication.message,
-            "restores": publication.restores, "asks": asked,
-        });
-        let bytes =
-            canonical_json(&request).map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
-        let hash = ContentHash::of(&bytes);
-        Ok(Some(Self { key, hash }))
-    }
-
-    /// Returns what the request was answered.
-    async fn answered(&self, app: &App, tenant: TenantId) -> Result<Option<Applied>, Problem> {
-        let Some(found) = app.store.answered(tenant, &self.key).await? else {
-            return Ok(None);
+        let (key, action) = (caller.key, self.action.name());
+        let (message, restores) = (self.message.clone(), self.restores);
+        let asks = move || {
+            json!({
+                "caller": key, "action": action, "message": message, "restores": restores, "asks": next.asks(),
+            })
         };
-        if found.request != self.hash {
-            return Err(Kind::IDEMPOTENCY_KEY_REUSED.into());
-        }
-        let applied: Applied = serde_json::from_str(&found.answer)
-            .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
-        Ok(Some(Applied {
-            revision: found.revision,
-            ..applied
-        }))
+        Named::of(&self.key, asks).await
     }
 }
 

@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 use crate::bundles::{StoredBundle, content_hash};
 use crate::error::Error;
-use crate::idempotency::Once;
 use crate::store::Store;
 use crate::tenants::{check_text, number, revision};
 
@@ -23,8 +22,6 @@ pub struct Authorship<'a> {
     pub message: Option<&'a str>,
     /// The revision of the version that it brings back.
     pub restores: Option<Revision>,
-    /// The request that does it, where it is named.
-    pub once: Option<Once<'a>>,
 }
 
 /// A version of the bundle, without the bundle.
@@ -115,10 +112,8 @@ impl Authorship<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a message that is empty, too long, of several lines or not in Unicode NFC, and for a name
-    /// of the request that cannot be kept.
+    /// [`Error::Invalid`] for a message that is empty, too long, of several lines or not in Unicode NFC.
     pub fn check(&self) -> Result<(), Error> {
-        self.once.map_or(Ok(()), |once| once.check())?;
         let Some(message) = self.message else {
             return Ok(());
         };
