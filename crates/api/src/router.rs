@@ -13,7 +13,7 @@ use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
 use crate::{
     bulk, bundle, decisions, docs, entities, evaluate, evaluations, explain, impact, keys, layers,
-    metadata, openapi, policies, revisions, search, versions,
+    metadata, openapi, policies, revisions, search, tenants, versions,
 };
 
 /// One endpoint, as it is routed; the tests hold the OpenAPI document against the list of them.
@@ -66,7 +66,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 fn routes() -> Routes {
     use Access::{AnyKey, Anybody, Key};
-    use Scope::{Evaluate, Keys, Read, Search, Write};
+    use Scope::{Evaluate, Keys, Read, Search, Tenants, Write};
     Routes::default()
         // AuthZEN Authorization API 1.0
         .post("/access/v1/evaluation", Key(Evaluate), evaluate::evaluate)
@@ -111,6 +111,14 @@ fn routes() -> Routes {
         .get("/v1/keys/{id}", Key(Keys), keys::get)
         .delete("/v1/keys/{id}", Key(Keys), keys::revoke)
         .get("/v1/whoami", AnyKey, keys::who_am_i)
+        // Whom this installation serves
+        .get("/v1/tenants", Key(Tenants), tenants::list)
+        .post("/v1/tenants", Key(Tenants), tenants::create)
+        .get("/v1/tenants/{id}", Key(Tenants), tenants::get)
+        .delete("/v1/tenants/{id}", Key(Tenants), tenants::delete)
+        .post("/v1/tenants/{id}/suspend", Key(Tenants), tenants::suspend)
+        .post("/v1/tenants/{id}/resume", Key(Tenants), tenants::resume)
+        .get("/v1/tenants/{id}/export", Key(Tenants), tenants::export)
         .get("/openapi.json", Anybody, openapi::get)
 }
 

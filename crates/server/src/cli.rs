@@ -46,6 +46,9 @@ enum Command {
     /// Manage API keys.
     #[command(subcommand)]
     Key(cmd::key::Command),
+    /// Manage the tenants of an installation.
+    #[command(subcommand)]
+    Tenant(cmd::tenant::Command),
     /// Read the record of decisions.
     #[command(subcommand)]
     Decisions(cmd::decisions::Command),
@@ -121,6 +124,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
         Command::Entities(command) => cmd::entities::run(command, out).await,
         Command::Key(command) => cmd::key::run(command, out).await,
+        Command::Tenant(command) => cmd::tenant::run(command, out).await,
         Command::Decisions(command) => cmd::decisions::run(command, out).await,
         Command::Log(command) => cmd::log::run(command, out),
         Command::Migrate(args) => cmd::migrate::run(args, out).await,

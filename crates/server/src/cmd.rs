@@ -21,4 +21,5 @@ pub(crate) mod policy_impact;
 pub(crate) mod policy_test;
 pub(crate) mod question;
 pub(crate) mod serve;
+pub(crate) mod tenant;
 pub(crate) mod version;

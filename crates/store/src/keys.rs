@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::api_key::{ApiKey, KeyMac, Pepper, check_environment};
 use crate::error::{Error, Failure};
+use crate::reach::Across;
 use crate::scope::Scope;
 use crate::store::Store;
 use crate::tenants::check_text;
@@ -85,6 +86,9 @@ pub(crate) mod sql {
         /// Finds one key.
         KEY = "SELECT id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at \
             FROM api_keys WHERE tenant = $1 AND id = $2";
+        /// Finds one key, whosever it is.
+        ANY_KEY = "SELECT id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at \
+            FROM api_keys WHERE id = $1";
         /// Lists a tenant's keys, oldest first.
         KEYS = "SELECT id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at \
             FROM api_keys WHERE tenant = $1 ORDER BY id";
@@ -139,7 +143,10 @@ impl Store {
             ));
         }
         let mac = pepper.mac(key);
-        let found = self.key(tenant, key.id()).await?;
+        let found = self.any_key(key.id()).await?;
+        if found.as_ref().is_some_and(|stored| stored.tenant != tenant) {
+            return Err(Error::KeyTaken);
+        }
         if let Some(stored) = found.filter(|stored| stored.is(new) && stored.matches(key, pepper)) {
             return Ok(stored);
         }
@@ -172,16 +179,28 @@ impl Store {
         .await
     }
 
+    /// Returns a key, whosever it is; what is done with it must not tell one tenant of another's.
+    async fn any_key(&self, id: KeyId) -> Result<Option<StoredKey>, Error> {
+        let row: Option<Row> = read!(self, Across::Keys, "read an API key", |raw| sqlx::query_as(
+            sql::ANY_KEY
+        )
+        .bind(id.uuid())
+        .fetch_optional(raw))?;
+        row.map(StoredKey::read).transpose()
+    }
+
     /// Returns one key of a tenant.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] when the row cannot be read.
     pub async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Option<StoredKey>, Error> {
-        let row: Option<Row> = read!(self, "read an API key", |raw| sqlx::query_as(sql::KEY)
-            .bind(tenant.uuid())
-            .bind(id.uuid())
-            .fetch_optional(raw))?;
+        let row: Option<Row> = read!(self, tenant, "read an API key", |raw| sqlx::query_as(
+            sql::KEY
+        )
+        .bind(tenant.uuid())
+        .bind(id.uuid())
+        .fetch_optional(raw))?;
         row.map(StoredKey::read).transpose()
     }
 
@@ -191,9 +210,11 @@ impl Store {
     ///
     /// [`Error::Corrupt`] when a row cannot be read.
     pub async fn keys(&self, tenant: TenantId) -> Result<Vec<StoredKey>, Error> {
-        let rows: Vec<Row> = read!(self, "list the API keys", |raw| sqlx::query_as(sql::KEYS)
-            .bind(tenant.uuid())
-            .fetch_all(raw))?;
+        let rows: Vec<Row> = read!(self, tenant, "list the API keys", |raw| sqlx::query_as(
+            sql::KEYS
+        )
+        .bind(tenant.uuid())
+        .fetch_all(raw))?;
         rows.into_iter().map(StoredKey::read).collect()
     }
 
@@ -203,10 +224,9 @@ impl Store {
     ///
     /// [`Error::Corrupt`] when a row cannot be read.
     pub async fn all_keys(&self) -> Result<Vec<StoredKey>, Error> {
-        let rows: Vec<Row> = read!(self, "load the API keys", |raw| sqlx::query_as(
-            sql::ALL_KEYS
-        )
-        .fetch_all(raw))?;
+        let rows: Vec<Row> = read!(self, Across::Keys, "load the API keys", |raw| {
+            sqlx::query_as(sql::ALL_KEYS).fetch_all(raw)
+        })?;
         rows.into_iter().map(StoredKey::read).collect()
     }
 
