@@ -12,8 +12,8 @@ use remit_tests::golden;
 use serde_json::{Value, json};
 
 /// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, and all of another tenant.
-const CALLERS: [&str; 9] = [
-    "nobody", "revoked", "evaluate", "search", "read", "write", "keys", "all", "other",
+const CALLERS: [&str; 10] = [
+    "nobody", "revoked", "evaluate", "search", "read", "write", "keys", "tenants", "all", "other",
 ];
 
 /// What the operations are asked about.
@@ -50,6 +50,7 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
     let body = |body: Value| (None, body);
     let entity = "/v1/entities/Agent/invoice-bot";
     let decision = format!("/v1/decisions/{}", world.decision);
+    let tenant = format!("/v1/tenants/{}", world.test.tenant);
     let question = json!({
         "subject": { "type": "Agent", "id": "invoice-bot" }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": "mail.send" },
     });
@@ -112,6 +113,15 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "list_keys" => ("/v1/keys".to_owned(), body(Value::Null)),
         "get_key" | "revoke_key" => (format!("/v1/keys/{}", world.victim), body(Value::Null)),
         "who_am_i" => ("/v1/whoami".to_owned(), body(Value::Null)),
+        "list_tenants" => ("/v1/tenants".to_owned(), body(Value::Null)),
+        // The name of the tenant that asks, so that none is made.
+        "create_tenant" => ("/v1/tenants".to_owned(), body(json!({ "name": "default" }))),
+        // The tenant that asks, which it cannot suspend or delete.
+        "get_tenant" => (tenant, body(Value::Null)),
+        "suspend_tenant" => (format!("{tenant}/suspend"), body(Value::Null)),
+        "resume_tenant" => (format!("{tenant}/resume"), body(Value::Null)),
+        "export_tenant" => (format!("{tenant}/export"), body(Value::Null)),
+        "delete_tenant" => (format!("{tenant}?name=default"), body(Value::Null)),
         _ => return None,
     };
     Some(Recipe {
@@ -141,7 +151,7 @@ impl World {
             .await
             .unwrap();
         keys.push(("revoked", Some(revoked)));
-        for scope in Scope::ALL {
+        for scope in Scope::EVERY {
             keys.push((
                 scope.as_str(),
                 Some(test.new_key(&[*scope], "dev", None).await),

@@ -53,4 +53,5 @@ mod single_policies;
 mod store;
 mod survive;
 mod telemetry;
+mod tenants;
 mod versions;

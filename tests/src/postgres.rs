@@ -41,6 +41,17 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 static SHARED: OnceLock<Option<Postgres>> = OnceLock::new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
+/// The addresses of one database, for the roles that Remit and who runs it have.
+#[derive(Debug, Clone)]
+pub struct Roles {
+    /// A superuser.
+    pub admin: String,
+    /// The owner of the database, and no superuser.
+    pub owner: String,
+    /// A role that owns nothing.
+    pub app: String,
+}
+
 /// One running Postgres server.
 pub struct Postgres {
     binaries: PathBuf,
@@ -107,9 +118,39 @@ impl Postgres {
             .map(Self::fresh_database)
     }
 
+    /// Makes a fresh, empty database for the roles `remit_owner` and `remit_app`; `None` as [`Postgres::start`].
+    pub async fn database_of_roles() -> Option<Roles> {
+        let admin = Self::database().await?;
+        let server = SHARED.get().and_then(Option::as_ref)?;
+        let (_, name) = admin.rsplit_once('/')?;
+        // Roles belong to the server, and only the first test finds none.
+        let roles = "SET client_min_messages = error; \
+                     SELECT pg_advisory_lock(1); \
+                     DO $$ BEGIN \
+                     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'remit_owner') THEN \
+                     CREATE ROLE remit_owner LOGIN; CREATE ROLE remit_app LOGIN; END IF; END $$;";
+        server.run("postgres", roles);
+        server.run(
+            "postgres",
+            &format!("ALTER DATABASE {name} OWNER TO remit_owner"),
+        );
+        let url = |role: &str| admin.replace("//remit@", &format!("//{role}@"));
+        Some(Roles {
+            owner: url("remit_owner"),
+            app: url("remit_app"),
+            admin,
+        })
+    }
+
     /// Makes a fresh, empty database and returns its address.
     pub fn fresh_database(&self) -> String {
         let name = format!("remit_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        self.run("postgres", &format!("CREATE DATABASE {name}"));
+        self.url(&name)
+    }
+
+    /// Runs a command as the superuser.
+    fn run(&self, database: &str, text: &str) {
         let done = self
             .command("psql")
             .args([
@@ -120,11 +161,11 @@ impl Postgres {
                 "-U",
                 "remit",
                 "-d",
-                "postgres",
+                database,
                 "-p",
             ])
             .arg(self.port.to_string())
-            .args(["-c", &format!("CREATE DATABASE {name}")])
+            .args(["-c", text])
             .output()
             .unwrap();
         assert!(
@@ -132,7 +173,6 @@ impl Postgres {
             "{}",
             String::from_utf8_lossy(&done.stderr)
         );
-        self.url(&name)
     }
 
     /// Returns the port it listens on.

@@ -101,6 +101,13 @@ actions! {
     DisablePrincipal "disable_principal" "Principal" true;
     PutSettings "put_settings" "Tenant" true;
     RequestBreakGlass "request_break_glass" "Tenant" true;
+    ListTenants "list_tenants" "Tenant" false;
+    GetTenant "get_tenant" "HostedTenant" false;
+    CreateTenant "create_tenant" "Tenant" true;
+    SuspendTenant "suspend_tenant" "HostedTenant" true;
+    ResumeTenant "resume_tenant" "HostedTenant" true;
+    ExportTenant "export_tenant" "HostedTenant" true;
+    DeleteTenant "delete_tenant" "HostedTenant" true;
 }
 
 /// One act of administration: what is done, to what, and what is known of it.
@@ -338,7 +345,7 @@ impl App {
             target: "remit::admin", action = action.name(), %tenant, principal = %record.principal,
             reason = record.reason, request_id = record.request_id, "denied"
         );
-        let written = self.store.record_denied(tenant, record).await;
+        let written = self.store.record_alone(tenant, record).await;
         written.map_err(|error| Problem::caused(Kind::STORE_UNAVAILABLE, error))
     }
 

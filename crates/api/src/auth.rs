@@ -148,6 +148,9 @@ impl FromRequestParts<Arc<App>> for Caller {
         if let Some(known) = parts.extensions.get::<Known>() {
             let _ = known.0.set((key.tenant, key.id));
         }
+        if app.progress.is_suspended(key.tenant) {
+            return Err(Kind::TENANT_SUSPENDED.into());
+        }
         let Some(Needs { scope, action }) = parts.extensions.get::<Needs>().copied() else {
             return Err(Problem::caused(Kind::INTERNAL, "the route names no scope"));
         };

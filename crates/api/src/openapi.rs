@@ -12,6 +12,7 @@ mod manage;
 mod records;
 mod revisions;
 mod schemas;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -81,6 +82,7 @@ pub fn document() -> Value {
         .into_iter()
         .chain(manage::operations())
         .chain(revisions::operations())
+        .chain(tenants::operations())
         .chain([impact::operation()]);
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
@@ -90,6 +92,7 @@ pub fn document() -> Value {
     schemas.append(&mut records::all());
     schemas.append(&mut impact::schemas());
     schemas.append(&mut revisions::schemas());
+    schemas.append(&mut tenants::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -131,6 +134,7 @@ fn tags() -> Value {
         { "name": "Policies", "description": "The policies of the bundle in force, read and changed one by one." },
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
         { "name": "Keys", "description": "API keys and what they may do." },
+        { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
         { "name": "Service", "description": "What this server is and speaks." },
     ])
 }
@@ -307,6 +311,15 @@ impl Operation {
         self
     }
 
+    /// Answers with lines of text in a media type of their own.
+    fn gives_lines(mut self, about: &str, media: &str, example: &str) -> Self {
+        let content = json!({ media: { "schema": { "type": "string" }, "example": example } });
+        let answer =
+            json!({ "description": about, "headers": header_references(&[]), "content": content });
+        self.answers.push((200, answer));
+        self
+    }
+
     /// Answers without a body.
     fn gives_nothing(mut self, status: u16, about: &str, headers: &[&str]) -> Self {
         let answer = json!({ "description": about, "headers": header_references(headers) });
@@ -362,8 +375,12 @@ impl Operation {
         ];
         match self.access {
             Access::Open => {}
-            Access::Key => usual.push(Kind::UNAUTHENTICATED),
-            Access::Scope(_) => usual.extend([Kind::UNAUTHENTICATED, Kind::MISSING_SCOPE]),
+            Access::Key => usual.extend([Kind::UNAUTHENTICATED, Kind::TENANT_SUSPENDED]),
+            Access::Scope(_) => usual.extend([
+                Kind::UNAUTHENTICATED,
+                Kind::TENANT_SUSPENDED,
+                Kind::MISSING_SCOPE,
+            ]),
         }
         if self.body.is_some() {
             usual.extend([Kind::MALFORMED_BODY, Kind::BODY_TOO_SLOW, Kind::TOO_LARGE]);

@@ -55,13 +55,15 @@ problems! {
     MISSING_SCOPE 403 "missing-scope" "the API key does not have the scope for this";
     /// Neither a role of the caller nor a policy of the administration allows this, or one forbids it: `action`, the `roles` each of which would be enough, and the `policies` that settled it. A change that was denied is recorded.
     NOT_PERMITTED 403 "not-permitted" "you may not do this";
+    /// The tenant that the API key belongs to is suspended: none of its keys is answered until who runs Remit resumes it. Nothing is lost meanwhile.
+    TENANT_SUSPENDED 403 "tenant-suspended" "the tenant of this API key is suspended";
     /// There is nothing of that name here, or it is not yours. Paths are matched exactly: no dot segments, no doubled or trailing slashes.
     NOT_FOUND 404 "not-found" "there is nothing here";
     /// The path exists, but not with this method; `Allow` lists those it takes.
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "this path does not take that method";
     /// The body did not arrive in time.
     BODY_TOO_SLOW 408 "body-too-slow" "the body did not arrive in time";
-    /// The change does not go together with what is there: an entity of the bundle is written by itself, a policy is put into another file than the one it stands in, a recorded bundle does not fit today's entities, or too many others change the tenant at once; `detail` says which.
+    /// The change does not go together with what is there: an entity of the bundle is written by itself, a policy is put into another file than the one it stands in, a recorded bundle does not fit today's entities, a tenant has that name or is not in the state for this, or too many others change the tenant at once; `detail` says which.
     CONFLICT 409 "conflict" "this does not go together with what is there";
     /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
     STALE_REVISION 412 "stale-revision" "somebody changed this first";
@@ -263,7 +265,9 @@ impl From<remit_store::Error> for Problem {
             E::Invalid { .. } => Self::new(Kind::INVALID_REQUEST, error.to_string()),
             E::NotFound { .. } => Self::new(Kind::NOT_FOUND, error.to_string()),
             E::Conflict { .. } => Self::new(Kind::STALE_REVISION, error.to_string()),
-            E::Moved { .. } => Self::new(Kind::CONFLICT, error.to_string()),
+            E::Moved { .. } | E::TenantTaken | E::NotSuspended => {
+                Self::new(Kind::CONFLICT, error.to_string())
+            }
             E::Withdrawn => Self::new(Kind::UNAUTHENTICATED, error.to_string()),
             E::Deadline { .. } | E::Unavailable { .. } => {
                 Self::caused(Kind::STORE_UNAVAILABLE, error)

@@ -14,7 +14,7 @@ use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
 use crate::{
     bundle, decisions, docs, entities, evaluate, evaluations, explain, impact, keys, layers,
-    metadata, openapi, policies, revisions, search, versions,
+    metadata, openapi, policies, revisions, search, tenants, versions,
 };
 
 /// One endpoint, as it is routed; the tests hold the OpenAPI document against the list of them.
@@ -69,7 +69,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 fn routes() -> Routes {
     let routes = bundle_and_policies(ask(Routes::default()));
-    administer(entities_and_decisions(routes))
+    tenants_of_all(administer(entities_and_decisions(routes)))
         .get("/v1/whoami", Access::AnyKey, keys::who_am_i)
         .get("/openapi.json", Access::Anybody, openapi::get)
 }
@@ -235,6 +235,48 @@ fn administer(routes: Routes) -> Routes {
             "/v1/admin/actions",
             May(Read, Action::ListAdminActions),
             admin_actions::list,
+        )
+}
+
+/// Whom this installation serves.
+fn tenants_of_all(routes: Routes) -> Routes {
+    use Access::May;
+    use Scope::Tenants;
+    routes
+        .get(
+            "/v1/tenants",
+            May(Tenants, Action::ListTenants),
+            tenants::list,
+        )
+        .post(
+            "/v1/tenants",
+            May(Tenants, Action::CreateTenant),
+            tenants::create,
+        )
+        .get(
+            "/v1/tenants/{id}",
+            May(Tenants, Action::GetTenant),
+            tenants::get,
+        )
+        .delete(
+            "/v1/tenants/{id}",
+            May(Tenants, Action::DeleteTenant),
+            tenants::delete,
+        )
+        .post(
+            "/v1/tenants/{id}/suspend",
+            May(Tenants, Action::SuspendTenant),
+            tenants::suspend,
+        )
+        .post(
+            "/v1/tenants/{id}/resume",
+            May(Tenants, Action::ResumeTenant),
+            tenants::resume,
+        )
+        .get(
+            "/v1/tenants/{id}/export",
+            May(Tenants, Action::ExportTenant),
+            tenants::export,
         )
 }
 

@@ -120,6 +120,11 @@ async fn poll(app: &Arc<App>, read: &mut KeysRead) -> Result<(), Failure> {
     for head in &heads {
         if let Some(standing) = app.progress.standing(head.tenant) {
             standing.compare(head);
+            // Before anything is confirmed: what may still permit was read after the tenant was suspended, or not at all.
+            standing.suspend(head.suspended);
+        } else if app.engine.snapshot(head.tenant).is_some() {
+            // It was deleted.
+            app.engine.remove(head.tenant);
         }
     }
     if read.as_of.as_ref() != Some(&heads) {
@@ -210,7 +215,9 @@ async fn bring(app: Arc<App>, standing: Arc<Standing>, head: Head, began: Durati
 
 /// Loads what changed since the snapshot in force, and installs the result at the head's revision.
 async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), Failure> {
-    let Head { tenant, revision } = head;
+    let Head {
+        tenant, revision, ..
+    } = head;
     let newest = app.store.ahead().bundle_hash(tenant, revision).await?;
     let Some((newest, hash)) = newest else {
         // Nothing decides here yet; what was stored waits in the database for the first bundle.

@@ -56,6 +56,17 @@ impl Engine {
         });
     }
 
+    /// Takes what is in force for `tenant` away; from then on nothing decides for it. [`Engine::reclaim`] takes it apart.
+    pub fn remove(&self, tenant: TenantId) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.extend(self.snapshot(tenant));
+        self.tenants.rcu(|tenants| {
+            let mut tenants = Tenants::clone(tenants);
+            tenants.remove(&tenant);
+            tenants
+        });
+    }
+
     /// Takes apart the snapshots that nobody decides by any more, which takes long: call it where nobody waits.
     ///
     /// Returns how many are kept because a decision by them is under way.

@@ -52,6 +52,9 @@ enum Command {
     /// Read the record of administration.
     #[command(subcommand)]
     Admin(cmd::admin::Command),
+    /// Manage the tenants of an installation.
+    #[command(subcommand)]
+    Tenant(cmd::tenant::Command),
     /// Read the record of decisions.
     #[command(subcommand)]
     Decisions(cmd::decisions::Command),
@@ -129,6 +132,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Key(command) => cmd::key::run(command, out).await,
         Command::Principal(command) => cmd::principal::run(command, out).await,
         Command::Admin(command) => cmd::admin::run(command, out).await,
+        Command::Tenant(command) => cmd::tenant::run(command, out).await,
         Command::Decisions(command) => cmd::decisions::run(command, out).await,
         Command::Log(command) => cmd::log::run(command, out),
         Command::Migrate(args) => cmd::migrate::run(args, out).await,

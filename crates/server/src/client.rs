@@ -228,6 +228,23 @@ impl Client {
         Ok(())
     }
 
+    /// Sends a request and hands each piece of the answer on as it comes, however long the answer is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`], and those of `each`.
+    pub(crate) async fn pieces(
+        &self,
+        request: RequestBuilder,
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut answer = self.answer(request).await?;
+        while let Some(piece) = answer.chunk().await.map_err(|why| self.unreachable(why))? {
+            each(&piece)?;
+        }
+        Ok(())
+    }
+
     /// Reads JSON that the server sent.
     ///
     /// # Errors

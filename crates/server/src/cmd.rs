@@ -23,4 +23,5 @@ pub(crate) mod policy_test;
 pub(crate) mod principal;
 pub(crate) mod question;
 pub(crate) mod serve;
+pub(crate) mod tenant;
 pub(crate) mod version;

@@ -56,6 +56,8 @@ pub(crate) struct Data {
 pub(crate) struct Database {
     pub(crate) url: Option<Secret>,
     pub(crate) url_file: Option<PathBuf>,
+    pub(crate) migrate_url: Option<Secret>,
+    pub(crate) migrate_url_file: Option<PathBuf>,
     pub(crate) max_connections: u32,
     pub(crate) deadline_ms: u64,
 }
@@ -158,6 +160,20 @@ impl Config {
         Ok(said.unwrap_or_else(|| format!("sqlite:{}", self.data.dir.join("remit.db").display())))
     }
 
+    /// Returns the URL of the role that owns the tables, where that is another one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when its file cannot be read.
+    pub(crate) fn migrate_url(&self) -> Result<Option<String>, Error> {
+        let database = &self.database;
+        secret(
+            "database.migrate_url",
+            database.migrate_url.as_ref(),
+            database.migrate_url_file.as_deref(),
+        )
+    }
+
     /// Returns the pepper, where one is configured.
     ///
     /// # Errors
@@ -214,12 +230,7 @@ impl Config {
         );
         positive("policy.max_staleness_ms", self.policy.max_staleness_ms);
         positive("policy.poll_ms", self.policy.poll_ms);
-        if self.database.url.is_some() && self.database.url_file.is_some() {
-            faults.push((
-                "database.url_file",
-                "is set as well as database.url; one of them must go".to_owned(),
-            ));
-        }
+        faults.extend(self.database.faults());
         if self.auth.pepper.is_some() && self.auth.pepper_file.is_some() {
             faults.push((
                 "auth.pepper_file",
@@ -243,7 +254,45 @@ impl Config {
                 format!("`{url}` must begin with https:// or http://"),
             ));
         }
-        if let Some(url) = &self.database.url
+        if let Err(why) = crate::telemetry::filter(&self.telemetry.level) {
+            faults.push((
+                "telemetry.level",
+                format!("`{}` is no filter: {why}", self.telemetry.level),
+            ));
+        }
+        faults
+    }
+}
+
+// === impl Database ===
+
+impl Database {
+    /// Lists settings that are well-formed and cannot work.
+    fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if self.url.is_some() && self.url_file.is_some() {
+            faults.push((
+                "database.url_file",
+                "is set as well as database.url; one of them must go".to_owned(),
+            ));
+        }
+        if self.migrate_url.is_some() && self.migrate_url_file.is_some() {
+            faults.push((
+                "database.migrate_url_file",
+                "is set as well as database.migrate_url; one of them must go".to_owned(),
+            ));
+        }
+        if let Some(url) = &self.migrate_url
+            && !["postgres://", "postgresql://"]
+                .iter()
+                .any(|start| url.0.starts_with(start))
+        {
+            faults.push((
+                "database.migrate_url",
+                "must begin with postgres://; SQLite has no roles".to_owned(),
+            ));
+        }
+        if let Some(url) = &self.url
             && !["sqlite:", "postgres://", "postgresql://"]
                 .iter()
                 .any(|start| url.0.starts_with(start))
@@ -251,12 +300,6 @@ impl Config {
             faults.push((
                 "database.url",
                 "must begin with sqlite: or postgres://".to_owned(),
-            ));
-        }
-        if let Err(why) = crate::telemetry::filter(&self.telemetry.level) {
-            faults.push((
-                "telemetry.level",
-                format!("`{}` is no filter: {why}", self.telemetry.level),
             ));
         }
         faults

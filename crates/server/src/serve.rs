@@ -65,6 +65,8 @@ struct Parts {
     operations: TcpListener,
     log: DecisionLog,
     store: Store,
+    /// The same database as the role that owns its tables, where that is another one.
+    owner: Option<Store>,
     tenant: Option<TenantId>,
     app: Arc<App>,
     ready: Ready,
@@ -124,7 +126,8 @@ async fn open(plan: &Plan, telemetry: &Telemetry) -> Result<Parts, Error> {
     let clock = Clock::system();
     let log = open_log(config, clock.clone()).await?;
     let store = direct::open(config, clock.clone()).await?;
-    let tenant = prepare(plan, &store).await?;
+    let owner = direct::open_as_owner(config, clock.clone()).await?;
+    let tenant = prepare(plan, &store, owner.as_ref()).await?;
     let (key, bundle) = match (&plan.dev, tenant) {
         (Some(dev), Some(tenant)) => {
             let put = dev::load(&store, tenant, &dev.bundle, dev.replace).await?;
@@ -158,6 +161,7 @@ async fn open(plan: &Plan, telemetry: &Telemetry) -> Result<Parts, Error> {
         operations,
         log,
         store,
+        owner,
         tenant,
         app,
         ready,
@@ -177,6 +181,7 @@ async fn until_stopped(
         operations,
         log,
         store,
+        owner,
         tenant,
         app,
         ready,
@@ -203,6 +208,7 @@ async fn until_stopped(
         plan.config.auth.tenant.clone(),
         (plan.migrate, tenant.is_some()),
         (Arc::clone(&app), store.clone(), log.clone()),
+        owner,
         ending,
     ));
     if plan.dev.is_none() {
@@ -251,6 +257,7 @@ async fn keep_up(
     tenant: String,
     (migrate, prepared): (bool, bool),
     (app, store, log): (Arc<App>, Store, DecisionLog),
+    owner: Option<Store>,
     ending: watch::Receiver<bool>,
 ) {
     let mut wait = Duration::from_millis(250);
@@ -260,13 +267,16 @@ async fn keep_up(
             () = tokio::time::sleep(wait) => {}
             () = raised(ending.clone()) => return,
         }
-        match bring_up(&store, &tenant, migrate).await {
+        match bring_up(&store, owner.as_ref(), &tenant, migrate).await {
             Ok(_) => prepared = true,
             Err(error) => {
                 wait = (wait * 2).min(Duration::from_secs(2));
                 tracing::warn!(error = %error, cause = std::error::Error::source(&error).map(ToString::to_string), "not ready: waiting for the database");
             }
         }
+    }
+    if let Some(owner) = owner {
+        owner.close().await;
     }
     tokio::join!(
         remit_api::sync::run(app, raised(ending.clone())),
@@ -275,9 +285,13 @@ async fn keep_up(
 }
 
 /// Prepares the database; `None` when it is away and the process starts without it.
-async fn prepare(plan: &Plan, store: &Store) -> Result<Option<TenantId>, Error> {
+async fn prepare(
+    plan: &Plan,
+    store: &Store,
+    owner: Option<&Store>,
+) -> Result<Option<TenantId>, Error> {
     let migrate = plan.migrate || plan.dev.is_some();
-    match bring_up(store, &plan.config.auth.tenant, migrate).await {
+    match bring_up(store, owner, &plan.config.auth.tenant, migrate).await {
         Ok(tenant) => Ok(Some(tenant)),
         Err(Error::Store { source, .. })
             if source.is_outage()
@@ -292,13 +306,18 @@ async fn prepare(plan: &Plan, store: &Store) -> Result<Option<TenantId>, Error> 
 }
 
 /// Checks the database's schema, or brings it up to date, and finds the tenant.
-async fn bring_up(store: &Store, tenant: &str, migrate: bool) -> Result<TenantId, Error> {
+async fn bring_up(
+    store: &Store,
+    owner: Option<&Store>,
+    tenant: &str,
+    migrate: bool,
+) -> Result<TenantId, Error> {
     let failed = |source| Error::Store {
         what: "prepare the database",
         source,
     };
     if migrate {
-        for name in store.migrate().await.map_err(failed)? {
+        for name in direct::migrate(store, owner).await.map_err(failed)? {
             tracing::info!(name, "migrated");
         }
     } else {

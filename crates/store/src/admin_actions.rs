@@ -26,6 +26,15 @@ pub struct Change<'a> {
     pub once: Option<Once<'a>>,
 }
 
+/// What is done to a tenant by somebody of another one, who keeps the record of it: in the same transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation<'a> {
+    /// The tenant of whoever does it.
+    pub of: TenantId,
+    /// The record.
+    pub record: &'a AdminAction,
+}
+
 /// Which records are wanted: those that fit every member given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AdminActionFilter {
@@ -70,18 +79,17 @@ impl Change<'_> {
 // === impl Store ===
 
 impl Store {
-    /// Keeps the record of what was denied, which changes nothing else.
+    /// Keeps a record that goes with no change: of what was denied, or given out.
     ///
     /// # Errors
     ///
     /// Those of the database: whoever cannot write it must not answer either.
-    pub async fn record_denied(&self, tenant: TenantId, record: &AdminAction) -> Result<(), Error> {
+    pub async fn record_alone(&self, tenant: TenantId, record: &AdminAction) -> Result<(), Error> {
         let body = body_of(record)?;
-        self.within("record what was denied", async {
-            let mut conn = self.connect_to_write().await?;
+        self.within("keep a record", async {
+            let mut conn = self.begin(tenant).await?;
             insert(&mut conn, tenant, record, &body).await?;
-            conn.release();
-            Ok(())
+            conn.commit().await
         })
         .await
     }
@@ -100,7 +108,7 @@ impl Store {
     ) -> Result<Vec<AdminAction>, Error> {
         let before = before.map_or(Uuid::max(), AdminActionId::uuid);
         let limit = i64::try_from(limit.min(MOST)).unwrap_or(i64::MAX);
-        let rows: Vec<String> = read!(self, "list the records of administration", |raw| {
+        let rows: Vec<String> = read!(self, tenant, "list the records of administration", |raw| {
             sqlx::query_scalar(sql::ADMIN_ACTIONS)
                 .bind(tenant.uuid())
                 .bind(before)
@@ -147,6 +155,24 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Writes the record of what is done to a tenant where whoever does it belongs, before the transaction is committed.
+///
+/// # Errors
+///
+/// [`Error::Withdrawn`] when whoever does it may not any more.
+pub(crate) async fn keep_operation(
+    conn: &mut Conn,
+    operation: Option<Operation<'_>>,
+) -> Result<(), Failure> {
+    let Some(Operation { of, record }) = operation else {
+        return Ok(());
+    };
+    if let Some(key) = record.key {
+        stands(conn, of, key).await?;
+    }
+    insert(conn, of, record, &body_of(record)?).await
 }
 
 async fn stands(conn: &mut Conn, tenant: TenantId, key: KeyId) -> Result<(), Failure> {

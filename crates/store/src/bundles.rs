@@ -157,7 +157,7 @@ impl Store {
     ///
     /// [`Error::Corrupt`] when the number cannot be read.
     pub async fn bundle_revision(&self, tenant: TenantId) -> Result<Option<Revision>, Error> {
-        let found: Option<i64> = read!(self, "find the bundle", |raw| sqlx::query_scalar(
+        let found: Option<i64> = read!(self, tenant, "find the bundle", |raw| sqlx::query_scalar(
             sql::BUNDLE_REVISION
         )
         .bind(tenant.uuid())
@@ -175,12 +175,13 @@ impl Store {
         tenant: TenantId,
         at: Revision,
     ) -> Result<Option<(Revision, ContentHash)>, Error> {
-        let found: Option<(i64, String)> = read!(self, "find the bundle", |raw| sqlx::query_as(
-            sql::BUNDLE_HASH_AT
-        )
-        .bind(tenant.uuid())
-        .bind(number(at))
-        .fetch_optional(raw))?;
+        let found: Option<(i64, String)> =
+            read!(self, tenant, "find the bundle", |raw| sqlx::query_as(
+                sql::BUNDLE_HASH_AT
+            )
+            .bind(tenant.uuid())
+            .bind(number(at))
+            .fetch_optional(raw))?;
         let Some((number, hash)) = found else {
             return Ok(None);
         };
@@ -197,7 +198,7 @@ impl Store {
         tenant: TenantId,
         revision: Revision,
     ) -> Result<Option<StoredBundle>, Error> {
-        let row: Option<Row> = read!(self, "read the bundle", |raw| sqlx::query_as(
+        let row: Option<Row> = read!(self, tenant, "read the bundle", |raw| sqlx::query_as(
             sql::BUNDLE_AT
         )
         .bind(tenant.uuid())

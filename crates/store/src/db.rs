@@ -29,6 +29,8 @@ pub(crate) struct Conn {
     pub(crate) place: Option<OwnedSemaphorePermit>,
     /// Whether the commit of this transaction is told to whoever listens.
     pub(crate) told: bool,
+    /// Whether a transaction that only reads has been begun.
+    pub(crate) reading: bool,
     whole: bool,
 }
 
@@ -48,14 +50,14 @@ macro_rules! on {
     };
 }
 
-/// Runs one reading statement within the deadline of a call.
+/// Runs one reading statement within the deadline of a call, and within the reach of a tenant or of a named reason.
 macro_rules! read {
-    ($store:expr, $doing:literal, |$raw:ident| $query:expr) => {
+    ($store:expr, $reach:expr, $doing:literal, |$raw:ident| $query:expr) => {
         $store
             .within($doing, async {
-                let mut conn = $store.connect().await?;
+                let mut conn = $store.connect_to_read($reach).await?;
                 let read = on!(conn, |$raw| $query.await)?;
-                conn.release();
+                conn.end().await?;
                 Ok(read)
             })
             .await
@@ -79,6 +81,7 @@ impl Conn {
             turn: None,
             place: None,
             told: false,
+            reading: false,
             whole: false,
         }
     }
@@ -86,6 +89,15 @@ impl Conn {
     /// Gives the connection back to the pool.
     pub(crate) fn release(mut self) {
         self.whole = true;
+    }
+
+    /// Ends a transaction that only read, where one was begun, and gives the connection back.
+    pub(crate) async fn end(self) -> Result<(), Failure> {
+        if self.reading {
+            return self.commit().await;
+        }
+        self.release();
+        Ok(())
     }
 
     /// Commits the transaction and gives the connection back.

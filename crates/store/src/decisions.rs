@@ -134,7 +134,7 @@ impl Store {
         let policy = filter.policy.as_ref();
         let policy = policy.map(|policy| indexed(policy.as_str()).into_owned());
         let limit = i64::try_from(limit.clamp(1, MAX_DECISIONS)).unwrap_or(1);
-        let rows: Vec<Row> = read!(self, "list decisions", |raw| {
+        let rows: Vec<Row> = read!(self, tenant, "list decisions", |raw| {
             sqlx::query_as(filter.statement())
                 .bind(tenant.uuid())
                 .bind(before)
@@ -180,7 +180,7 @@ impl Store {
         // The statement wants those after an id, the bound is the first id there may be.
         let after = bounds.first_id().as_u128().saturating_sub(1);
         let limit = i64::try_from(limit.clamp(1, MAX_DECISIONS)).unwrap_or(1);
-        let rows: Vec<Row> = read!(self, "read decisions in order", |raw| {
+        let rows: Vec<Row> = read!(self, tenant, "read decisions in order", |raw| {
             sqlx::query_as(sql::DECISIONS_IN_ORDER)
                 .bind(tenant.uuid())
                 .bind(Uuid::from_u128(after))
@@ -208,10 +208,12 @@ impl Store {
         tenant: TenantId,
         id: DecisionId,
     ) -> Result<Option<StoredDecision>, Error> {
-        let row: Option<Row> = read!(self, "read a decision", |raw| sqlx::query_as(sql::DECISION)
-            .bind(tenant.uuid())
-            .bind(id.uuid())
-            .fetch_optional(raw))?;
+        let row: Option<Row> = read!(self, tenant, "read a decision", |raw| sqlx::query_as(
+            sql::DECISION
+        )
+        .bind(tenant.uuid())
+        .bind(id.uuid())
+        .fetch_optional(raw))?;
         row.map(|row| StoredDecision::read(tenant, row)).transpose()
     }
 }

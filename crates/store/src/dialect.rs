@@ -1,5 +1,6 @@
 //! Everything that differs between Postgres and SQLite.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous, SqliteTypeInfo,
 };
 use sqlx::{Connection, Database, Encode, PgConnection, Postgres, Sqlite, SqliteConnection, Type};
+use uuid::Uuid;
 
 use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
+use crate::reach::Reach;
 use crate::store::Options;
 
 /// How long Postgres lets a connection sit inside a transaction before it ends it.
@@ -147,12 +150,42 @@ pub(crate) async fn acquire(db: &Db) -> Result<Conn, Failure> {
 }
 
 /// Begins a transaction that will write. SQLite takes its write lock now: upgrading later would fail, not wait.
-pub(crate) async fn begin(conn: &mut Conn) -> Result<(), Failure> {
-    let text = match conn.raw {
-        Either::Postgres(_) => "BEGIN",
-        Either::Sqlite(_) => "BEGIN IMMEDIATE",
-    };
-    on!(conn, |raw| sqlx::raw_sql(text).execute(raw).await.map(drop))?;
+pub(crate) async fn begin(conn: &mut Conn, reach: Reach) -> Result<(), Failure> {
+    match &mut conn.raw {
+        Either::Postgres(raw) => run(raw, within("BEGIN", reach)).await,
+        Either::Sqlite(raw) => {
+            sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut **raw).await?;
+            Ok(())
+        }
+    }
+}
+
+/// Begins a transaction that reads within a reach; SQLite, which keeps tenants apart by statements alone, needs none.
+pub(crate) async fn begin_to_read(conn: &mut Conn, reach: Reach) -> Result<(), Failure> {
+    if let Either::Postgres(raw) = &mut conn.raw
+        && reach != Reach::Nobody
+    {
+        run(raw, within("BEGIN READ ONLY", reach)).await?;
+        conn.reading = true;
+    }
+    Ok(())
+}
+
+/// Writes the beginning of a transaction and its reach as one message: to say whose rows it means costs no question.
+///
+/// For this transaction only (the last argument): what stayed behind on a pooled connection would be the next call's.
+fn within(begin: &str, reach: Reach) -> String {
+    match reach.setting() {
+        Some(setting) => format!("{begin}; SELECT set_config('remit.tenant', '{setting}', true)"),
+        None => begin.to_owned(),
+    }
+}
+
+async fn run(raw: &mut PgConnection, text: String) -> Result<(), Failure> {
+    // Nothing in it comes from outside: an id is written by its own type.
+    sqlx::raw_sql(sqlx::AssertSqlSafe(text))
+        .execute(raw)
+        .await?;
     Ok(())
 }
 
@@ -175,6 +208,36 @@ pub(crate) async fn time(conn: &mut Conn, clock: &Clock) -> Result<Timestamp, Fa
         }
         Either::Sqlite(_) => Ok(clock.now()),
     }
+}
+
+/// Returns which of these tenants were deleted. Those that were not, are not before this transaction ends.
+///
+/// SQLite has one writer, which is this one; Postgres is asked for the weakest lock that stands in the way of a new name,
+/// which a tenant gets when it is deleted, and not in the way of its other changes.
+pub(crate) async fn deleted_of(
+    conn: &mut Conn,
+    tenants: &BTreeSet<Uuid>,
+) -> Result<BTreeSet<Uuid>, Failure> {
+    if tenants.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let rows = Rows::of(tenants.iter().map(|tenant| tenant.simple().to_string()))?;
+    let text = match conn.raw {
+        Either::Postgres(_) => {
+            "SELECT t.id, t.deleted_at FROM tenants AS t \
+             WHERE t.id IN (SELECT unhex(made.value #>> '{}') FROM json_each($1) AS made) FOR KEY SHARE OF t"
+        }
+        Either::Sqlite(_) => {
+            "SELECT t.id, t.deleted_at FROM tenants AS t \
+             WHERE t.id IN (SELECT unhex(made.value) FROM json_each($1) AS made)"
+        }
+    };
+    let found: Vec<(Uuid, Option<i64>)> = on!(conn, |raw| sqlx::query_as(text)
+        .bind(&rows)
+        .fetch_all(raw)
+        .await)?;
+    let deleted = found.into_iter().filter(|(_, deleted)| deleted.is_some());
+    Ok(deleted.map(|(tenant, _)| tenant).collect())
 }
 
 /// Tells whether a table exists.

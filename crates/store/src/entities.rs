@@ -209,11 +209,13 @@ impl Store {
         uid: &EntityUid,
     ) -> Result<Option<StoredEntity>, Error> {
         check_uid(uid)?;
-        let row: Option<Row> = read!(self, "read an entity", |raw| sqlx::query_as(sql::ENTITY)
-            .bind(tenant.uuid())
-            .bind(uid.kind.as_str())
-            .bind(uid.id.as_str())
-            .fetch_optional(raw))?;
+        let row: Option<Row> = read!(self, tenant, "read an entity", |raw| sqlx::query_as(
+            sql::ENTITY
+        )
+        .bind(tenant.uuid())
+        .bind(uid.kind.as_str())
+        .bind(uid.id.as_str())
+        .fetch_optional(raw))?;
         row.map(StoredEntity::read).transpose()
     }
 
@@ -248,7 +250,7 @@ impl Store {
             }
             after_kind = kind;
         }
-        let rows: Vec<Row> = read!(self, "list entities", |raw| sqlx::query_as(text)
+        let rows: Vec<Row> = read!(self, tenant, "list entities", |raw| sqlx::query_as(text)
             .bind(tenant.uuid())
             .bind(after_kind)
             .bind(after_id)
@@ -282,7 +284,7 @@ impl Store {
             None => (after, "", ""),
         };
         let limit = page(limit);
-        let rows: Vec<Row> = read!(self, "read the changes of entities", |raw| {
+        let rows: Vec<Row> = read!(self, tenant, "read the changes of entities", |raw| {
             sqlx::query_as(sql::ENTITY_CHANGES)
                 .bind(tenant.uuid())
                 .bind(number(after))

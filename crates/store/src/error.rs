@@ -64,6 +64,12 @@ pub enum Error {
     /// The id of this API key belongs to another tenant.
     #[error("an API key of this id exists already in another tenant")]
     KeyTaken,
+    /// There is a tenant of this name.
+    #[error("there is a tenant of this name already")]
+    TenantTaken,
+    /// A tenant is deleted only after it was suspended.
+    #[error("the tenant is not suspended; suspend it first")]
+    NotSuspended,
     /// A stored row is not what this program writes: it was changed by hand, damaged, or written by a newer version.
     #[error("a row of `{table}` cannot be read: {what}")]
     Corrupt {

@@ -65,11 +65,13 @@ impl Store {
         key: &str,
     ) -> Result<Option<StoredAnswer>, Error> {
         let row: Option<(String, i64, String)> =
-            read!(self, "find an answer", |raw| sqlx::query_as(sql::ANSWER)
-                .bind(tenant.uuid())
-                .bind(key)
-                .bind(self.kept_since())
-                .fetch_optional(raw))?;
+            read!(self, tenant, "find an answer", |raw| sqlx::query_as(
+                sql::ANSWER
+            )
+            .bind(tenant.uuid())
+            .bind(key)
+            .bind(self.kept_since())
+            .fetch_optional(raw))?;
         let Some((request, number, answer)) = row else {
             return Ok(None);
         };

@@ -13,6 +13,7 @@ use crate::admin_actions::Change;
 use crate::api_key::{ApiKey, KeyMac, Pepper, check_environment};
 use crate::error::{Error, Failure};
 use crate::principals;
+use crate::reach::Across;
 use crate::scope::Scope;
 use crate::store::Store;
 use crate::tenants::check_text;
@@ -109,6 +110,11 @@ pub(crate) mod sql {
             k.principal, p.kind, p.roles, p.disabled_at FROM api_keys k \
             LEFT JOIN principals p ON p.tenant = k.tenant AND p.name = k.principal \
             WHERE k.tenant = $1 AND k.id = $2";
+        /// Finds one key, whosever it is.
+        ANY_KEY = "SELECT k.id, k.tenant, k.name, k.environment, k.scopes, k.mac, k.created_at, k.expires_at, k.revoked_at, \
+            k.principal, p.kind, p.roles, p.disabled_at FROM api_keys k \
+            LEFT JOIN principals p ON p.tenant = k.tenant AND p.name = k.principal \
+            WHERE k.id = $1";
         /// Lists a tenant's keys, oldest first.
         KEYS = "SELECT k.id, k.tenant, k.name, k.environment, k.scopes, k.mac, k.created_at, k.expires_at, k.revoked_at, \
             k.principal, p.kind, p.roles, p.disabled_at FROM api_keys k \
@@ -172,7 +178,10 @@ impl Store {
             ));
         }
         let mac = pepper.mac(key);
-        let found = self.key(tenant, key.id()).await?;
+        let found = self.any_key(key.id()).await?;
+        if found.as_ref().is_some_and(|stored| stored.tenant != tenant) {
+            return Err(Error::KeyTaken);
+        }
         if let Some(stored) = found.filter(|stored| stored.is(new) && stored.matches(key, pepper)) {
             return Ok(stored);
         }
@@ -210,16 +219,28 @@ impl Store {
         .await
     }
 
+    /// Returns a key, whosever it is; what is done with it must not tell one tenant of another's.
+    async fn any_key(&self, id: KeyId) -> Result<Option<StoredKey>, Error> {
+        let row: Option<Row> = read!(self, Across::Keys, "read an API key", |raw| sqlx::query_as(
+            sql::ANY_KEY
+        )
+        .bind(id.uuid())
+        .fetch_optional(raw))?;
+        row.map(StoredKey::read).transpose()
+    }
+
     /// Returns one key of a tenant.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] when the row cannot be read.
     pub async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Option<StoredKey>, Error> {
-        let row: Option<Row> = read!(self, "read an API key", |raw| sqlx::query_as(sql::KEY)
-            .bind(tenant.uuid())
-            .bind(id.uuid())
-            .fetch_optional(raw))?;
+        let row: Option<Row> = read!(self, tenant, "read an API key", |raw| sqlx::query_as(
+            sql::KEY
+        )
+        .bind(tenant.uuid())
+        .bind(id.uuid())
+        .fetch_optional(raw))?;
         row.map(StoredKey::read).transpose()
     }
 
@@ -229,9 +250,11 @@ impl Store {
     ///
     /// [`Error::Corrupt`] when a row cannot be read.
     pub async fn keys(&self, tenant: TenantId) -> Result<Vec<StoredKey>, Error> {
-        let rows: Vec<Row> = read!(self, "list the API keys", |raw| sqlx::query_as(sql::KEYS)
-            .bind(tenant.uuid())
-            .fetch_all(raw))?;
+        let rows: Vec<Row> = read!(self, tenant, "list the API keys", |raw| sqlx::query_as(
+            sql::KEYS
+        )
+        .bind(tenant.uuid())
+        .fetch_all(raw))?;
         rows.into_iter().map(StoredKey::read).collect()
     }
 
@@ -241,10 +264,9 @@ impl Store {
     ///
     /// [`Error::Corrupt`] when a row cannot be read.
     pub async fn all_keys(&self) -> Result<Vec<StoredKey>, Error> {
-        let rows: Vec<Row> = read!(self, "load the API keys", |raw| sqlx::query_as(
-            sql::ALL_KEYS
-        )
-        .fetch_all(raw))?;
+        let rows: Vec<Row> = read!(self, Across::Keys, "load the API keys", |raw| {
+            sqlx::query_as(sql::ALL_KEYS).fetch_all(raw)
+        })?;
         rows.into_iter().map(StoredKey::read).collect()
     }
 

@@ -125,7 +125,7 @@ impl Store {
         tenant: TenantId,
         name: &PrincipalName,
     ) -> Result<Option<StoredPrincipal>, Error> {
-        let row: Option<Row> = read!(self, "read a principal", |raw| sqlx::query_as(
+        let row: Option<Row> = read!(self, tenant, "read a principal", |raw| sqlx::query_as(
             sql::PRINCIPAL
         )
         .bind(tenant.uuid())
@@ -146,7 +146,7 @@ impl Store {
         after: Option<&PrincipalName>,
         limit: usize,
     ) -> Result<Vec<StoredPrincipal>, Error> {
-        let rows: Vec<Row> = read!(self, "list the principals", |raw| sqlx::query_as(
+        let rows: Vec<Row> = read!(self, tenant, "list the principals", |raw| sqlx::query_as(
             sql::PRINCIPALS
         )
         .bind(tenant.uuid())

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::dialect::{self, Rows};
 use crate::error::Error;
+use crate::reach::Across;
 use crate::shipping::indexed;
 use crate::store::Store;
 use crate::tenants::{number, revision};
@@ -96,10 +97,11 @@ pub(crate) mod sql {
         NOTE_APPLIED = "INSERT INTO replica_revisions (replica, tenant, revision, failure) \
             SELECT unhex(made.value ->> 'replica'), t.id, CAST(made.value ->> 'revision' AS BIGINT), \
             made.value ->> 'failure' \
-            FROM json_each($1) AS made JOIN tenants AS t ON t.id = unhex(made.value ->> 'tenant') WHERE true \
+            FROM json_each($1) AS made JOIN tenants AS t ON t.id = unhex(made.value ->> 'tenant') \
+            WHERE t.deleted_at IS NULL \
             ON CONFLICT (tenant, replica) DO UPDATE SET revision = excluded.revision, failure = excluded.failure";
         /// Finds the newest revision of a tenant.
-        HEAD = "SELECT revision FROM tenants WHERE id = $1";
+        HEAD = "SELECT revision FROM tenants WHERE id = $1 AND deleted_at IS NULL";
         /// Lists the replicas with what each has in force of a tenant.
         FLEET = "SELECT r.id, r.name, r.version, r.started_at, r.seen_at, r.lease, a.revision, a.failure \
             FROM replicas AS r LEFT JOIN replica_revisions AS a ON a.replica = r.id AND a.tenant = $1 \
@@ -137,14 +139,17 @@ impl Store {
                 .bind(i64::try_from(replica.lease.as_micros()).unwrap_or(i64::MAX))
                 .fetch_one(raw)
                 .await)?;
-            if !applied.is_empty() {
+            if applied.is_empty() {
+                conn.release();
+            } else {
+                dialect::begin(&mut conn, Across::Heartbeat.into()).await?;
                 on!(conn, |raw| sqlx::query(sql::NOTE_APPLIED)
                     .bind(&rows)
                     .execute(raw)
                     .await
                     .map(drop))?;
+                conn.commit().await?;
             }
-            conn.release();
             Ok(beats == 1)
         })
         .await
@@ -157,7 +162,7 @@ impl Store {
     /// [`Error::NotFound`] when there is no such tenant, [`Error::Corrupt`] when a row cannot be read.
     pub async fn fleet(&self, tenant: TenantId) -> Result<Fleet, Error> {
         self.within("list the replicas", async {
-            let mut conn = self.connect().await?;
+            let mut conn = self.connect_to_read(tenant).await?;
             // In this order: no replica is taken for lost by a time at which it had not been read yet, and one that
             // appears after the head was read may have the newer.
             let head: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::HEAD)
@@ -169,7 +174,7 @@ impl Store {
                 .bind(tenant.uuid())
                 .fetch_all(raw)
                 .await)?;
-            conn.release();
+            conn.end().await?;
             Ok((head, now, rows))
         })
         .await

@@ -15,8 +15,8 @@ macro_rules! scopes {
         }
 
         impl Scope {
-            /// Every scope.
-            pub const ALL: &'static [Scope] = &[$(Scope::$name),*];
+            /// Every scope there is.
+            pub const EVERY: &'static [Scope] = &[$(Scope::$name),*];
 
             /// Returns the name, as it stands in requests and columns.
             pub const fn as_str(self) -> &'static str {
@@ -37,6 +37,21 @@ scopes! {
     Write = "write";
     /// Create, list and revoke API keys.
     Keys = "keys";
+    /// Create, suspend, export and delete tenants; in none of the others, and only who has it can give it.
+    Tenants = "tenants";
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// Every scope that concerns the key's own tenant: what `all` stands for.
+    pub const ALL: &'static [Scope] = &[
+        Scope::Evaluate,
+        Scope::Search,
+        Scope::Read,
+        Scope::Write,
+        Scope::Keys,
+    ];
 }
 
 impl Scope {
@@ -46,7 +61,7 @@ impl Scope {
             Self::Evaluate | Self::Search => &[],
             Self::Read => &[Role::Reader, Role::Auditor],
             Self::Write => &[Role::Author, Role::Publisher],
-            Self::Keys => &[Role::Admin],
+            Self::Keys | Self::Tenants => &[Role::Admin],
         }
     }
 }
@@ -61,13 +76,13 @@ impl FromStr for Scope {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        Self::ALL
+        Self::EVERY
             .iter()
             .copied()
             .find(|scope| scope.as_str() == text)
             .ok_or_else(|| ParseIdError {
                 text: text.chars().take(80).collect(),
-                expected: "scope: `evaluate`, `search`, `read`, `write` or `keys`",
+                expected: "scope: `evaluate`, `search`, `read`, `write`, `keys` or `tenants`",
             })
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
+use crate::reach::Reach;
 use crate::{
     admin_actions, bundles, decisions, dialect, entities, idempotency, keys, migrations,
     principals, replicas, shipping, tenants, versions,
@@ -64,7 +65,7 @@ mod sql {
         /// Proves that the database answers.
         PING = "SELECT 1";
         /// Locks a tenant's row and moves its revision on; first in every change, so revisions follow commits.
-        BUMP = "UPDATE tenants SET revision = revision + 1 WHERE id = $1 RETURNING revision";
+        BUMP = "UPDATE tenants SET revision = revision + 1 WHERE id = $1 AND deleted_at IS NULL RETURNING revision";
     }
 }
 
@@ -146,10 +147,9 @@ impl Store {
     ///
     /// [`Error::Unavailable`] or [`Error::Deadline`].
     pub async fn ping(&self) -> Result<(), Error> {
-        let _: i32 = read!(self, "reach the database", |raw| sqlx::query_scalar(
-            sql::PING
-        )
-        .fetch_one(raw))?;
+        let _: i32 = read!(self, Reach::Nobody, "reach the database", |raw| {
+            sqlx::query_scalar(sql::PING).fetch_one(raw)
+        })?;
         Ok(())
     }
 
@@ -202,7 +202,9 @@ impl Store {
             tenants::sql::ALL,
             versions::sql::ALL,
         ];
-        let all: Vec<(&'static str, &'static str)> = all.into_iter().flatten().copied().collect();
+        let all = all.into_iter().flatten().copied();
+        let all: Vec<(&'static str, &'static str)> =
+            all.chain(tenants::rows::statements()).collect();
         self.within("prepare the statements", async {
             let mut conn = self.connect().await?;
             // A statement that is prepared already would not meet the schema again, and SQLite prepares against the
@@ -225,6 +227,15 @@ impl Store {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// Returns whether changes are told to those who listen.
+    pub(crate) fn tells(&self) -> bool {
+        self.0.hints
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.0.db
     }
 
     pub(crate) fn deadline(&self) -> Duration {
@@ -261,7 +272,14 @@ impl Store {
         }
     }
 
-    /// Takes a connection, for reading.
+    /// Takes a connection to read rows within a reach; [`Conn::end`] gives it back.
+    pub(crate) async fn connect_to_read(&self, reach: impl Into<Reach>) -> Result<Conn, Failure> {
+        let mut conn = self.connect().await?;
+        dialect::begin_to_read(&mut conn, reach.into()).await?;
+        Ok(conn)
+    }
+
+    /// Takes a connection, for what concerns no rows of tenants.
     pub(crate) async fn connect(&self) -> Result<Conn, Failure> {
         let place = match self.1 {
             Queue::Requests => Some(
@@ -278,10 +296,10 @@ impl Store {
         Ok(conn)
     }
 
-    /// Takes a connection and begins a transaction that writes.
-    pub(crate) async fn begin(&self) -> Result<Conn, Failure> {
+    /// Takes a connection and begins a transaction that writes within a reach.
+    pub(crate) async fn begin(&self, reach: impl Into<Reach>) -> Result<Conn, Failure> {
         let mut conn = self.connect_to_write().await?;
-        dialect::begin(&mut conn).await?;
+        dialect::begin(&mut conn, reach.into()).await?;
         Ok(conn)
     }
 
@@ -312,7 +330,17 @@ impl Store {
         tenant: TenantId,
         checked: Option<Revision>,
     ) -> Result<(Conn, Revision), Failure> {
-        let mut conn = self.begin().await?;
+        self.begin_change_within(tenant, tenant, checked).await
+    }
+
+    /// Begins a change of one tenant that also writes rows of others, within a reach.
+    pub(crate) async fn begin_change_within(
+        &self,
+        reach: impl Into<Reach>,
+        tenant: TenantId,
+        checked: Option<Revision>,
+    ) -> Result<(Conn, Revision), Failure> {
+        let mut conn = self.begin(reach).await?;
         conn.told = self.0.hints;
         let revision: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUMP)
             .bind(tenant.uuid())

@@ -77,7 +77,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredVersion>, Error> {
         let limit = i64::try_from(limit.min(MOST)).unwrap_or(i64::MAX);
-        let rows: Vec<Row> = read!(self, "list the versions of the bundle", |raw| {
+        let rows: Vec<Row> = read!(self, tenant, "list the versions of the bundle", |raw| {
             sqlx::query_as(sql::VERSIONS)
                 .bind(tenant.uuid())
                 .bind(before.map_or(i64::MAX, number))

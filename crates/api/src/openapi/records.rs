@@ -372,8 +372,8 @@ fn keys() -> Value {
         json!({ "type": "array", "items": reference("Scope"), "description": "What it may do." });
     json!({
         "Scope": {
-            "type": "string", "enum": ["evaluate", "search", "read", "write", "keys"],
-            "description": "`evaluate`: ask. `search`: search. `read`: read bundle, entities and decisions. `write`: change bundle and entities. `keys`: make, list and revoke keys.",
+            "type": "string", "enum": ["evaluate", "search", "read", "write", "keys", "tenants"],
+            "description": "`evaluate`: ask. `search`: search. `read`: read bundle, entities and decisions. `write`: change bundle and entities. `keys`: make, list and revoke keys. `tenants`: make, suspend, export and delete tenants; it is no part of `all`.",
         },
         "NewKey": {
             "type": "object", "description": "A key to be made.", "required": ["name", "environment", "scopes"], "additionalProperties": false,

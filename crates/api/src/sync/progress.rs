@@ -43,6 +43,8 @@ pub(crate) struct Standing {
     set_back: AtomicU64,
     /// The revision of the bundle that the snapshot in force was compiled from; zero for none.
     bundle: AtomicU64,
+    /// Whether its keys are refused until it is resumed.
+    suspended: AtomicBool,
     /// The bundle that was put here last, as it was compiled before it was written, until it comes into force.
     prepared: Mutex<Option<Snapshot>>,
     failure: Mutex<Option<Cause>>,
@@ -114,6 +116,16 @@ impl Standing {
     /// Ends the load.
     pub(crate) fn ends_loading(&self) {
         self.loading.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the keys of this tenant are refused.
+    pub(crate) fn suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the keys of this tenant are refused.
+    pub(crate) fn suspend(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Release);
     }
 
     /// Returns the revision of the bundle that the snapshot in force was compiled from; zero for none.
@@ -363,15 +375,28 @@ impl Progress {
         self.polled_boot.fetch_max(mark(began), Ordering::AcqRel);
     }
 
-    /// Adds the tenants that are new.
+    /// Whether the keys of a tenant are refused until it is resumed.
+    pub(crate) fn is_suspended(&self, tenant: TenantId) -> bool {
+        self.standing(tenant)
+            .is_some_and(|standing| standing.suspended())
+    }
+
+    /// Adds the tenants that are new, and forgets those that were deleted.
     pub(crate) fn keep(&self, heads: &[Head]) {
         let known = self.tenants.load();
-        if heads.iter().all(|head| known.contains_key(&head.tenant)) {
+        if heads
+            .iter()
+            .all(|head| known.contains_key(&head.tenant) != head.deleted)
+        {
             return;
         }
         let mut tenants = HashMap::clone(&known);
         for head in heads {
-            tenants.entry(head.tenant).or_default();
+            if head.deleted {
+                tenants.remove(&head.tenant);
+            } else {
+                tenants.entry(head.tenant).or_default();
+            }
         }
         self.tenants.store(Arc::new(tenants));
     }

@@ -57,6 +57,46 @@ pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Store, Error> 
         // SQLite makes its file, and not the folder around it.
         crate::dev::make_folder(&config.data.dir)?;
     }
+    open_at(config, clock, config.database_url()?).await
+}
+
+/// Opens the configured database as the role that owns its tables; `None` where that is not another one.
+///
+/// # Errors
+///
+/// As [`open`].
+pub(crate) async fn open_as_owner(config: &Config, clock: Clock) -> Result<Option<Store>, Error> {
+    match config.migrate_url()? {
+        Some(url) => open_at(config, clock, url).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Brings the database up to date, and returns the migrations that were pending.
+///
+/// Where `owner` is another role than that of `store`, the latter is granted what it needs.
+///
+/// # Errors
+///
+/// As [`Store::migrate`] and [`Store::admit_role`].
+pub(crate) async fn migrate(
+    store: &Store,
+    owner: Option<&Store>,
+) -> Result<Vec<String>, remit_store::Error> {
+    let Some(owner) = owner else {
+        return store.migrate().await;
+    };
+    let applied = owner.migrate().await?;
+    if let Some(role) = store
+        .role()
+        .filter(|role| owner.role().as_ref() != Some(role))
+    {
+        owner.admit_role(&role).await?;
+    }
+    Ok(applied)
+}
+
+async fn open_at(config: &Config, clock: Clock, url: String) -> Result<Store, Error> {
     let options = Options {
         max_connections: config.database.max_connections,
         deadline: if holds(Protection::DatabaseDeadline) {
@@ -64,7 +104,7 @@ pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Store, Error> 
         } else {
             std::time::Duration::from_hours(24)
         },
-        ..Options::new(config.database_url()?)
+        ..Options::new(url)
     };
     Store::open(&options, clock)
         .await

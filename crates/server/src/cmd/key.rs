@@ -26,6 +26,7 @@ Examples:
     export REMIT_KEY=$(remit key create ops --scopes all --expires-in 90d)
     remit key create maya-laptop --scopes read,write --principal maya
     remit key create first --scopes all --direct --config /etc/remit.toml
+    remit key create operator --scopes tenants --direct --config /etc/remit.toml
 
 A new installation has no key, and no default one. `--direct` makes the first without a server, straight in the database:
 it needs the server's own configuration, above all auth.pepper_file, so only who administers the server can do it. Start
@@ -69,7 +70,7 @@ pub(crate) enum Command {
 pub(crate) struct Create {
     /// What or who the key is for.
     name: String,
-    /// What it may do: evaluate, search, read, write, keys, or all.
+    /// What it may do: evaluate, search, read, write, keys, or all of these; tenants, which `all` is without.
     #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPES")]
     scopes: Vec<String>,
     /// The environment it is used in; policies read it as a fact.
@@ -296,7 +297,7 @@ fn cells(key: &Key, now: Timestamp, out: &Output) -> Vec<String> {
     ]
 }
 
-/// Reads scopes by name; `all` is every one.
+/// Reads scopes by name; `all` is every one that concerns the key's own tenant.
 fn scopes(names: &[String]) -> Result<BTreeSet<Scope>, Error> {
     let mut found = BTreeSet::new();
     for name in names {

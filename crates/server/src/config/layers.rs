@@ -153,7 +153,9 @@ impl Layers {
             let value = serde_json::to_value(&value).unwrap_or_default();
             let value = match (key.as_str(), value) {
                 ("auth.pepper", _) => "***".into(),
-                ("database.url", serde_json::Value::String(url)) => without_password(&url).into(),
+                ("database.url" | "database.migrate_url", serde_json::Value::String(url)) => {
+                    without_password(&url).into()
+                }
                 (_, value) => value,
             };
             Setting {
@@ -271,5 +273,5 @@ fn indent(text: &str) -> String {
 }
 
 fn is_secret(key: &str) -> bool {
-    matches!(key, "auth.pepper" | "database.url")
+    matches!(key, "auth.pepper" | "database.url" | "database.migrate_url")
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use remit_core::Clock;
 use remit_engine::Snapshot;
-use remit_store::Store;
+use remit_store::{RowSecurity, Store, Unbound};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Check, reason};
@@ -196,7 +196,34 @@ async fn ask(store: &Store, shown: &str) -> Vec<Check> {
         ),
         Err(error) => Check::failed("migrations", error.to_string(), "remit migrate"),
     });
+    checks.extend(row_security(store).await);
     checks
+}
+
+/// Asks whether Postgres itself keeps tenants apart for the role that Remit runs as.
+async fn row_security(store: &Store) -> Option<Check> {
+    const NAME: &str = "row security";
+    let (role, unbound) = match store.row_security().await {
+        Ok(Some(RowSecurity {
+            role,
+            unbound: Some(unbound),
+        })) => (role, unbound),
+        Ok(Some(RowSecurity { role, .. })) => {
+            return Some(Check::ok(NAME, format!("binds `{role}`")));
+        }
+        Ok(None) => return None,
+        Err(error) => return Some(Check::failed(NAME, error.to_string(), "remit migrate")),
+    };
+    let fix = "run as a role that owns nothing: set database.migrate_url to the owner and database.url to the other, then \
+               `remit migrate`";
+    let (why, fix) = match unbound {
+        Unbound::Superuser => ("is a superuser", fix),
+        Unbound::Bypasses => ("has BYPASSRLS", fix),
+        Unbound::Owner => ("owns the tables", fix),
+        Unbound::Unprotected => ("finds no protected tables", "remit migrate"),
+    };
+    let found = format!("`{role}` {why}: Postgres does not keep tenants apart, Remit alone does");
+    Some(Check::warning(NAME, found, fix))
 }
 
 /// Compiles a folder of policies.

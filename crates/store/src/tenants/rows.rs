@@ -1,0 +1,275 @@
+//! Everything that belongs to a tenant, table by table: to be exported, and to be erased.
+//!
+//! One list serves both, and a test holds it against the catalogue of the database: a table or a column that is not in it
+//! fails that test. What must not leave, such as the hash of a key, is listed as withheld.
+
+use remit_core::TenantId;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sqlx::{ColumnIndex, Decode, Row, Type};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::store::Store;
+
+/// One table with rows of tenants.
+struct Table {
+    name: &'static str,
+    /// The columns of its key after `tenant`, in order.
+    key: &'static [&'static str],
+    columns: &'static [(&'static str, Column)],
+    withheld: &'static [&'static str],
+    /// How many rows one page has.
+    page: usize,
+    first: &'static str,
+    next: &'static str,
+    erase: &'static str,
+    left: &'static str,
+}
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Id,
+    Number,
+    Text,
+}
+
+/// Declares the tables: name, rows a page, columns of the key with their parameters, columns, and what is withheld.
+macro_rules! tables {
+    ($($name:literal $page:literal by [$first_key:literal $(, $key:literal)*] after $after:literal
+        { $first:literal: $first_kind:ident $(, $column:literal: $kind:ident)* } without [$($withheld:literal),*];)*) => {
+        const TABLES: &[Table] = &[$(Table {
+            name: $name,
+            key: &[$first_key $(, $key)*],
+            columns: &[($first, Column::$first_kind) $(, ($column, Column::$kind))*],
+            withheld: &[$($withheld),*],
+            page: $page,
+            first: concat!("SELECT ", $first $(, ", ", $column)*, " FROM ", $name, " WHERE tenant = $1 \
+                ORDER BY ", $first_key $(, ", ", $key)*, " LIMIT ", $page),
+            next: concat!("SELECT ", $first $(, ", ", $column)*, " FROM ", $name, " WHERE tenant = $1 \
+                AND (", $first_key $(, ", ", $key)*, ") > (", $after, ") \
+                ORDER BY ", $first_key $(, ", ", $key)*, " LIMIT ", $page),
+            erase: concat!("DELETE FROM ", $name, " WHERE tenant = $1 \
+                AND (", $first_key $(, ", ", $key)*, ") IN (SELECT ", $first_key $(, ", ", $key)*, " \
+                FROM ", $name, " WHERE tenant = $1 LIMIT 1000)"),
+            left: concat!("SELECT count(*) FROM (SELECT 1 FROM ", $name, " WHERE tenant = $1 LIMIT 1) AS one"),
+        }),*];
+    };
+}
+
+// Erased in this order: what refers to another table stands before it. What a running replica writes by itself stands
+// last, so that nothing of it is written when the others are gone.
+tables! {
+    "decision_policies" 500 by ["policy", "decision"] after "$2, $3"
+        { "policy": Text, "decision": Id } without [];
+    "decisions" 500 by ["id"] after "$2"
+        { "id": Id, "at": Number, "verdict": Text, "reason": Text, "subject_type": Text, "subject_id": Text,
+          "action": Text, "resource_type": Text, "resource_id": Text, "caller": Id, "revision": Number,
+          "replica": Id, "sequence": Number, "body": Text } without [];
+    "entities" 500 by ["kind", "id", "revision"] after "$2, $3, $4"
+        { "kind": Text, "id": Text, "revision": Number, "superseded": Number, "body": Text } without [];
+    "idempotency" 500 by ["key"] after "$2"
+        { "key": Text, "request": Text, "revision": Number, "answer": Text, "at": Number } without [];
+    "bundles" 1 by ["revision"] after "$2"
+        { "revision": Number, "hash": Text, "body": Text, "at": Number, "author": Id, "message": Text,
+          "restores": Number } without [];
+    "api_keys" 500 by ["id"] after "$2"
+        { "id": Id, "name": Text, "environment": Text, "scopes": Text, "created_at": Number, "expires_at": Number,
+          "revoked_at": Number } without ["mac"];
+    "replica_revisions" 500 by ["replica"] after "$2"
+        { "replica": Id, "revision": Number, "failure": Text } without [];
+}
+
+/// A page of everything that belongs to a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportPage {
+    /// The table that the rows stand in.
+    pub table: &'static str,
+    /// The rows, each as the text of one JSON object without a line break in it.
+    pub rows: Vec<String>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<ExportCursor>,
+}
+
+/// Where a page of an export ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExportCursor {
+    /// The place of the table in the list.
+    table: usize,
+    /// The key of the last row; empty at the beginning of a table.
+    after: Vec<Cell>,
+}
+
+/// What stands in one column of one row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+enum Cell {
+    Id(Option<Uuid>),
+    Number(Option<i64>),
+    Text(Option<String>),
+}
+
+/// Lists every table with rows of tenants and its columns, exported or withheld.
+///
+/// For the test that holds it against what a database has.
+pub fn exported_columns() -> Vec<(&'static str, Vec<&'static str>)> {
+    TABLES
+        .iter()
+        .map(|table| (table.name, table.names()))
+        .collect()
+}
+
+/// Returns the statements that were put together here.
+pub(crate) fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TABLES.iter().flat_map(|table| {
+        [table.first, table.next, table.erase, table.left].map(|text| (table.name, text))
+    })
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Returns a page of everything that belongs to a tenant, from the beginning or from where another page ended.
+    ///
+    /// The pages together are no state of one moment: suspend the tenant first for that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] or [`Error::Deadline`].
+    pub async fn export_tenant(
+        &self,
+        tenant: TenantId,
+        from: Option<&ExportCursor>,
+    ) -> Result<ExportPage, Error> {
+        let cursor = from.cloned().unwrap_or_default();
+        let Some(table) = TABLES.get(cursor.table) else {
+            return Err(Error::invalid("cursor", "is beyond the last table"));
+        };
+        let text = if cursor.after.is_empty() {
+            table.first
+        } else {
+            table.next
+        };
+        let rows: Vec<Vec<Cell>> = read!(self, tenant, "export a tenant", |raw| {
+            let mut query = sqlx::query(text).bind(tenant.uuid());
+            for cell in &cursor.after {
+                query = match cell {
+                    Cell::Id(id) => query.bind(*id),
+                    Cell::Number(number) => query.bind(*number),
+                    Cell::Text(text) => query.bind(text.as_deref()),
+                };
+            }
+            async {
+                let rows = query.fetch_all(raw).await?;
+                rows.iter()
+                    .map(|row| table.cells(row))
+                    .collect::<Result<Vec<_>, sqlx::Error>>()
+            }
+        })?;
+        Ok(table.page(cursor.table, rows))
+    }
+
+    /// Removes every row of a tenant, a thousand at a time, and returns how many that were.
+    pub(super) async fn erase_rows(&self, tenant: TenantId) -> Result<u64, Error> {
+        let mut erased: u64 = 0;
+        for table in TABLES {
+            // One that found nothing may have been overtaken by another that removes the same.
+            loop {
+                let (batch, left) = self.erase_batch(tenant, table).await?;
+                erased = erased.saturating_add(batch);
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(erased)
+    }
+
+    async fn erase_batch(&self, tenant: TenantId, table: &Table) -> Result<(u64, i64), Error> {
+        self.within("erase what is left of a tenant", async {
+            let mut conn = self.begin(tenant).await?;
+            let erased = on!(conn, |raw| sqlx::query(table.erase)
+                .bind(tenant.uuid())
+                .execute(raw)
+                .await
+                .map(|done| done.rows_affected()))?;
+            let left: i64 = on!(conn, |raw| sqlx::query_scalar(table.left)
+                .bind(tenant.uuid())
+                .fetch_one(raw)
+                .await)?;
+            conn.commit().await?;
+            Ok((erased, left))
+        })
+        .await
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    /// Lists its columns but for `tenant`.
+    fn names(&self) -> Vec<&'static str> {
+        let exported = self.columns.iter().map(|(name, _)| *name);
+        exported.chain(self.withheld.iter().copied()).collect()
+    }
+
+    /// Reads one row.
+    fn cells<'r, R>(&self, row: &'r R) -> Result<Vec<Cell>, sqlx::Error>
+    where
+        R: Row,
+        usize: ColumnIndex<R>,
+        Option<Uuid>: Decode<'r, R::Database> + Type<R::Database>,
+        Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
+        Option<String>: Decode<'r, R::Database> + Type<R::Database>,
+    {
+        let columns = self.columns.iter().enumerate();
+        columns
+            .map(|(index, (_, column))| match column {
+                Column::Id => row.try_get(index).map(Cell::Id),
+                Column::Number => row.try_get(index).map(Cell::Number),
+                Column::Text => row.try_get(index).map(Cell::Text),
+            })
+            .collect()
+    }
+
+    /// Makes a page of rows, and says where the next begins: in this table, or in the one after it.
+    fn page(&self, place: usize, rows: Vec<Vec<Cell>>) -> ExportPage {
+        let next = match rows.last().filter(|_| rows.len() >= self.page) {
+            Some(last) => Some(ExportCursor {
+                table: place,
+                after: self.key_of(last),
+            }),
+            None => (place + 1 < TABLES.len()).then_some(ExportCursor {
+                table: place + 1,
+                after: Vec::new(),
+            }),
+        };
+        ExportPage {
+            table: self.name,
+            rows: rows.into_iter().map(|row| self.line(row)).collect(),
+            next,
+        }
+    }
+
+    /// Returns the columns of its key from a row.
+    fn key_of(&self, row: &[Cell]) -> Vec<Cell> {
+        let named = |key: &str| self.columns.iter().position(|(name, _)| *name == key);
+        let cells = self.key.iter().filter_map(|key| row.get(named(key)?));
+        cells.cloned().collect()
+    }
+
+    /// Writes a row as one JSON object: the name of the table, then the columns that have a value.
+    fn line(&self, row: Vec<Cell>) -> String {
+        let mut object = Map::new();
+        object.insert("table".to_owned(), self.name.into());
+        for ((name, _), cell) in self.columns.iter().zip(row) {
+            if let Ok(value) = serde_json::to_value(cell)
+                && !value.is_null()
+            {
+                object.insert((*name).to_owned(), value);
+            }
+        }
+        Value::Object(object).to_string()
+    }
+}
