@@ -76,7 +76,13 @@ tables! {
           "restores": Number } without [];
     "api_keys" 500 by ["id"] after "$2"
         { "id": Id, "name": Text, "environment": Text, "scopes": Text, "created_at": Number, "expires_at": Number,
-          "revoked_at": Number } without ["mac"];
+          "revoked_at": Number, "principal": Text } without ["mac"];
+    "principals" 500 by ["name"] after "$2"
+        { "name": Text, "kind": Text, "roles": Text, "created_at": Number, "disabled_at": Number } without [];
+    "admin_actions" 500 by ["id"] after "$2"
+        { "id": Id, "at": Number, "principal": Text, "key": Id, "action": Text, "resource_type": Text,
+          "resource_id": Text, "verdict": Text, "reason": Text, "revision": Number, "request_id": Text,
+          "body": Text } without [];
     "replica_revisions" 500 by ["replica"] after "$2"
         { "replica": Id, "revision": Number, "failure": Text } without [];
 }
