@@ -43,6 +43,7 @@ mod decisions;
 mod entities;
 mod keys;
 mod outages;
+mod principals;
 mod replicas;
 mod shipping;
 mod versions;
