@@ -154,9 +154,15 @@ async fn a_principal_that_makes_no_sense_is_refused_by_name() {
     }
     for (body, named) in [
         (json!({ "roles": [] }), "`kind`"),
-        (json!({ "kind": "robot", "roles": [] }), "robot"),
+        (
+            json!({ "kind": "robot", "roles": [] }),
+            "`kind` must be `person` or `machine`",
+        ),
         (json!({ "kind": "person" }), "`roles`"),
-        (json!({ "kind": "person", "roles": ["king"] }), "king"),
+        (
+            json!({ "kind": "person", "roles": ["king"] }),
+            "`roles[0]` must be one of",
+        ),
         (
             json!({ "kind": "person", "roles": [], "name": "maya" }),
             "`name`",
@@ -298,7 +304,7 @@ fn principals_are_set_bound_and_disabled_from_the_command_line() {
     server
         .run(&["key", "list"])
         .succeeds(&["principal", "maya"]);
-    server.run_as(&key, &["entities", "list"]).succeeds(&[]);
+    server.run_as(&key, &["policy", "history"]).succeeds(&[]);
     server.run_as(&key, &["policy", "rollback", "1"]).fails(
         77,
         &[
@@ -336,7 +342,7 @@ fn principals_are_set_bound_and_disabled_from_the_command_line() {
         .run(&["principal", "list"])
         .succeeds(&["maya", "disabled "]);
     server
-        .run_as(&key, &["entities", "list"])
+        .run_as(&key, &["policy", "history"])
         .fails(77, &["401"]);
     server
         .run(&["principal", "disable", "nobody"])

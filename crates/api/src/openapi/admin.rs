@@ -173,7 +173,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     let time =
         |about: &str| json!({ "type": "string", "format": "date-time", "description": about });
     let id = |about: &str| json!({ "type": "string", "format": "uuid", "description": about });
-    let roles = json!({ "type": "array", "items": reference("Role"), "uniqueItems": true, "description": "What it is trusted with." });
+    let roles = json!({ "type": "array", "items": reference("Role"), "description": "What it is trusted with." });
     let kind = json!({ "type": "string", "enum": ["person", "machine"], "description": "A human being, or a program." });
     let changes = Action::ALL.iter().filter(|action| action.changes());
     let changes: Vec<&str> = changes.map(|action| action.name()).collect();
