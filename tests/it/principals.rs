@@ -282,6 +282,31 @@ async fn nobody_locks_everybody_out() {
     assert_eq!(who(&test, &maya).await.status, StatusCode::UNAUTHORIZED);
 }
 
+/// A replica that has not heard yet does nothing for whoever was disabled.
+#[tokio::test]
+async fn who_was_disabled_changes_nothing_through_a_replica_that_does_not_know() {
+    let mut test = TestApp::start(&pack("starter")).await;
+    let ada = test.person("ada", &[Role::Admin], EVERY).await;
+    let body = json!({ "name": "x", "environment": "dev", "scopes": ["read"] });
+    test.pause();
+    let name = "ada".parse().unwrap();
+    let none = remit_store::Change::default();
+    let disabled = test
+        .store
+        .disable_principal(test.tenant, None, &name, none)
+        .await
+        .unwrap();
+    assert_eq!(
+        who(&test, &ada).await.status,
+        StatusCode::OK,
+        "not heard yet"
+    );
+    let late = test.as_key(&ada, Method::POST, "/v1/keys", &body).await;
+    assert_eq!(late.status, StatusCode::UNAUTHORIZED, "{}", late.text);
+    assert_eq!(test.store.heads().await.unwrap()[0].revision, disabled);
+    assert_eq!(test.store.keys(test.tenant).await.unwrap().len(), 2);
+}
+
 #[test]
 fn principals_are_set_bound_and_disabled_from_the_command_line() {
     let server = Server::dev();
