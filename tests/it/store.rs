@@ -52,6 +52,7 @@ mod decisions;
 mod entities;
 mod keys;
 mod outages;
+mod principals;
 mod replicas;
 mod row_security;
 mod shipping;

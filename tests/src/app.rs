@@ -9,10 +9,10 @@ use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use remit_api::{App, AppParts, Options};
-use remit_core::{Bundle, Clock, Revision, TenantId, Timestamp};
+use remit_core::{Bundle, Clock, Principal, PrincipalKind, Revision, Role, TenantId, Timestamp};
 use remit_engine::Engine;
 use remit_log::DecisionLog;
-use remit_store::{Expected, NewKey, Pepper, Scope, Store};
+use remit_store::{Change, Expected, NewKey, Pepper, Scope, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -166,6 +166,53 @@ impl TestApp {
             .unwrap();
         self.caught_up().await;
         key.reveal()
+    }
+
+    /// Makes a person in these roles and a key bound to it, and returns the text of the key once it is accepted.
+    pub async fn person(&self, name: &str, roles: &[Role], scopes: &[Scope]) -> String {
+        self.principal(name, PrincipalKind::Person, roles).await;
+        let new = NewKey {
+            name: format!("of {name}"),
+            environment: "dev".to_owned(),
+            scopes: scopes.iter().copied().collect(),
+            expires_at: None,
+            principal: Some(name.parse().unwrap()),
+        };
+        let (_, key) = self
+            .store
+            .create_key(self.tenant, &new, &self.pepper)
+            .await
+            .unwrap();
+        self.caught_up().await;
+        key.reveal()
+    }
+
+    /// Makes a principal, or gives it these roles.
+    pub async fn principal(&self, name: &str, kind: PrincipalKind, roles: &[Role]) {
+        let principal = Principal {
+            kind,
+            name: name.parse().unwrap(),
+            roles: roles.iter().copied().collect(),
+        };
+        self.store
+            .put_principal(self.tenant, None, &principal, Change::default())
+            .await
+            .unwrap();
+        self.caught_up().await;
+    }
+
+    /// Sends a request with another key; `null` for no body.
+    pub async fn as_key(&self, key: &str, method: Method, path: &str, body: &Value) -> Reply {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {key}"))
+            .header("if-match", "*")
+            .header("content-type", "application/json");
+        if body.is_null() {
+            return self.send(request, "").await;
+        }
+        self.send(request, body).await
     }
 
     /// Stops the installing of new states, as if the database were away.

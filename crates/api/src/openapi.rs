@@ -4,6 +4,7 @@
 //! HTTP. Tests keep it true: the paths are those of the router, every example fits its schema, and every answer the
 //! integration tests see is held against the schema of its operation and status.
 
+mod admin;
 mod decide;
 mod examples;
 mod impact;
@@ -81,6 +82,7 @@ pub fn document() -> Value {
     let operations = decide::operations()
         .into_iter()
         .chain(manage::operations())
+        .chain(admin::operations())
         .chain(revisions::operations())
         .chain(tenants::operations())
         .chain([impact::operation()]);
@@ -93,6 +95,7 @@ pub fn document() -> Value {
     schemas.append(&mut impact::schemas());
     schemas.append(&mut revisions::schemas());
     schemas.append(&mut tenants::schemas());
+    schemas.append(&mut admin::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -135,6 +138,7 @@ fn tags() -> Value {
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
+        { "name": "Administration", "description": "Who may administer, and who did what." },
         { "name": "Service", "description": "What this server is and speaks." },
     ])
 }
@@ -376,11 +380,22 @@ impl Operation {
         match self.access {
             Access::Open => {}
             Access::Key => usual.extend([Kind::UNAUTHENTICATED, Kind::TENANT_SUSPENDED]),
-            Access::Scope(_) => usual.extend([
-                Kind::UNAUTHENTICATED,
-                Kind::TENANT_SUSPENDED,
-                Kind::MISSING_SCOPE,
-            ]),
+            Access::Scope(_) => {
+                usual.extend([
+                    Kind::UNAUTHENTICATED,
+                    Kind::TENANT_SUSPENDED,
+                    Kind::MISSING_SCOPE,
+                ]);
+                // Whoever administers is decided by policies, and a change that is denied is recorded.
+                if self.errors == Errors::Problem {
+                    let undecided = [
+                        Kind::NOT_PERMITTED,
+                        Kind::NOT_READY,
+                        Kind::STORE_UNAVAILABLE,
+                    ];
+                    usual.extend(undecided);
+                }
+            }
         }
         if self.body.is_some() {
             usual.extend([Kind::MALFORMED_BODY, Kind::BODY_TOO_SLOW, Kind::TOO_LARGE]);

@@ -134,3 +134,6 @@ pub(crate) async fn head(app: &App, tenant: TenantId) -> Result<Revision, Proble
     let head = heads.iter().find(|head| head.tenant == tenant);
     Ok(head.ok_or(Kind::NOT_FOUND)?.revision)
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,8 @@ pub(super) fn once(operation: Operation) -> Operation {
     )
 }
 
-fn paged(operation: Operation) -> Operation {
+/// Takes the parameters of a page.
+pub(super) fn paged(operation: Operation) -> Operation {
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": 1_000, "default": 100 });
     operation
         .query(
@@ -119,6 +120,7 @@ pub(super) const UNCHANGED: &[&Kind] = &[
     Kind::STALE_REVISION,
     Kind::POLICY_INVALID,
     Kind::CASES_FAILED,
+    Kind::LOCK_OUT,
     Kind::IDEMPOTENCY_KEY_REUSED,
     Kind::PRECONDITION_REQUIRED,
     Kind::CONFLICT,
