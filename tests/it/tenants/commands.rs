@@ -102,6 +102,16 @@ fn an_operator_makes_suspends_exports_and_deletes_a_tenant() {
     server.run_as(&first, &ask).fails(77, &[]);
     run(&["tenant", "suspend", &id]).fails(3, &["404"]);
     run(&["tenant", "list"]).succeeds(&["default"]);
+    // Each of it stands in the log, with the id of the tenant and of the key that did it.
+    let log = fs::read_to_string(server.path().join("stderr")).unwrap();
+    for action in ["create", "suspend", "resume", "export", "delete", "erase"] {
+        let action = format!("{action}_tenant");
+        let line = log
+            .lines()
+            .find(|line| line.contains(&action) && line.contains(&id));
+        let line = line.unwrap_or_else(|| panic!("no {action} in:\n{log}"));
+        assert!(line.contains("remit::admin"), "{line}");
+    }
     assert_eq!(server.stop().0, Some(0));
 }
 
@@ -162,6 +172,19 @@ fn the_server_runs_as_a_role_that_owns_nothing() {
     on(&["migrate", "--no-force-row-security"]).succeeds(&[]);
     on(&["migrate", "--force-row-security", "--no-force-row-security"])
         .fails(64, &["cannot be used with"]);
+
+    // An owner of another database is noticed, and so is one beside SQLite.
+    let other = runtime.block_on(Postgres::database_of_roles()).unwrap();
+    let elsewhere = [("REMIT__DATABASE__URL", other.app.as_str())];
+    with(
+        dir.path(),
+        &elsewhere,
+        &["migrate", "--config", "remit.toml"],
+    )
+    .fails(3, &["is not the database of"]);
+    let beside = [("REMIT__DATABASE__URL", "sqlite:remit.db")];
+    with(dir.path(), &beside, &["migrate", "--config", "remit.toml"])
+        .fails(3, &["SQLite, which has no roles"]);
 
     let all = key(dir.path(), "ops", "all");
     let bundle = starter(dir.path());
