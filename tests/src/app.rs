@@ -307,6 +307,14 @@ impl TestApp {
         (answer.status(), began.elapsed())
     }
 
+    /// Sends a request without a body that is answered 200, and says whether the answer ends before it is whole.
+    pub async fn is_cut_off(&self, request: http::request::Builder) -> bool {
+        let request = request.body(Body::empty()).unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.into_body().collect().await.is_err()
+    }
+
     /// Reads a path of the operations port.
     pub async fn operations(&self, path: &str) -> Reply {
         self.operations_accepting(path, "*/*").await

@@ -343,6 +343,11 @@ impl Export {
             text.push('\n');
         }
         let Some(cursor) = next else {
+            // What was deleted meanwhile is not whole, however many rows were read before.
+            let still = self.app.store.tenant(self.tenant).await?;
+            if still.is_none_or(|tenant| tenant.deleted_at.is_some()) {
+                return Err(remit_store::Error::NotFound { what: "tenant" });
+            }
             text.push_str(&json!({ "end": { "rows": self.rows } }).to_string());
             text.push('\n');
             return Ok((text, None));

@@ -317,7 +317,7 @@ async fn bring_up(
         source,
     };
     if migrate {
-        for name in direct::migrate(store, owner).await.map_err(failed)? {
+        for name in direct::migrate(store, owner, "prepare the database").await? {
             tracing::info!(name, "migrated");
         }
     } else {

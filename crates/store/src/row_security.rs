@@ -5,6 +5,7 @@
 //! others. It binds every role but superusers, roles with `BYPASSRLS` and, unless it is forced, the owner of the tables.
 
 use crate::db::{Conn, Either};
+use crate::dialect;
 use crate::error::{Error, Failure};
 use crate::reach::{Across, Reach};
 use crate::store::Store;
@@ -19,6 +20,10 @@ const ADMIT: &str = "DO $$
 DECLARE
     app TEXT := current_setting('remit.grantee');
 BEGIN
+    -- Postgres only warns where somebody grants what is not theirs.
+    IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = to_regclass('tenants')), 'USAGE') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'only the owner of the tables can grant their use';
+    END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), app);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO %I', current_schema(), app);
     EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON migrations FROM %I', app);
@@ -81,6 +86,7 @@ impl Store {
     pub async fn admit_role(&self, role: &str) -> Result<(), Error> {
         self.within("let the role use the database", async {
             let mut conn = self.begin(Across::Migration).await?;
+            dialect::lock_migrations(&mut conn).await?;
             if let Either::Postgres(raw) = &mut conn.raw {
                 sqlx::query("SELECT set_config('remit.grantee', $1, true)")
                     .bind(role)
@@ -104,6 +110,7 @@ impl Store {
     pub async fn force_row_security(&self, forced: bool) -> Result<(), Error> {
         self.within("force row-level security", async {
             let mut conn = self.begin(Across::Migration).await?;
+            dialect::lock_migrations(&mut conn).await?;
             set(&mut conn, Some(forced)).await?;
             conn.commit().await
         })

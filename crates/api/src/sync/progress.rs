@@ -19,6 +19,8 @@ use tokio::sync::{Notify, watch};
 /// How far this replica has come with every tenant.
 pub(crate) struct Progress {
     tenants: ArcSwap<HashMap<TenantId, Arc<Standing>>>,
+    /// The tenants that were deleted, each at which revision: in a database restored from an older copy they are back.
+    gone: Mutex<HashMap<TenantId, Revision>>,
     /// When the heads were last read, in the wall clock's time, for the metrics.
     polled: Mutex<Option<Timestamp>>,
     /// When the poll began that last succeeded, in microseconds of boot time, plus one; zero before the first.
@@ -225,6 +227,7 @@ impl Default for Progress {
     fn default() -> Self {
         Self {
             tenants: ArcSwap::default(),
+            gone: Mutex::default(),
             polled: Mutex::default(),
             polled_boot: AtomicU64::default(),
             failure: Mutex::default(),
@@ -388,23 +391,59 @@ impl Progress {
             .iter()
             .all(|head| known.contains_key(&head.tenant) != head.deleted)
         {
+            // Nothing is new, nor was anything deleted: a tombstone is noted when its tenant goes.
             return;
         }
         let mut tenants = HashMap::clone(&known);
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         for head in heads {
             if head.deleted {
                 tenants.remove(&head.tenant);
+                gone.insert(head.tenant, head.revision);
             } else {
-                tenants.entry(head.tenant).or_default();
+                let standing = tenants.entry(head.tenant).or_default();
+                // What is back has a head before this, and `compare` sees that.
+                if let Some(revision) = gone.get(&head.tenant) {
+                    standing.confirm(*revision, Duration::ZERO);
+                }
             }
         }
+        drop(gone);
         self.tenants.store(Arc::new(tenants));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+
+    /// A tenant that was deleted and is there again is one of a database restored from an older copy.
+    #[test]
+    fn a_deleted_tenant_that_comes_back_is_not_served() {
+        let progress = Progress::default();
+        let tenant = TenantId::from_uuid(Uuid::from_u128(7));
+        let head = |revision, deleted| Head {
+            tenant,
+            revision: Revision::new(revision),
+            suspended: false,
+            deleted,
+        };
+        for (head, known, set_back) in [
+            (head(4, false), true, false),
+            (head(6, true), false, false),
+            (head(6, true), false, false),
+            (head(5, false), true, true),
+        ] {
+            progress.keep(&[head]);
+            if let Some(standing) = progress.standing(tenant) {
+                standing.compare(&head);
+            }
+            assert_eq!(progress.standing(tenant).is_some(), known, "{head:?}");
+            assert_eq!(progress.is_set_back(tenant), set_back, "{head:?}");
+        }
+    }
 
     /// Whoever comes while a load is going on must not wait for the next poll, and nobody loads the same again at once.
     #[test]

@@ -66,32 +66,46 @@ pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Store, Error> 
 ///
 /// As [`open`].
 pub(crate) async fn open_as_owner(config: &Config, clock: Clock) -> Result<Option<Store>, Error> {
-    match config.migrate_url()? {
-        Some(url) => open_at(config, clock, url).await.map(Some),
-        None => Ok(None),
+    let Some(url) = config.migrate_url()? else {
+        return Ok(None);
+    };
+    if config.database_url()?.starts_with("sqlite:") {
+        return Err(Error::Config(
+            "  database.migrate_url: is set, and the database is SQLite, which has no roles"
+                .to_owned(),
+        ));
     }
+    open_at(config, clock, url).await.map(Some)
 }
 
 /// Brings the database up to date, and returns the migrations that were pending.
 ///
-/// Where `owner` is another role than that of `store`, the latter is granted what it needs.
+/// Where `owner` is another role than that of `store`, the latter is granted what it needs. `what` is being attempted.
 ///
 /// # Errors
 ///
-/// As [`Store::migrate`] and [`Store::admit_role`].
+/// [`Error::Store`] as [`Store::migrate`] and [`Store::admit_role`]; [`Error::Config`] when the two are not of one database.
 pub(crate) async fn migrate(
     store: &Store,
     owner: Option<&Store>,
-) -> Result<Vec<String>, remit_store::Error> {
+    what: &'static str,
+) -> Result<Vec<String>, Error> {
+    let failed = |source| Error::Store { what, source };
     let Some(owner) = owner else {
-        return store.migrate().await;
+        return store.migrate().await.map_err(failed);
     };
-    let applied = owner.migrate().await?;
+    let applied = owner.migrate().await.map_err(failed)?;
     if let Some(role) = store
         .role()
         .filter(|role| owner.role().as_ref() != Some(role))
     {
-        owner.admit_role(&role).await?;
+        owner.admit_role(&role).await.map_err(failed)?;
+    }
+    if !store.pending_migrations().await.map_err(failed)?.is_empty() {
+        return Err(Error::Config(
+            "  database.migrate_url: is not the database of database.url, which is still to be migrated"
+                .to_owned(),
+        ));
     }
     Ok(applied)
 }

@@ -83,7 +83,7 @@ async fn migrate(store: &Store, owner: Option<&Store>, args: &Args) -> Result<Mi
     if args.dry_run {
         pending = able.pending_migrations().await.map_err(failed)?;
     } else {
-        applied = direct::migrate(store, owner).await.map_err(failed)?;
+        applied = direct::migrate(store, owner, "migrate the database").await?;
         if args.force_row_security || args.no_force_row_security {
             let forcing = able.force_row_security(args.force_row_security).await;
             forcing.map_err(failed)?;

@@ -1,0 +1,222 @@
+//! F44: whoever knows an id of another tenant learns by it nothing that one made up would not tell.
+
+use super::{DOCUMENT, NewKey, Reply, Request, Scope, StatusCode, TestApp, json, pack};
+
+/// What everything of ours has in it, so that it is found wherever it is told.
+const MARK: &str = "xyzzy";
+
+/// Everything of ours that has an id.
+struct Ours {
+    test: TestApp,
+    decision: String,
+    key: String,
+    version: u64,
+    head: u64,
+}
+
+impl Ours {
+    async fn make() -> Self {
+        let mut bundle = pack("starter");
+        let policy =
+            format!("@id(\"{MARK}\") forbid (principal, action, resource) when {{ false }};");
+        bundle.policies.push(remit_core::Source {
+            file: format!("{MARK}.cedar"),
+            text: policy,
+        });
+        let mut test = TestApp::shipping(&bundle).await;
+        let owner = json!({ "__entity": { "type": "Person", "id": "maya" } });
+        let entity = json!({ "attrs": { "status": MARK, "trust": 1, "environment": "staging", "owner": owner } });
+        let path = format!("/v1/entities/Agent/{MARK}");
+        let written = test
+            .send(test.request(http::Method::PUT, &path), entity)
+            .await;
+        assert_eq!(written.status, StatusCode::OK, "{}", written.text);
+        for _ in 0..5 {
+            test.put(&bundle).await;
+        }
+        let named = json!({ "name": MARK, "environment": "dev", "scopes": ["read"] });
+        let key = test.post("/v1/keys", named).await.json()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let question = json!({
+            "subject": { "type": "Agent", "id": MARK }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": MARK },
+        });
+        let decision = test
+            .post("/access/v1/evaluation", question)
+            .await
+            .header("x-decision-id")
+            .to_owned();
+        assert!(test.get("/v1/decisions").await.text.contains(&decision));
+        let versions = test.get("/v1/bundle/versions").await.json();
+        Self {
+            version: versions["versions"][0]["revision"].as_u64().unwrap(),
+            head: test.get("/v1/whoami").await.json()["revision"]
+                .as_u64()
+                .unwrap(),
+            test,
+            decision,
+            key,
+        }
+    }
+
+    /// The path of an operation with something of ours in it, and the same with something that nobody has.
+    fn paths(&self, template: &str) -> (String, String) {
+        let nobody = "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77";
+        let (ours, made_up) = if template.starts_with("/v1/decisions/") {
+            (self.decision.clone(), nobody.to_owned())
+        } else if template.starts_with("/v1/keys/") {
+            (self.key.clone(), nobody.to_owned())
+        } else if template.starts_with("/v1/tenants/") {
+            (self.test.tenant.to_string(), nobody.to_owned())
+        } else if template.starts_with("/v1/policies/") || template.starts_with("/v1/entities/") {
+            (MARK.to_owned(), "plugh".to_owned())
+        } else if template.starts_with("/v1/bundle/versions/") {
+            (self.version.to_string(), "99999".to_owned())
+        } else if template.starts_with("/v1/revisions/") {
+            (self.head.to_string(), "99999".to_owned())
+        } else {
+            panic!("say here what of ours stands in {template}")
+        };
+        let fill = |id: &str| {
+            let parts = template.split('/').map(|part| match part {
+                "{type}" => "Agent",
+                part if part.starts_with('{') => id,
+                part => part,
+            });
+            parts.collect::<Vec<_>>().join("/")
+        };
+        (fill(&ours), fill(&made_up))
+    }
+
+    /// Everything that somebody else might have changed or taken away.
+    async fn whole(&self) -> Vec<String> {
+        let mut whole = Vec::new();
+        for path in [
+            "/v1/bundle".to_owned(),
+            format!("/v1/entities/Agent/{MARK}"),
+            format!("/v1/decisions/{}", self.decision),
+            format!("/v1/keys/{}", self.key),
+            format!("/v1/policies/{MARK}"),
+            "/v1/whoami".to_owned(),
+        ] {
+            let reply = self.test.get(&path).await;
+            assert_eq!(reply.status, StatusCode::OK, "{path}: {}", reply.text);
+            whole.push(reply.text);
+        }
+        whole
+    }
+}
+
+/// An answer without what is of its request alone.
+fn told(reply: &Reply, id: &str) -> String {
+    let mut body = reply.json();
+    if let Some(members) = body.as_object_mut() {
+        members.remove("request_id");
+    }
+    body.to_string().replace(id, "…")
+}
+
+/// Every operation of the document with a part of its path that names something.
+#[tokio::test]
+async fn an_id_of_another_tenant_tells_nothing() {
+    let ours = Ours::make().await;
+    let test = &ours.test;
+    let other = test.store.ensure_tenant("other").await.unwrap();
+    test.store
+        .put_bundle(other, remit_store::Expected::Any, &pack("starter"), None)
+        .await
+        .unwrap();
+    let new = NewKey {
+        name: "other".to_owned(),
+        environment: "dev".to_owned(),
+        scopes: Scope::ALL.iter().copied().collect(),
+        expires_at: None,
+    };
+    let (_, key) = test
+        .store
+        .create_key(other, &new, &test.pepper)
+        .await
+        .unwrap();
+    let key = key.reveal();
+    let began = std::time::Instant::now();
+    while super::ask(test, &key).await.status != StatusCode::OK {
+        assert!(
+            began.elapsed() < super::PATIENCE,
+            "the other tenant is not served"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let before = ours.whole().await;
+    let mut asked = 0;
+    for (template, item) in DOCUMENT["paths"].as_object().unwrap() {
+        if !template.contains('{') {
+            continue;
+        }
+        for (method, operation) in item.as_object().unwrap() {
+            let (theirs, made_up) = ours.paths(template);
+            let body = &operation["requestBody"]["content"]["application/json"]["example"];
+            let conditional = operation["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|parameter| parameter["name"] == "If-Match");
+            let mut answers = Vec::new();
+            for path in [&theirs, &made_up] {
+                let mut request = Request::builder()
+                    .method(method.to_uppercase().as_str())
+                    .uri(path)
+                    .header("authorization", format!("Bearer {key}"));
+                if conditional {
+                    request = request.header("if-match", "*");
+                }
+                let reply = if body.is_null() {
+                    test.send(request, "").await
+                } else {
+                    test.send(request.header("content-type", "application/json"), body)
+                        .await
+                };
+                let id = path
+                    .rsplit('/')
+                    .find(|part| !matches!(*part, "explain" | "suspend" | "resume" | "export"));
+                answers.push((reply.status, told(&reply, id.unwrap())));
+            }
+            let what = format!("{method} {theirs}: {answers:?}");
+            // A change that names its precondition finds it unfulfilled; the scope is asked for before the tenant.
+            let wanted = match method.as_str() {
+                _ if template.starts_with("/v1/tenants/") => StatusCode::FORBIDDEN,
+                "put" => StatusCode::PRECONDITION_FAILED,
+                _ => StatusCode::NOT_FOUND,
+            };
+            assert!(
+                answers[0].0 == wanted
+                    || (conditional && answers[0].0 == StatusCode::PRECONDITION_FAILED),
+                "{what}"
+            );
+            assert_eq!(answers[0], answers[1], "{what}");
+            assert!(!answers[0].1.contains(MARK), "{what}");
+            asked += 1;
+        }
+    }
+    assert!(
+        asked >= 17,
+        "only {asked} operations have something to name"
+    );
+    assert_eq!(ours.whole().await, before, "ours is as it was");
+    // Lists of theirs have nothing of ours.
+    for path in [
+        "/v1/entities",
+        "/v1/decisions",
+        "/v1/keys",
+        "/v1/policies",
+        "/v1/bundle",
+        "/v1/bundle/versions",
+        "/v1/whoami",
+    ] {
+        let reply = super::get(test, &key, path).await;
+        assert_eq!(reply.status, StatusCode::OK, "{path}");
+        for told in [MARK, &ours.decision, &ours.key, &test.tenant.to_string()] {
+            assert!(!reply.text.contains(told), "{path} tells {told}");
+        }
+    }
+}
