@@ -44,6 +44,7 @@ mod entities;
 mod keys;
 mod outages;
 mod replicas;
+mod shadows;
 mod shipping;
 mod versions;
 

@@ -41,6 +41,7 @@ migrations! {
     "0007_replicas",
     "0008_bundle_versions",
     "0009_idempotency",
+    "0016_shadows",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -14,8 +14,8 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::{
-    bundles, decisions, dialect, entities, idempotency, keys, migrations, replicas, shipping,
-    tenants, versions,
+    bundles, decisions, dialect, entities, idempotency, keys, migrations, replicas, shadows,
+    shipping, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -196,6 +196,7 @@ impl Store {
             keys::sql::ALL,
             migrations::sql::ALL,
             replicas::sql::ALL,
+            shadows::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
             versions::sql::ALL,
