@@ -12,6 +12,7 @@ mod manage;
 mod records;
 mod revisions;
 mod schemas;
+mod shadow;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -81,7 +82,8 @@ pub fn document() -> Value {
         .into_iter()
         .chain(manage::operations())
         .chain(revisions::operations())
-        .chain([impact::operation()]);
+        .chain([impact::operation()])
+        .chain(shadow::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
         methods.insert(operation.method.to_lowercase(), operation.json());
@@ -89,6 +91,7 @@ pub fn document() -> Value {
     let mut schemas = schemas::all();
     schemas.append(&mut records::all());
     schemas.append(&mut impact::schemas());
+    schemas.append(&mut shadow::schemas());
     schemas.append(&mut revisions::schemas());
     json!({
         "openapi": "3.1.0",
