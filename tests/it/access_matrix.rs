@@ -88,6 +88,9 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "put_bundle" => ("/v1/bundle".to_owned(), (Some(("if-match", "*")), bundle())),
         "check_bundle" => ("/v1/bundle/check".to_owned(), body(bundle())),
         "assess_bundle" => ("/v1/bundle/impact".to_owned(), body(bundle())),
+        "get_shadow" | "delete_shadow" => ("/v1/shadow".to_owned(), body(Value::Null)),
+        // Only over the one that is there, as for entities.
+        "put_shadow" => ("/v1/shadow".to_owned(), (Some(("if-match", "*")), bundle())),
         "list_versions" => ("/v1/bundle/versions".to_owned(), body(Value::Null)),
         "get_version" => (
             format!("/v1/bundle/versions/{}", world.version),
@@ -252,7 +255,7 @@ impl World {
             .to_owned()
     }
 
-    /// Puts back what an operation may have taken away: the entity, a policy, and a key to be revoked.
+    /// Puts back what an operation may have taken away: the entity, a policy, the shadow, and a key to be revoked.
     async fn restore(&mut self) {
         let stored = self.test.store.bundle(self.test.tenant).await.unwrap();
         let mut files = stored.iter().flat_map(|stored| &stored.bundle.policies);
@@ -263,6 +266,18 @@ impl World {
                 .put_bundle(self.test.tenant, Expected::Any, &bundle, None)
                 .await
                 .unwrap();
+        }
+        let shadow = self.test.store.shadow_head(self.test.tenant).await.unwrap();
+        if shadow.is_none() {
+            let bundle: Bundle = serde_json::from_value(bundle()).unwrap();
+            let written = self.test.store.put_shadow(
+                self.test.tenant,
+                Expected::Absent,
+                &bundle,
+                None,
+                Change::default(),
+            );
+            written.await.unwrap();
         }
         let entity: Entity =
             serde_json::from_value(json!({ "uid": { "type": "Agent", "id": "invoice-bot" } }))

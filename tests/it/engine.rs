@@ -8,6 +8,7 @@ mod oracle;
 mod questions;
 mod rules;
 mod searches;
+mod shadows;
 mod shaping;
 mod world;
 

@@ -51,6 +51,7 @@ mod replicas;
 mod revisions;
 mod search;
 mod serve;
+mod shadows;
 mod single_policies;
 mod store;
 mod survive;

@@ -55,6 +55,7 @@ mod outages;
 mod principals;
 mod replicas;
 mod row_security;
+mod shadows;
 mod shipping;
 mod tenants;
 mod versions;

@@ -62,6 +62,7 @@ actions! {
     ListVersions "list_versions" "Tenant" false;
     GetVersion "get_version" "Version" false;
     ListPolicies "list_policies" "Tenant" false;
+    GetShadow "get_shadow" "Tenant" false;
     GetPolicy "get_policy" "Policy" false;
     ListEntities "list_entities" "Tenant" false;
     GetEntity "get_entity" "LiveEntity" false;
@@ -87,6 +88,8 @@ actions! {
     AssessDraft "assess_draft" "Draft" true;
     PutBundle "put_bundle" "Tenant" true;
     RollbackBundle "rollback_bundle" "Tenant" true;
+    PutShadow "put_shadow" "Tenant" true;
+    DeleteShadow "delete_shadow" "Tenant" true;
     PutPolicy "put_policy" "Policy" true;
     DeletePolicy "delete_policy" "Policy" true;
     PublishDraft "publish_draft" "Draft" true;

@@ -18,6 +18,7 @@ use tracing::field::display;
 
 use crate::auth::{Caller, DevKey, Keys};
 use crate::finishing::Finishing;
+use crate::impact::shadowing::Shadows;
 use crate::metrics::{Metrics, Stage};
 use crate::problem::{Kind, Problem};
 use crate::sync::progress::Progress;
@@ -89,6 +90,7 @@ pub struct App {
     pub(crate) keys: Keys,
     pub(crate) progress: Progress,
     pub(crate) metrics: Metrics,
+    pub(crate) shadows: Shadows,
     pub(crate) seal: Seal,
     /// The requests that still fit in.
     pub(crate) room: Semaphore,
@@ -168,6 +170,7 @@ impl App {
     pub fn new(parts: AppParts) -> Arc<Self> {
         let metrics = Metrics::new(&parts.options.commit);
         Arc::new(Self {
+            shadows: Shadows::new(Self::again, metrics.shadow()),
             seal: Seal::new(parts.pepper.derive("page tokens")),
             keys: Keys::new(parts.pepper, parts.dev_key),
             progress: Progress::default(),
@@ -226,7 +229,7 @@ impl App {
     /// Decides every item up to where `semantic` stops, then records all of them at once.
     async fn settle(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         caller: &Caller,
         items: Vec<Result<Question, Problem>>,
         semantic: Semantic,
@@ -257,8 +260,12 @@ impl App {
             }
         }
         let receipts = self.record(&records, &started).await?;
+        let shadow = self.shadows.of(caller.tenant);
         let mut answers = records.into_iter().zip(receipts).map(|(record, receipt)| {
-            let decision = record.decision;
+            let decision = match &shadow {
+                Some(shadow) => shadow.follow(snapshot, record),
+                None => record.decision,
+            };
             Answer { decision, receipt }
         });
         let missing = || {

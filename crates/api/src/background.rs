@@ -1,6 +1,6 @@
 //! Work that takes long and that no decision waits for, on threads that give way to those that decide.
 
-use std::thread;
+use std::{io, thread};
 
 use remit_engine::EVALUATION_STACK;
 use tokio::sync::{Semaphore, oneshot};
@@ -48,18 +48,30 @@ pub(crate) async fn lowered<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
     let (done, outcome) = oneshot::channel();
-    thread::Builder::new()
-        .name("remit-background".to_owned())
-        .stack_size(EVALUATION_STACK)
-        .spawn(move || {
-            lower();
-            // Whoever asked may have gone.
-            done.send(work()).ok();
-        })
-        .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+    let begun = spawn_lowered("remit-background", move || {
+        // Whoever asked may have gone.
+        done.send(work()).ok();
+    });
+    begun.map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
     outcome
         .await
         .map_err(|error| Problem::caused(Kind::INTERNAL, error))
+}
+
+/// Starts a thread that gives way to those that decide, for as long as its work goes on.
+///
+/// # Errors
+///
+/// When there can be no thread.
+pub(crate) fn spawn_lowered(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(EVALUATION_STACK);
+    let begun = thread.spawn(move || {
+        lower();
+        work();
+    });
+    begun.map(drop)
 }
 
 /// Lowers the priority of this thread, for good: to raise it again would take a privilege.

@@ -12,10 +12,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, header};
-use remit_core::{
-    Bundle, Decision, DecisionId, DecisionRecord, PolicyId, Reason, Revision, TenantId, Timestamp,
-    Verdict,
-};
+use remit_core::{Bundle, DecisionId, DecisionRecord, Revision, TenantId, Timestamp};
 use remit_engine::Snapshot;
 use remit_store::{MAX_ENTITIES, StoredDecision};
 use serde::{Deserialize, Serialize};
@@ -34,6 +31,13 @@ use crate::publish::refused;
 use crate::query::Query;
 use crate::wire::{Body, Json};
 
+mod groups;
+pub(crate) mod shadow;
+pub(crate) mod shadowing;
+
+pub(crate) use groups::Outcome;
+use groups::{Difference, Group, Left, Tally};
+
 /// The most decisions that are made again.
 const MOST: usize = 1_000_000;
 /// How many are made again unless the caller says otherwise.
@@ -45,10 +49,6 @@ const MOST_HOURS: u32 = 24 * 366;
 const HOUR: i64 = 3_600_000_000;
 /// Decisions of one page.
 const PAGE: usize = 1_000;
-/// The most groups of one answer; what falls into others is counted by kind alone.
-const GROUPS: usize = 500;
-/// The ids that stand for a group.
-const SAMPLES: usize = 5;
 /// The revisions whose entities are kept, for decisions of replicas that were a little behind.
 const STATES: usize = 64;
 /// How often entities are read back whole, where those of the time before do not fit the draft.
@@ -89,60 +89,6 @@ enum Entities {
     Recorded,
     /// Today's, because there are too many to be read back.
     Current,
-}
-
-/// How a decision differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    NewlyPermitted,
-    NewlyDenied,
-    NewlyNeedingApproval,
-    NewErrors,
-    OtherReason,
-}
-
-/// What a decision said, as far as groups tell decisions apart.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Said {
-    verdict: &'static str,
-    reason: &'static str,
-    policies: Vec<PolicyId>,
-}
-
-/// Decisions that differ in the same way.
-#[derive(Debug, Serialize)]
-struct Group {
-    outcome: Outcome,
-    action: String,
-    before: Said,
-    after: Said,
-    count: u64,
-    samples: Vec<DecisionId>,
-}
-
-/// Decisions that cannot be made again.
-#[derive(Debug, Serialize)]
-struct Left {
-    because: String,
-    count: u64,
-    samples: Vec<DecisionId>,
-}
-
-/// How a decision differs: outcome, action, what it said and what it would say.
-type Difference = (Outcome, String, Said, Said);
-
-/// How many decisions, and the ids of some.
-type Counted = (u64, Vec<DecisionId>);
-
-/// What is known so far.
-#[derive(Default)]
-struct Tally {
-    replayed: u64,
-    unchanged: u64,
-    totals: BTreeMap<Outcome, u64>,
-    groups: BTreeMap<Difference, Counted>,
-    left: BTreeMap<String, Counted>,
 }
 
 /// The draft over the live entities of the revisions that decisions were made at.
@@ -293,7 +239,9 @@ impl Assessment {
             };
             let decided = lowered(move || pairs.into_iter().map(again).collect::<Vec<_>>());
             let (next, decided) = tokio::join!(next, decided);
-            decided?.into_iter().for_each(|one| tally.add(one));
+            for (id, decided) in decided? {
+                tally.add(id, decided);
+            }
             page = next?;
             if left == 0 {
                 truncated = !page.is_empty();
@@ -310,7 +258,17 @@ impl Assessment {
             Some(States::One(_)) if self.too_many() => Entities::Current,
             _ => Entities::Recorded,
         };
-        Ok(tally.into_impact(self.from, self.until, truncated, entities))
+        Ok(Impact {
+            from: self.from,
+            until: self.until,
+            replayed: tally.replayed,
+            unchanged: tally.unchanged,
+            truncated,
+            entities,
+            groups: tally.groups(),
+            not_replayable: tally.left(),
+            totals: tally.totals,
+        })
     }
 
     async fn page(
@@ -433,119 +391,13 @@ impl Assessment {
     }
 }
 
-/// Makes one decision again.
+/// Makes one decision again, and says how it differs.
 fn again(
     (state, record): (Result<Snapshot, String>, DecisionRecord),
-) -> (DecisionRecord, Result<Decision, String>) {
-    let decided = state.map(|snapshot| App::again(&snapshot, &record));
-    (record, decided)
-}
-
-/// Says how two decisions differ; `None` where they do not.
-fn compare(before: &Decision, after: &Decision) -> Option<Outcome> {
-    let asks = |decision: &Decision| decision.reason == Reason::ApprovalRequired;
-    let new_error = after.errors.iter().any(|error| {
-        before
-            .errors
-            .iter()
-            .all(|known| known.policy != error.policy)
+) -> (DecisionId, Result<Option<Difference>, String>) {
+    let decided = state.map(|snapshot| {
+        let after = App::again(&snapshot, &record);
+        Difference::between(&record, &after)
     });
-    match (before.verdict, after.verdict) {
-        _ if asks(after) && !asks(before) => Some(Outcome::NewlyNeedingApproval),
-        (Verdict::Deny, Verdict::Permit) => Some(Outcome::NewlyPermitted),
-        (Verdict::Permit, Verdict::Deny) => Some(Outcome::NewlyDenied),
-        _ if new_error => Some(Outcome::NewErrors),
-        _ if before.reason != after.reason || before.determining != after.determining => {
-            Some(Outcome::OtherReason)
-        }
-        _ => None,
-    }
-}
-
-// === impl Said ===
-
-impl Said {
-    fn of(decision: Decision) -> Self {
-        Self {
-            verdict: match decision.verdict {
-                Verdict::Permit => "permit",
-                Verdict::Deny => "deny",
-            },
-            reason: decision.reason.code(),
-            policies: decision.determining,
-        }
-    }
-}
-
-// === impl Tally ===
-
-impl Tally {
-    fn seen(&self) -> u64 {
-        self.replayed + self.left.values().map(|(count, _)| count).sum::<u64>()
-    }
-
-    fn add(&mut self, (record, decided): (DecisionRecord, Result<Decision, String>)) {
-        let note = |(count, samples): &mut Counted| {
-            *count += 1;
-            if samples.len() < SAMPLES {
-                samples.push(record.id);
-            }
-        };
-        let after = match decided {
-            Ok(after) => after,
-            Err(because) => return note(self.left.entry(because).or_default()),
-        };
-        self.replayed += 1;
-        let Some(outcome) = compare(&record.decision, &after) else {
-            self.unchanged += 1;
-            return;
-        };
-        *self.totals.entry(outcome).or_default() += 1;
-        let action = record.question.action.name.clone();
-        let key = (outcome, action, Said::of(record.decision), Said::of(after));
-        if self.groups.len() < GROUPS || self.groups.contains_key(&key) {
-            note(self.groups.entry(key).or_default());
-        }
-    }
-
-    fn into_impact(
-        self,
-        from: Timestamp,
-        until: Timestamp,
-        truncated: bool,
-        entities: Entities,
-    ) -> Impact {
-        let groups = self.groups.into_iter();
-        let left = self.left.into_iter();
-        let mut groups: Vec<Group> = groups
-            .map(
-                |((outcome, action, before, after), (count, samples))| Group {
-                    outcome,
-                    action,
-                    before,
-                    after,
-                    count,
-                    samples,
-                },
-            )
-            .collect();
-        groups.sort_by_key(|group| (group.outcome, std::cmp::Reverse(group.count)));
-        Impact {
-            from,
-            until,
-            replayed: self.replayed,
-            unchanged: self.unchanged,
-            truncated,
-            entities,
-            totals: self.totals,
-            groups,
-            not_replayable: left
-                .map(|(because, (count, samples))| Left {
-                    because,
-                    count,
-                    samples,
-                })
-                .collect(),
-        }
-    }
+    (record.id, decided)
 }

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use remit_core::{DecisionRecord, Effect, Reason, Verdict};
 
 use crate::App;
+use crate::impact::Outcome;
 
 /// Buckets for an engine that answers in microseconds and a disk that answers in milliseconds, in seconds.
 const BUCKETS: [f64; 14] = [
@@ -47,6 +48,7 @@ labels! {
     ResultLabels { result: Word }
     SearchLabels { search: Word }
     HttpLabels { method: Word, route: Word, status: u16 }
+    OutcomeLabels { outcome: Word }
     PolicySetLabels { version: u64, hash: String }
     BuildLabels { version: Word, revision: String, cedar_version: String }
     ExemplarLabels { trace_id: String, decision_id: String }
@@ -108,12 +110,24 @@ pub(crate) struct Metrics {
     policy_loaded: Gauge<f64, AtomicU64>,
     policy_stale: Gauge,
     policy_set_back: Gauge,
+    shadow_decisions: Family<OutcomeLabels, Counter>,
+    shadow_dropped: Counter,
     audit_records: Family<ResultLabels, Counter>,
     audit_queue: Gauge,
     audit_unshipped: Gauge,
     audit_unshipped_bytes: Gauge,
     audit_unshipped_seconds: Gauge<f64, AtomicU64>,
     audit_failing: Gauge,
+}
+
+/// What shadows count with: clones count together.
+#[derive(Debug, Clone)]
+pub(crate) struct ShadowCounters {
+    pub(crate) same: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) dropped: Counter,
+    /// In the order of [`Outcome`].
+    outcomes: [Counter; 5],
 }
 
 fn seconds() -> Histogram {
@@ -147,6 +161,8 @@ impl Metrics {
             policy_loaded: Gauge::default(),
             policy_stale: Gauge::default(),
             policy_set_back: Gauge::default(),
+            shadow_decisions: Family::default(),
+            shadow_dropped: Counter::default(),
             audit_records: Family::default(),
             audit_queue: Gauge::default(),
             audit_unshipped: Gauge::default(),
@@ -185,6 +201,8 @@ impl Metrics {
             "remit_policy_set_last_success_timestamp_seconds", "When the policies were last confirmed to be the newest", self.policy_loaded;
             "remit_policy_stale", "Tenants whose policies are older than allowed, which are refused", self.policy_stale;
             "remit_policy_set_back", "Tenants refused because the database was restored from an older copy", self.policy_set_back;
+            "remit_shadow_decisions", "Decisions made again by a shadow, by how they differ", self.shadow_decisions;
+            "remit_shadow_dropped", "Decisions that a shadow let go because too many were waiting", self.shadow_dropped;
             "remit_audit_records", "Records handed to the decision log", self.audit_records;
             "remit_audit_queue_depth", "Records waiting for the disk", self.audit_queue;
             "remit_audit_unshipped_records", "Records on disk and not yet in the database", self.audit_unshipped;
@@ -274,6 +292,21 @@ impl Metrics {
         self.http_seconds
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
+    }
+
+    /// Returns what shadows count with.
+    pub(crate) fn shadow(&self) -> ShadowCounters {
+        let counter = |outcome: &'static str| {
+            let outcome = Word(outcome);
+            let labels = OutcomeLabels { outcome };
+            self.shadow_decisions.get_or_create_owned(&labels)
+        };
+        ShadowCounters {
+            same: counter("same"),
+            failed: counter("failed"),
+            dropped: self.shadow_dropped.clone(),
+            outcomes: Outcome::ALL.map(|outcome| counter(outcome.name())),
+        }
     }
 
     /// Counts one attempt to load a newer state of a tenant.
@@ -376,6 +409,22 @@ fn without_openmetrics(text: &str) -> String {
         }
     }
     plain
+}
+
+// === impl ShadowCounters ===
+
+impl ShadowCounters {
+    /// Returns what counts decisions that differ in this way.
+    pub(crate) fn of(&self, outcome: Outcome) -> &Counter {
+        let [permitted, denied, approval, errors, reason] = &self.outcomes;
+        match outcome {
+            Outcome::NewlyPermitted => permitted,
+            Outcome::NewlyDenied => denied,
+            Outcome::NewlyNeedingApproval => approval,
+            Outcome::NewErrors => errors,
+            Outcome::OtherReason => reason,
+        }
+    }
 }
 
 // === impl Stage ===

@@ -13,6 +13,7 @@ mod manage;
 mod records;
 mod revisions;
 mod schemas;
+mod shadow;
 mod tenants;
 
 use std::collections::BTreeMap;
@@ -85,7 +86,8 @@ pub fn document() -> Value {
         .chain(admin::operations())
         .chain(revisions::operations())
         .chain(tenants::operations())
-        .chain([impact::operation()]);
+        .chain([impact::operation()])
+        .chain(shadow::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
         methods.insert(operation.method.to_lowercase(), operation.json());
@@ -93,6 +95,7 @@ pub fn document() -> Value {
     let mut schemas = schemas::all();
     schemas.append(&mut records::all());
     schemas.append(&mut impact::schemas());
+    schemas.append(&mut shadow::schemas());
     schemas.append(&mut revisions::schemas());
     schemas.append(&mut tenants::schemas());
     schemas.append(&mut admin::schemas());

@@ -114,6 +114,21 @@ fn bundle_and_policies(routes: Routes) -> Routes {
             impact::assess,
         )
         .get(
+            "/v1/shadow",
+            May(Read, Action::GetShadow),
+            impact::shadow::get,
+        )
+        .put(
+            "/v1/shadow",
+            May(Write, Action::PutShadow),
+            impact::shadow::put,
+        )
+        .delete(
+            "/v1/shadow",
+            May(Write, Action::DeleteShadow),
+            impact::shadow::delete,
+        )
+        .get(
             "/v1/bundle/versions",
             May(Read, Action::ListVersions),
             versions::list,

@@ -27,6 +27,7 @@ use crate::app::App;
 
 pub(crate) mod progress;
 mod replicas;
+mod shadows;
 
 use progress::{Cause, Standing, chain};
 use replicas::Presence;
@@ -56,13 +57,16 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
         tokio::join!(
             keep_current(&app),
             presence.keep_telling(&app),
-            listen(&app)
+            listen(&app),
+            shadows::keep(&app),
+            shadows::keep_telling(&app)
         )
     };
     tokio::select! {
         () = shutdown => {}
         _ = working => {}
     }
+    shadows::leave(&app).await;
     presence.leave(&app).await;
 }
 

@@ -73,8 +73,48 @@ impl Snapshot {
     ///
     /// [`CompileError`] with every error in the bundle, and every live entity that it no longer allows.
     pub fn recompile(&self, bundle: &Bundle) -> Result<Self, CompileError> {
+        let program = compile(bundle, Some(&self.rules.program))?;
+        let entities = self.entities_under(&program)?;
+        Ok(Self {
+            rules: Arc::new(Rules::of(program)),
+            entities,
+            revision: self.revision,
+        })
+    }
+
+    /// Returns this bundle over the live entities of another snapshot, and at its revision; compiles nothing.
+    ///
+    /// Where both have the same schema the two share the entities, and it costs what the bundles' own entities do.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] with every live entity that this bundle does not allow.
+    pub fn over(&self, live: &Self) -> Result<Self, CompileError> {
+        Ok(Self {
+            rules: Arc::clone(&self.rules),
+            entities: live.entities_under(&self.rules.program)?,
+            revision: live.revision,
+        })
+    }
+
+    /// Returns this bundle with no entities but its own, at revision 0: to be put over those of others.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] where the bundle's own entities do not stand by themselves.
+    pub fn without_live(&self) -> Result<Self, CompileError> {
+        let program = &self.rules.program;
+        Ok(Self {
+            rules: Arc::clone(&self.rules),
+            entities: EntityStore::of_bundle(&program.schema, &program.entities)
+                .map_err(refused)?,
+            revision: Revision::default(),
+        })
+    }
+
+    /// Returns the live entities of this snapshot together with those of another bundle.
+    fn entities_under(&self, program: &Program) -> Result<EntityStore, CompileError> {
         let before = &self.rules.program;
-        let program = compile(bundle, Some(before))?;
         let entities = if program.schema.hash == before.schema.hash {
             self.entities
                 .with_bundle(&program.schema, &before.entities, &program.entities)
@@ -82,11 +122,7 @@ impl Snapshot {
             EntityStore::of_bundle(&program.schema, &program.entities)
                 .and_then(|store| store.with_live_of(&program.schema, &self.entities))
         };
-        Ok(Self {
-            rules: Arc::new(Rules::of(program)),
-            entities: entities.map_err(refused)?,
-            revision: self.revision,
-        })
+        entities.map_err(refused)
     }
 
     /// Returns the snapshot with live entities removed and put in, in this order; costs what changes.

@@ -19,6 +19,7 @@ pub(crate) mod migrate;
 pub(crate) mod policy;
 pub(crate) mod policy_history;
 pub(crate) mod policy_impact;
+pub(crate) mod policy_shadow;
 pub(crate) mod policy_test;
 pub(crate) mod principal;
 pub(crate) mod question;

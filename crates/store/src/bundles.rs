@@ -43,7 +43,8 @@ pub struct StoredBundle {
     pub by: Option<KeyId>,
 }
 
-type Row = (i64, String, String, i64, Option<Uuid>);
+/// Revision, hash, body, time and author.
+pub(crate) type Row = (i64, String, String, i64, Option<Uuid>);
 
 pub(crate) mod sql {
     statements! {
@@ -103,15 +104,7 @@ impl Store {
     ) -> Result<Revision, Error> {
         authorship.check()?;
         change.check()?;
-        let bundle = bundle.clone();
-        let (body, hash) = off_the_runtime("bundles", move || {
-            let body = canonical_json(&bundle)
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .ok_or_else(|| Error::invalid("bundle", "cannot be written as JSON"))?;
-            Ok((body, bundle.content_hash().to_string()))
-        })
-        .await?;
+        let (body, hash) = written(bundle).await?;
         self.within("put the bundle", async {
             let (mut conn, next) = self.begin_change_since(tenant, expected.head()).await?;
             let current: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUNDLE_REVISION)
@@ -216,7 +209,7 @@ impl Store {
 // === impl Expected ===
 
 impl Expected {
-    fn allows(self, current: Option<Revision>) -> bool {
+    pub(crate) fn allows(self, current: Option<Revision>) -> bool {
         match self {
             Self::Any => true,
             Self::Absent => current.is_none(),
@@ -225,7 +218,7 @@ impl Expected {
         }
     }
 
-    fn head(self) -> Option<Revision> {
+    pub(crate) fn head(self) -> Option<Revision> {
         match self {
             Self::Unchanged { head, .. } => Some(head),
             Self::Any | Self::Absent | Self::At(_) => None,
@@ -236,7 +229,7 @@ impl Expected {
 // === impl StoredBundle ===
 
 impl StoredBundle {
-    fn read((number, hash, body, at, by): Row) -> Result<Self, Error> {
+    pub(crate) fn read((number, hash, body, at, by): Row) -> Result<Self, Error> {
         let bundle: Bundle =
             serde_json::from_str(&body).map_err(|error| corrupt(number, &error.to_string()))?;
         let hash = content_hash(number, &hash)?;
@@ -254,6 +247,19 @@ impl StoredBundle {
             by: by.map(KeyId::from_uuid),
         })
     }
+}
+
+/// Writes a bundle and its hash as columns hold them.
+pub(crate) async fn written(bundle: &Bundle) -> Result<(String, String), Error> {
+    let bundle = bundle.clone();
+    off_the_runtime("bundles", move || {
+        let body = canonical_json(&bundle)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(|| Error::invalid("bundle", "cannot be written as JSON"))?;
+        Ok((body, bundle.content_hash().to_string()))
+    })
+    .await
 }
 
 pub(crate) fn content_hash(revision: i64, column: &str) -> Result<ContentHash, Error> {

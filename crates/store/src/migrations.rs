@@ -47,6 +47,7 @@ migrations! {
     "0011_admin_actions",
     "0014_tenants",
     "0015_row_security",
+    "0016_shadows",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -27,6 +27,8 @@ pub(crate) enum Across {
     Shipping,
     /// A replica tells how far it has come with every tenant.
     Heartbeat,
+    /// A replica asks which tenants have a shadow.
+    Shadows,
     /// Tenants are made and listed.
     Tenants,
     /// The schema changes under all of them.

@@ -16,7 +16,7 @@ use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
     admin_actions, bundles, decisions, dialect, entities, idempotency, keys, migrations,
-    principals, replicas, shipping, tenants, versions,
+    principals, replicas, shadows, shipping, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -198,6 +198,7 @@ impl Store {
             migrations::sql::ALL,
             principals::sql::ALL,
             replicas::sql::ALL,
+            shadows::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
             versions::sql::ALL,

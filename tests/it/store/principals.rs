@@ -211,7 +211,7 @@ async fn a_record_is_written_with_its_change_or_neither_is(fixture: Fixture) {
         verdict: Verdict::Deny,
         ..record(&fixture, None, "put_policy")
     };
-    store.record_denied(tenant, &denied).await.unwrap();
+    store.record_alone(tenant, &denied).await.unwrap();
     assert_eq!(list().await, [denied.clone(), kept]);
     assert_eq!(store.heads().await.unwrap()[0].revision, revision);
     let filter = AdminActionFilter {

@@ -132,6 +132,7 @@ async fn an_id_of_another_tenant_tells_nothing() {
         environment: "dev".to_owned(),
         scopes: Scope::ALL.iter().copied().collect(),
         expires_at: None,
+        principal: None,
     };
     let (_, key) = test
         .store

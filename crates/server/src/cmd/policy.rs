@@ -8,7 +8,7 @@ use remit_core::{Bundle, Source};
 use remit_engine::{Diagnostic, Snapshot};
 use serde::Serialize;
 
-use super::{policy_history, policy_impact, policy_test};
+use super::{policy_history, policy_impact, policy_shadow, policy_test};
 use crate::bundle_dir;
 use crate::diagnostics::Found;
 use crate::error::Error;
@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Make recorded decisions again under a folder of policies, and tell what would have come out otherwise.
     #[command(after_help = policy_impact::EXAMPLES)]
     Impact(policy_impact::Args),
+    /// Decide by a folder of policies beside those in force, enforcing nothing, and tell how far they disagree.
+    #[command(subcommand)]
+    Shadow(policy_shadow::Command),
     /// List the versions of what decides: when each was put, by whom and what for.
     #[command(after_help = policy_history::HISTORY)]
     History(policy_history::History),
@@ -91,6 +94,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Fmt { paths, check } => format(&paths, check, out),
         Command::Test(args) => policy_test::run(&args, out),
         Command::Impact(args) => policy_impact::run(&args, out).await,
+        Command::Shadow(command) => policy_shadow::run(command, out).await,
         Command::History(args) => policy_history::history(&args, out).await,
         Command::Diff(args) => policy_history::diff(&args, out).await,
         Command::Rollback(args) => policy_history::rollback(args, out).await,

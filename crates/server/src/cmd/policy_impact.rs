@@ -61,8 +61,9 @@ struct Impact {
     not_replayable: Vec<Left>,
 }
 
+/// Decisions that differ in the same way.
 #[derive(Debug, Serialize, Deserialize)]
-struct Group {
+pub(super) struct Group {
     outcome: String,
     action: String,
     before: Said,
@@ -151,34 +152,39 @@ pub(super) fn decisions(count: u64) -> String {
     }
 }
 
-fn text(impact: &Impact, out: &Output) -> String {
-    let mut text = String::new();
-    if !impact.groups.is_empty() {
-        let said = |said: &Said| {
-            let policies = match said.policies.as_slice() {
-                [] => String::new(),
-                policies => format!(" ({})", plain(&policies.join(", "))),
-            };
-            format!("{} {}{policies}", said.verdict, said.reason)
-        };
-        let rows: Vec<Vec<String>> = impact
-            .groups
-            .iter()
-            .map(|group| {
-                vec![
-                    group.outcome.replace('_', " "),
-                    group.count.to_string(),
-                    plain(&group.action),
-                    said(&group.before),
-                    said(&group.after),
-                    group.samples.first().cloned().unwrap_or_default(),
-                ]
-            })
-            .collect();
-        let columns = ["outcome", "count", "action", "was", "would be", "such as"];
-        text.push_str(&out.table(&columns, &rows));
-        text.push('\n');
+/// Shows how decisions differ, one way a line; nothing where none does.
+pub(super) fn differences(groups: &[Group], out: &Output) -> String {
+    if groups.is_empty() {
+        return String::new();
     }
+    let said = |said: &Said| {
+        let policies = match said.policies.as_slice() {
+            [] => String::new(),
+            policies => format!(" ({})", plain(&policies.join(", "))),
+        };
+        format!("{} {}{policies}", said.verdict, said.reason)
+    };
+    let rows: Vec<Vec<String>> = groups
+        .iter()
+        .map(|group| {
+            vec![
+                group.outcome.replace('_', " "),
+                group.count.to_string(),
+                plain(&group.action),
+                said(&group.before),
+                said(&group.after),
+                group.samples.first().cloned().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let columns = ["outcome", "count", "action", "was", "would be", "such as"];
+    let mut text = out.table(&columns, &rows);
+    text.push('\n');
+    text
+}
+
+fn text(impact: &Impact, out: &Output) -> String {
+    let mut text = differences(&impact.groups, out);
     for left in &impact.not_replayable {
         let because = plain(&left.because);
         let _ = writeln!(text, "not replayable: {}, because {because}", left.count);

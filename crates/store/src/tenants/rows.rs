@@ -83,6 +83,17 @@ tables! {
         { "id": Id, "at": Number, "principal": Text, "key": Id, "action": Text, "resource_type": Text,
           "resource_id": Text, "verdict": Text, "reason": Text, "revision": Number, "request_id": Text,
           "body": Text } without [];
+    "shadow_disagreements" 500 by ["shadow", "decision"] after "$2, $3"
+        { "shadow": Number, "decision": Id, "kind": Text, "outcome": Text, "action": Text, "was": Text,
+          "would_be": Text, "at": Number } without [];
+    "shadow_groups" 500 by ["shadow", "kind", "replica"] after "$2, $3, $4"
+        { "shadow": Number, "kind": Text, "replica": Id, "outcome": Text, "action": Text, "was": Text,
+          "would_be": Text, "number": Number } without [];
+    "shadow_counts" 500 by ["shadow", "replica"] after "$2, $3"
+        { "shadow": Number, "replica": Id, "decided": Number, "same": Number, "differing": Number, "dropped": Number,
+          "failed": Number, "failure": Text, "totals": Text } without [];
+    "shadows" 1 by ["revision"] after "$2"
+        { "revision": Number, "hash": Text, "body": Text, "at": Number, "author": Id } without [];
     "replica_revisions" 500 by ["replica"] after "$2"
         { "replica": Id, "revision": Number, "failure": Text } without [];
 }
