@@ -11,6 +11,7 @@
 mod cases;
 mod compare;
 mod compile;
+mod coverage;
 mod decide;
 mod decode;
 mod diagnostic;
@@ -41,6 +42,7 @@ mod stack;
 
 pub use cases::{CaseOutcome, Mismatch};
 pub use compare::{Change, ChangeCode, Comparison};
+pub use coverage::{ClauseCoverage, Coverage, PolicyCoverage, Seen, TermCoverage};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
 pub use edit::{EditError, Edited, NEW_POLICIES, WrittenPolicy, policy_texts};
 pub use engine::{Engine, cedar_version};
