@@ -105,6 +105,7 @@ fn routes() -> Routes {
         .get("/v1/decisions", Key(Read), decisions::list)
         .get("/v1/decisions/{id}", Key(Read), decisions::get)
         .post("/v1/decisions/{id}/explain", Key(Read), explain::explain)
+        .post("/v1/decisions/{id}/case", Key(Read), decisions::case::make)
         // Who may ask
         .get("/v1/keys", Key(Keys), keys::list)
         .post("/v1/keys", Key(Keys), keys::create)

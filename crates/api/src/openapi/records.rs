@@ -164,6 +164,14 @@ fn cases() -> Value {
             "anyOf": [{ "required": ["question", "expect"] }, { "required": ["steps"] }],
             "properties": case,
         },
+        "DrawnCase": {
+            "type": "object", "description": "A case made of a recorded decision.", "required": ["case", "passes", "notes"],
+            "properties": {
+                "case": reference("Case"),
+                "passes": { "type": ["boolean", "null"], "description": "Whether it passes over the bundle of the record and its own entities alone; null where that bundle is not kept." },
+                "notes": { "type": "array", "items": { "type": "string" }, "description": "What the case lacks, in sentences." },
+            },
+        },
         "Step": {
             "type": "object", "description": "One question of a case.",
             "required": ["question", "expect"], "additionalProperties": false,
