@@ -51,6 +51,7 @@ pub use explain::{
     ClauseExplanation, ClauseKind, ClauseOutcome, Explanation, NearestPermit, PolicyExplanation,
     PolicyOutcome, ScopeExplanation, ScopePart, SeenValue,
 };
+pub use finding::FINDINGS;
 pub use format::format_policies;
 pub use guard::EVALUATION_STACK;
 pub use schema::FACTS_SCHEMA;

@@ -113,6 +113,67 @@ fn law_coverage_changes_no_decision() {
     );
 }
 
+/// What is said to come always to the same, or never to be evaluated, is never seen otherwise.
+#[test]
+fn law_constant_conditions_are_constant() {
+    let (mut told, mut asked) = (0, 0);
+    for_random_bundles(8_200..8_500, |rng, trial| {
+        let mut coverage = Coverage::of(&trial.snapshot);
+        for _ in 0..15 {
+            let drawn = remit_core::Case::new("one", step(&case(rng)));
+            trial.snapshot.run_case_covering(&drawn, &mut coverage);
+        }
+        for warning in trial.snapshot.warnings() {
+            let never = match (
+                warning.code.as_str(),
+                warning.message.contains("always true"),
+            ) {
+                ("constant_clause", true) => "false",
+                ("constant_clause", false) => "true",
+                ("unreachable_clause" | "contradiction" | "never_applies", _) => "reached",
+                _ => continue,
+            };
+            let (Some(file), Some(span), Some(id)) = (&warning.file, warning.span, &warning.policy)
+            else {
+                continue;
+            };
+            let sources = &trial.bundle.policies;
+            let text = sources.iter().find(|one| one.file == *file).unwrap();
+            let at = text.text[span.start..span.end].trim();
+            // Of two that read the same, only one need be constant.
+            if text.text.matches(at).count() > 1 {
+                continue;
+            }
+            told += 1;
+            // A template decides through its links, whose ids are others.
+            for policy in coverage.policies().iter().filter(|one| one.policy == *id) {
+                if matches!(warning.code.as_str(), "contradiction" | "never_applies") {
+                    assert_eq!(policy.seen.held, 0, "{warning:?} {policy:?}");
+                    asked += policy.seen.reached;
+                    continue;
+                }
+                let terms = policy.clauses.iter().flat_map(|one| &one.terms);
+                let parts = policy.clauses.iter().map(|one| (&one.text, one.seen));
+                let parts: Vec<_> = parts
+                    .chain(terms.map(|one| (&one.text, one.seen)))
+                    .filter(|(text, _)| text.as_str() == at)
+                    .collect();
+                for (_, seen) in parts {
+                    let other = match never {
+                        "true" => seen.held,
+                        "false" => seen.failed,
+                        _ => seen.reached,
+                    };
+                    assert_eq!(other, 0, "{warning:?} {seen:?}");
+                    asked += seen.reached;
+                }
+            }
+        }
+    });
+    println!("{told} findings, {asked} evaluations");
+    assert!(told > 30 && asked > 30, "{told} {asked}");
+}
+
 /// Makes a step of a drawn case; what it expects is not looked at.
 fn step(case: &Case) -> Step {
     Step {
