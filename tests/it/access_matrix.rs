@@ -125,6 +125,7 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "list_decisions" => ("/v1/decisions".to_owned(), body(Value::Null)),
         "get_decision" => (decision, body(Value::Null)),
         "explain_decision" => (format!("{decision}/explain"), body(Value::Null)),
+        "make_case" => (format!("{decision}/case"), body(Value::Null)),
         "create_key" => (
             "/v1/keys".to_owned(),
             body(json!({ "name": "child", "environment": "dev", "scopes": ["keys"] })),

@@ -187,7 +187,8 @@ async fn a_bundle_whose_cases_fail_changes_nothing() {
     let test = TestApp::start(&pack("starter")).await;
     let before = test.get(PATH).await.header("etag").to_owned();
     let mut bundle = pack("starter");
-    bundle.cases[0].expect.decision = match bundle.cases[0].expect.decision {
+    let expect = &mut bundle.cases[0].steps[0].expect;
+    expect.decision = match expect.decision {
         Verdict::Permit => Verdict::Deny,
         Verdict::Deny => Verdict::Permit,
     };
@@ -230,7 +231,8 @@ async fn a_check_says_what_a_put_would_and_writes_nothing() {
     );
     assert!(broken["diagnostics"][0]["message"].is_string(), "{broken}");
     let mut failing = pack("starter");
-    failing.cases[0].expect.because = Some(vec![remit_core::PolicyId::new("no-such-policy")]);
+    failing.cases[0].steps[0].expect.because =
+        Some(vec![remit_core::PolicyId::new("no-such-policy")]);
     let failing = check(&failing).await;
     assert_eq!(failing["valid"], false);
     assert_eq!(failing["cases"][0]["mismatches"][0]["member"], "because");

@@ -172,6 +172,7 @@ fn every_command_explains_itself_with_examples() {
         "decisions show",
         "decisions tail",
         "decisions replay",
+        "decisions case",
         "log fsck",
         "migrate",
         "doctor",

@@ -474,6 +474,25 @@ fn a_draft_is_assessed_and_records_are_replayed() {
     assert_eq!(broken.code, 3, "{}", broken.stderr);
     assert!(broken.stderr.contains("added.cedar"), "{}", broken.stderr);
 
+    let listed = server.run(&["decisions", "list", "-o", "json"]).json();
+    let id = listed[0]["id"].as_str().unwrap();
+    let case = server.run(&["decisions", "case", id]);
+    case.succeeds(&[
+        &format!("- name: decision {id}"),
+        "reason: policy_forbid",
+        "- active-agents",
+    ]);
+    let with_notes = server.run(&["decisions", "case", id, "-o", "json"]).json();
+    assert_eq!(with_notes["passes"], true, "{with_notes}");
+    let pulled = crate::cli::starter(server.path());
+    fs::write(pulled.join("cases/recorded.yaml"), &case.stdout).unwrap();
+    let tested = run(server.path(), &["policy", "test", "starter"]);
+    tested.succeeds(&["86 of 86 cases passed"]);
+    let unknown = "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77";
+    server
+        .run(&["decisions", "case", unknown])
+        .fails(3, &["404"]);
+
     let again = server.run(&["decisions", "replay"]);
     again.succeeds(&[
         "3 decisions made again under their own revisions: 3 came out the same, 0 otherwise; 0 could not be made again",

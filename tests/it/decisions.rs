@@ -290,3 +290,252 @@ async fn an_explanation_goes_back_to_the_state_that_decided() {
         "{now}"
     );
 }
+
+/// Asks a question as it stands and returns the id of the decision.
+async fn asked(test: &TestApp, question: &Value) -> String {
+    let reply = test.post("/access/v1/evaluation", question).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    assert!(test.log.caught_up(Duration::from_secs(30)).await);
+    reply.header("x-decision-id").to_owned()
+}
+
+async fn drawn(test: &TestApp, id: &str) -> (Value, String) {
+    let path = format!("/v1/decisions/{id}/case");
+    let json = test.post(&path, "").await;
+    assert_eq!(json.status, StatusCode::OK, "{}", json.text);
+    let request = test.request(Method::POST, &path);
+    let yaml = test
+        .send(
+            request.header("accept", "text/html, Application/YAML;q=0.9"),
+            "",
+        )
+        .await;
+    assert_eq!(yaml.status, StatusCode::OK, "{}", yaml.text);
+    assert_eq!(yaml.header("content-type"), "application/yaml");
+    (json.json(), yaml.text)
+}
+
+/// What was decided becomes a file that `remit policy test` passes beside the bundle that decided.
+#[tokio::test]
+async fn a_decision_becomes_a_case_that_passes() {
+    let mut test = TestApp::shipping(&pack("starter")).await;
+    let mut ids = vec![
+        ask(&test, "invoice-bot", "call", ("Tool", "mail.list")).await,
+        ask(&test, "ghost-bot", "call", ("Tool", "mail.list")).await,
+        ask(&test, "invoice-bot", "fly", ("Tool", "mail.list")).await,
+    ];
+    let pay = json!({
+        "subject": { "type": "Agent", "id": "invoice-bot" }, "action": { "name": "pay", "properties": { "amount": 100_001, "currency": "EUR" } },
+        "resource": { "type": "Payee", "id": "FI2112345600000785" },
+    });
+    ids.push(asked(&test, &pay).await);
+    // The case is that of the bundle that decided, whatever is in force since.
+    let mut frozen = pack("starter");
+    frozen.cases.clear();
+    frozen.policies.push(remit_core::Source {
+        file: "freeze.cedar".to_owned(),
+        text: "@id(\"freeze\") @owner(\"t\") forbid (principal, action, resource);".to_owned(),
+    });
+    test.put(&frozen).await;
+    let home = crate::cli::folder();
+    let starter = crate::cli::starter(home.path());
+    for id in &ids {
+        let (json, yaml) = drawn(&test, id).await;
+        assert_eq!(json["passes"], true, "{json:#}");
+        assert_eq!(json["case"]["name"], format!("decision {id}"));
+        let record = test.get(&format!("/v1/decisions/{id}")).await.json();
+        assert_eq!(json["case"]["question"], record["question"]);
+        assert_eq!(json["case"]["at"], record["facts"]["now"]);
+        assert_eq!(
+            json["case"]["expect"]["reason"],
+            record["decision"]["reason"]
+        );
+        assert_eq!(
+            json["case"]["expect"]["because"],
+            record["decision"]["determining"]
+        );
+        std::fs::write(starter.join(format!("cases/{id}.yaml")), yaml).unwrap();
+    }
+    let ghost = drawn(&test, &ids[1]).await.0;
+    let note = ghost["notes"][0].as_str().unwrap();
+    assert!(
+        note.contains("`Agent::\"ghost-bot\"` is no entity of the bundle"),
+        "{ghost}"
+    );
+    let tested = crate::cli::run(home.path(), &["policy", "test", "starter", "-o", "json"]);
+    assert_eq!(tested.code, 0, "{}{}", tested.stdout, tested.stderr);
+    let before = pack("starter").cases.len();
+    assert_eq!(tested.json()["passed"], before + ids.len());
+    // The cases bite: under what is in force now they fail.
+    std::fs::write(
+        starter.join("freeze.cedar"),
+        &frozen.policies.last().unwrap().text,
+    )
+    .unwrap();
+    let tested = crate::cli::run(home.path(), &["policy", "test", "starter"]);
+    assert_eq!(tested.code, 4, "{}{}", tested.stdout, tested.stderr);
+}
+
+/// Live entities are in no bundle: the case says that it lacks them, and passes when they are supposed.
+#[tokio::test]
+async fn a_case_says_what_it_lacks() {
+    let test = TestApp::shipping(&pack("starter")).await;
+    let agent = json!({
+        "attrs": { "status": "active", "trust": 2, "environment": "production", "owner": { "__entity": { "type": "Person", "id": "maya" } } },
+        "parents": [{ "type": "Role", "id": "reader" }],
+    });
+    let put = test.request(Method::PUT, "/v1/entities/Agent/night-bot");
+    assert_eq!(test.send(put, &agent).await.status, StatusCode::OK);
+    let id = ask(&test, "night-bot", "call", ("Tool", "mail.list")).await;
+    let (json, yaml) = drawn(&test, &id).await;
+    assert_eq!(json["passes"], false, "{json:#}");
+    let notes: Vec<&str> = json["notes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(
+        notes[0].contains("`Agent::\"night-bot\"` is no entity of the bundle"),
+        "{notes:?}"
+    );
+    assert!(
+        notes[1].contains("`decision` comes out as deny"),
+        "{notes:?}"
+    );
+    assert!(
+        yaml.starts_with("# `Agent::\"night-bot\"` is no entity"),
+        "{yaml}"
+    );
+    let mut case = json["case"].clone();
+    let mut entity = agent.clone();
+    entity["uid"] = json!({ "type": "Agent", "id": "night-bot" });
+    case["entities"] = json!([entity]);
+    let case: remit_core::Case = serde_json::from_value(case).unwrap();
+    let snapshot = remit_engine::Snapshot::compile(&pack("starter")).unwrap();
+    let outcome = snapshot.run_case(&case);
+    assert!(outcome.passed(), "{outcome:#?}");
+
+    assert_eq!(
+        test.post("/v1/decisions/not-an-id/case", "").await.status,
+        StatusCode::BAD_REQUEST
+    );
+    let nobody = "/v1/decisions/019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77/case";
+    assert_eq!(test.post(nobody, "").await.status, StatusCode::NOT_FOUND);
+}
+
+/// Whatever a caller may send is read from the file as it was sent.
+#[tokio::test]
+async fn a_case_keeps_every_value() {
+    let test = TestApp::shipping(&pack("starter")).await;
+    let long = "k".repeat(2_000);
+    let strings = [
+        "",
+        " ",
+        "yes",
+        "no",
+        "null",
+        "~",
+        "true",
+        "1",
+        "1.0",
+        "1e3",
+        "0x1F",
+        "0o17",
+        ".nan",
+        "-.inf",
+        "2026-01-05",
+        "2026-01-05T10:00:00Z",
+        "- a",
+        "a: b",
+        "# c",
+        "&a",
+        "*a",
+        "!t",
+        "%x",
+        "@x",
+        "`x",
+        "'",
+        "\"",
+        "\\",
+        "|",
+        ">",
+        "{",
+        "[",
+        "a\nb",
+        "a\n",
+        "\n",
+        "\t",
+        "\r\n",
+        "a\u{85}b",
+        "\u{7f}",
+        "\u{1}",
+        "\u{2028}",
+        "\u{feff}",
+        "\u{fffe}",
+        "\u{ffff}",
+        "é名😀",
+        "<<",
+        "=",
+        "---",
+        "...",
+        &long,
+    ];
+    let mut context: serde_json::Map<String, Value> = json!({
+        "numbers": [0, -1, -9_007_199_254_740_991_i64, 9_007_199_254_740_991_i64, 0.5, -0.5, 1e-300, 0.1, 123_456_789.125],
+        "nested": { "empty": {}, "none": [], "null": null, "flags": [true, false] },
+    })
+    .as_object()
+    .unwrap()
+    .clone();
+    for (index, text) in strings.iter().enumerate() {
+        context.insert(format!("v{index}"), json!(text));
+        context.insert((*text).to_owned(), json!(index));
+    }
+    let id = asked(
+        &test,
+        &json!({
+            "subject": { "type": "Agent", "id": "a\nb: 'c' #" }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": "~" },
+            "context": context,
+        }),
+    )
+    .await;
+    let (json, yaml) = drawn(&test, &id).await;
+    let read: Vec<remit_core::Case> = serde_norway::from_str(&yaml).unwrap();
+    assert_eq!(serde_json::to_value(&read[0]).unwrap(), json["case"]);
+    let record = test.get(&format!("/v1/decisions/{id}")).await.json();
+    assert_eq!(json["case"]["question"], record["question"]);
+}
+
+/// A record outlives its bundle where somebody removed that from the database: there is a case, and nobody knows about it.
+#[tokio::test]
+async fn a_case_of_a_bundle_that_is_not_kept_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("remit.db").display());
+    let options = remit_store::Options::new(&url);
+    let mut test = TestApp::sharing(&options, remit_api::Options::default()).await;
+    test.put(&pack("starter")).await;
+    let (log, store) = (test.log.clone(), test.store.clone());
+    tokio::spawn(async move { log.ship(store, std::future::pending()).await });
+    let id = asked(
+        &test,
+        &json!({ "subject": { "type": "Agent", "id": "invoice-bot" }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": "mail.list" } }),
+    )
+    .await;
+    let mut other = pack("starter");
+    other.cases.clear();
+    test.put(&other).await;
+    remit_tests::sql::execute(
+        &url,
+        "DELETE FROM bundles WHERE revision = (SELECT min(revision) FROM bundles)",
+    )
+    .await;
+    let (json, yaml) = drawn(&test, &id).await;
+    assert_eq!(json["passes"], Value::Null, "{json}");
+    let notes = "the bundle of the record is not kept, so that the case could not be tried";
+    assert_eq!(json["notes"], json!([notes]));
+    assert!(
+        yaml.starts_with(&format!("# {notes}\n- name: decision {id}")),
+        "{yaml}"
+    );
+}

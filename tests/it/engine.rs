@@ -2,6 +2,7 @@
 
 mod changes;
 mod entities;
+mod findings;
 mod laws;
 mod limits;
 mod oracle;

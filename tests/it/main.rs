@@ -24,6 +24,7 @@ mod agentdojo;
 mod authzen;
 mod bad_input;
 mod bundles;
+mod case_files;
 mod cedar_integration;
 mod cli;
 mod commands;

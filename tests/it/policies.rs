@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use cedar_policy::{Policy, PolicySet};
 use remit_core::{
-    Action, Bundle, Case, Expectation, Facts, KeyId, PolicyId, Question, Resource, Source, Subject,
-    Verdict,
+    Action, Bundle, Case, Expectation, Facts, KeyId, PolicyId, Question, Resource, Source, Step,
+    Subject, Verdict,
 };
 use remit_engine::{Found, Snapshot};
 use remit_tests::bundles;
@@ -43,9 +43,10 @@ fn packs_compile_and_their_cases_pass() {
 fn cases_assert_the_whole_answer() {
     for pack in PACKS {
         for case in bundles::pack(pack).cases {
-            let expect = &case.expect;
-            let whole =
-                expect.reason.is_some() && expect.because.is_some() && expect.errors.is_some();
+            let whole = case.steps.iter().all(|step| {
+                let expect = &step.expect;
+                expect.reason.is_some() && expect.because.is_some() && expect.errors.is_some()
+            });
             assert!(
                 whole,
                 "{pack}: case `{}` must expect reason, because and errors",
@@ -62,9 +63,10 @@ fn every_policy_is_shown_at_work() {
         let snapshot = Snapshot::compile(&bundle).unwrap();
         let mut seen: BTreeSet<PolicyId> = BTreeSet::new();
         for case in &bundle.cases {
-            let decision = snapshot.run_case(case).decision;
-            seen.extend(decision.determining);
-            seen.extend(decision.shadow.into_iter().map(|shadow| shadow.policy));
+            for decision in snapshot.run_case(case).decisions().cloned() {
+                seen.extend(decision.determining);
+                seen.extend(decision.shadow.into_iter().map(|shadow| shadow.policy));
+            }
         }
         let all: BTreeSet<PolicyId> = snapshot.policy_ids().cloned().collect();
         assert_eq!(
@@ -159,14 +161,15 @@ fn recorded_runs_come_out_as_told_at_any_hour() {
         let mut cases = Vec::new();
         for (index, call) in run.calls.into_iter().enumerate() {
             for at in ["2026-11-03T09:14:00Z", "2026-11-08T03:00:00Z"] {
-                cases.push(Case {
-                    name: format!("call {index} at {at}"),
+                let step = Step {
                     question: call.question.clone(),
                     at: Some(at.parse().unwrap()),
                     environment: None,
                     approved: false,
+                    entities: Vec::new(),
                     expect: call.expect.clone(),
-                });
+                };
+                cases.push(Case::new(format!("call {index} at {at}"), step));
             }
         }
         assert!(cases.len() >= 24);

@@ -156,3 +156,224 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
         .output()
         .unwrap()
 }
+
+/// A bundle whose coverage can be counted by hand: one clause of three terms, one clause that is always false.
+const COUNTED: &str = "@id(\"reads\") @owner(\"t\")
+permit (principal, action == Action::\"read\", resource is record)
+when { principal == user::\"alice\" || principal == user::\"bob\" || principal == user::\"carol\" }
+unless { resource == record::\"secret\" };
+@id(\"never\") @owner(\"t\") forbid (principal == user::\"dave\", action, resource);
+";
+
+fn counted() -> TempDir {
+    let folder = bundle(
+        &CASES
+            .replace("because: [alice-reads]", "because: [reads]")
+            .replace(
+                "decision: deny, reason: no_permit, because: []",
+                "decision: permit, reason: policy_permit, because: [reads]",
+            ),
+    );
+    fs::write(folder.path().join("all.cedar"), COUNTED).unwrap();
+    folder
+}
+
+#[test]
+fn policy_test_tells_what_was_seen_of_every_clause() {
+    let folder = counted();
+    let output = run(folder.path(), &["--coverage", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let coverage = &value["coverage"];
+    // Of `reads`: itself, true and false of two clauses and three terms; of `never`: itself.
+    assert_eq!(coverage["points"], json!(12));
+    // `reads`; the first clause true; alice true and false; bob true; the second clause false.
+    assert_eq!(coverage["seen"], json!(6), "{coverage:#}");
+    assert_eq!(coverage["percent"], json!(50.0));
+    let seen = |value: &Value| {
+        ["reached", "true", "false", "error"].map(|member| value[member].as_u64().unwrap())
+    };
+    let [never, reads] = coverage["policies"].as_array().unwrap().as_slice() else {
+        panic!("{coverage:#}")
+    };
+    assert_eq!((&never["policy"], seen(never)), (&json!("never"), [0; 4]));
+    assert_eq!(seen(reads), [2, 2, 0, 0]);
+    let [people, secret] = reads["clauses"].as_array().unwrap().as_slice() else {
+        panic!("{reads:#}")
+    };
+    assert_eq!(
+        (&people["kind"], seen(people)),
+        (&json!("when"), [2, 2, 0, 0])
+    );
+    let terms: Vec<_> = people["terms"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(seen)
+        .collect();
+    assert_eq!(
+        terms,
+        [[2, 1, 1, 0], [1, 1, 0, 0], [0; 4]],
+        "what is not reached is not seen"
+    );
+    assert_eq!(
+        (&secret["kind"], seen(secret)),
+        (&json!("unless"), [2, 0, 2, 0])
+    );
+    assert_eq!(secret["text"], json!("resource == record::\"secret\""));
+
+    let text = String::from_utf8(run(folder.path(), &["--coverage"]).stdout).unwrap();
+    for part in [
+        "never (forbid)",
+        "never satisfied",
+        "unless resource == record::\"secret\"",
+        "never true",
+        "never true, never false",
+        "50 % covered (6 of 12 points)",
+    ] {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+    let without = run(folder.path(), &["-o", "json"]);
+    let without: Value = serde_json::from_slice(&without.stdout).unwrap();
+    assert_eq!(without["coverage"], Value::Null);
+}
+
+#[test]
+fn policy_test_holds_to_a_part_that_is_covered() {
+    let folder = counted();
+    for (minimum, code) in [("0", 0), ("50", 0), ("51", 4), ("100", 4)] {
+        let output = run(folder.path(), &["--min-coverage", minimum]);
+        assert_eq!(output.status.code(), Some(code), "{minimum}: {output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        let short = format!("50 % are covered, {minimum} % were asked for");
+        assert_eq!(told.contains(&short), code == 4, "{told}");
+    }
+    for wrong in ["101", "-1", "half"] {
+        let output = run(folder.path(), &["--min-coverage", wrong]);
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+    }
+}
+
+#[test]
+fn policy_test_covers_most_of_the_packs_we_ship() {
+    for (pack, minimum) in [("starter", "90"), ("authzen-certification", "90")] {
+        let folder = remit_tests::root().join("policies").join(pack);
+        let output = run(&folder, &["--min-coverage", minimum]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        println!("{pack}: {}", text.lines().last().unwrap());
+        assert_eq!(output.status.code(), Some(0), "{text}");
+    }
+}
+
+/// What a build server reads is XML, whatever stands in names and values.
+#[test]
+fn policy_test_writes_junit_that_is_xml() {
+    let nasty = "<&\\\"'>]]> \\u0007 é 名";
+    let mut cases = CASES.replace("- name: bob does not", &format!("- name: \"bob {nasty}\""));
+    cases = cases.replace(
+        "deny, reason: no_permit, because: []",
+        "deny, because: [\"a<b>&\\\"\"]",
+    );
+    let folder = bundle(&cases);
+    fs::write(
+        folder.path().join("cases/more.yaml"),
+        &CASES[..CASES.find("- name: bob").unwrap()],
+    )
+    .unwrap();
+    let report = folder.path().join("report.xml");
+    let output = run(folder.path(), &["--junit", report.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let text = fs::read_to_string(&report).unwrap();
+    let document = roxmltree::Document::parse(&text).unwrap();
+    let root = document.root_element();
+    assert_eq!(root.tag_name().name(), "testsuites");
+    assert_eq!(
+        (root.attribute("tests"), root.attribute("failures")),
+        (Some("3"), Some("1"))
+    );
+    let elements = |name: &'static str| {
+        document
+            .descendants()
+            .filter(move |one| one.has_tag_name(name))
+    };
+    let suites: Vec<_> = elements("testsuite")
+        .map(|suite| {
+            (
+                suite.attribute("name").unwrap(),
+                suite.attribute("tests").unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(suites, [("cases/all.yaml", "2"), ("cases/more.yaml", "1")]);
+    let names: Vec<_> = elements("testcase")
+        .map(|case| case.attribute("name").unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["alice reads", "bob <&\"'>]]> \u{fffd} é 名", "alice reads"]
+    );
+    let [failure] = elements("failure").collect::<Vec<_>>()[..] else {
+        panic!("{text}")
+    };
+    assert_eq!(
+        failure.attribute("message").unwrap(),
+        "because: expected `a<b>&\"`, got none"
+    );
+}
+
+/// The cases are run again after a change, also after one that cannot be read, and the interrupt ends it.
+#[test]
+fn policy_test_watches_until_it_is_interrupted() {
+    use std::io::{BufRead, BufReader};
+    let folder = bundle(CASES);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_remit"))
+        .args(["policy", "test", "--watch", "--color", "never"])
+        .arg(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = |stream: Box<dyn std::io::Read + Send>| {
+        let (told, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                if told.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        lines
+    };
+    let stdout = lines(Box::new(child.stdout.take().unwrap()));
+    let stderr = lines(Box::new(child.stderr.take().unwrap()));
+    let await_line = |lines: &std::sync::mpsc::Receiver<String>, part: &str| {
+        let patience = std::time::Duration::from_mins(1);
+        while let Ok(line) = lines.recv_timeout(patience) {
+            if line.contains(part) {
+                return;
+            }
+        }
+        panic!("never wrote `{part}`");
+    };
+    let cases = folder.path().join("cases/all.yaml");
+    await_line(&stdout, "ok: 2 of 2 cases passed");
+    await_line(&stderr, "waiting for changes");
+    fs::write(&cases, "- name: [unfinished").unwrap();
+    await_line(&stderr, "cases/all.yaml");
+    await_line(&stderr, "waiting for changes");
+    // A file that is no part of the bundle is no reason; the next summary is that of the change after it.
+    fs::write(folder.path().join("notes.md"), "nothing").unwrap();
+    fs::write(&cases, CASES.replace("decision: deny", "decision: permit")).unwrap();
+    await_line(&stdout, "failed: 1 of 2 cases passed");
+    await_line(&stderr, "waiting for changes");
+    let interrupted = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(interrupted.success());
+    assert_eq!(
+        child.wait().unwrap().code(),
+        Some(4),
+        "it ends as the last run did"
+    );
+}

@@ -37,16 +37,17 @@ fn every_operation_has_a_case_in_every_role() {
     let cases = pack("system").cases;
     let shown: BTreeSet<(String, String)> = cases
         .iter()
-        .filter(|case| case.question.context["second_person"] == false)
-        .map(|case| {
-            let roles = case.question.subject.properties["roles"]
+        .flat_map(|case| &case.steps)
+        .filter(|step| step.question.context["second_person"] == false)
+        .map(|step| {
+            let roles = step.question.subject.properties["roles"]
                 .as_array()
                 .unwrap();
             let roles: Vec<&str> = roles
                 .iter()
                 .map(|role| role["id"].as_str().unwrap())
                 .collect();
-            (case.question.action.name.clone(), roles.join(" "))
+            (step.question.action.name.clone(), roles.join(" "))
         })
         .collect();
     let mut operations = 0;

@@ -69,6 +69,7 @@ actions! {
     GetRevision "get_revision" "Revision" false;
     ListDecisions "list_decisions" "Tenant" false;
     GetDecision "get_decision" "Decision" false;
+    MakeCase "make_case" "Decision" false;
     ExplainDecision "explain_decision" "Decision" false;
     ListDrafts "list_drafts" "Tenant" false;
     GetDraft "get_draft" "Draft" false;

@@ -211,6 +211,11 @@ fn entities_and_decisions(routes: Routes) -> Routes {
             decisions::get,
         )
         .post(
+            "/v1/decisions/{id}/case",
+            May(Read, Action::MakeCase),
+            decisions::case::make,
+        )
+        .post(
             "/v1/decisions/{id}/explain",
             May(Read, Action::ExplainDecision),
             explain::explain,

@@ -28,7 +28,7 @@ mod timestamp;
 pub use admin_action::AdminAction;
 pub use bundle::{Bundle, ContentHash, Link, Source};
 pub use canonical::canonical_json;
-pub use case::{Case, Expectation};
+pub use case::{Case, Expectation, Step};
 pub use clock::Clock;
 pub use decision::{Decision, Effect, Note, Obligation, PolicyError, Shadow, Verdict};
 pub use entity::{Entity, EntityUid};

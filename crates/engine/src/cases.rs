@@ -1,17 +1,24 @@
 //! Running a bundle's cases: what `remit policy test`, a bundle push and an editor call alike.
 
-use remit_core::{Case, Decision, Facts, KeyId, PolicyId, Timestamp};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use remit_core::{Case, Decision, Expectation, Facts, KeyId, PolicyId, Step, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::Snapshot;
+use crate::coverage::Coverage;
 
 /// What came of one case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseOutcome {
     /// The name of the case.
     pub name: String,
-    /// What was decided.
+    /// What was decided; of a case with several steps, at the last one.
     pub decision: Decision,
+    /// What was decided at the steps before that, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Decision>,
     /// Where that is not what was expected, in the order of the expectation's members; empty when the case passes.
     pub mismatches: Vec<Mismatch>,
 }
@@ -19,7 +26,11 @@ pub struct CaseOutcome {
 /// One member of an expectation that was not met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// The member: `decision`, `reason`, `because`, `errors` or `shadow`; `question` for one that cannot be asked at all.
+    /// The step, from 1, of a case that has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// The member: `decision`, `reason`, `because`, `errors`, `shadow` or `obligations`; `question` for one that cannot be
+    /// asked at all, `entities` for entities that cannot be supposed.
     pub member: String,
     /// What the case says.
     pub expected: String,
@@ -33,31 +44,97 @@ const MONDAY_MORNING: i64 = 1_767_607_200_000_000;
 /// The environment of a case that does not say.
 const ENVIRONMENT: &str = "dev";
 
+/// What was found to differ at one step.
+struct Differences {
+    step: Option<usize>,
+    found: Vec<Mismatch>,
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Asks the question of `case` and compares the decision with what the case expects.
+    /// Asks the questions of `case` and compares the decisions with what the case expects.
     ///
     /// The facts come from the case alone; its caller is the nil key.
     pub fn run_case(&self, case: &Case) -> CaseOutcome {
-        let facts = Facts {
-            now: case
-                .at
-                .unwrap_or_else(|| Timestamp::from_micros(MONDAY_MORNING)),
-            caller: KeyId::NIL,
-            environment: case
-                .environment
-                .clone()
-                .unwrap_or_else(|| ENVIRONMENT.to_owned()),
-            approved: case.approved,
-        };
-        let decision = self.decide(&case.question, &facts);
-        let mismatches = mismatches(case, &decision);
+        self.run(case, None)
+    }
+
+    /// Does what [`run_case`](Self::run_case) does, and notes what each policy and clause came to on the way.
+    pub fn run_case_covering(&self, case: &Case, coverage: &mut Coverage) -> CaseOutcome {
+        self.run(case, Some(coverage))
+    }
+
+    fn run(&self, case: &Case, mut coverage: Option<&mut Coverage>) -> CaseOutcome {
+        let mut decisions = Vec::with_capacity(case.steps.len());
+        let mut mismatches = Vec::new();
+        let several = case.steps.len() > 1;
+        for (index, step) in case.steps.iter().enumerate() {
+            let mut differences = Differences {
+                step: several.then_some(index + 1),
+                found: Vec::new(),
+            };
+            let snapshot = self.supposing(step, &mut differences);
+            let facts = facts(step);
+            let decision = snapshot.decide(&step.question, &facts);
+            if let Some(coverage) = coverage.as_deref_mut() {
+                coverage.see(&snapshot, &step.question, &facts);
+            }
+            // A question that no caller could send proves nothing.
+            if let Err(invalid) = step.question.check() {
+                let wanted = "a question that can be asked";
+                differences.add("question", wanted.to_owned(), invalid.to_string());
+            }
+            differences.compare(&step.expect, &decision);
+            mismatches.append(&mut differences.found);
+            decisions.push(decision);
+        }
+        let decision = decisions
+            .pop()
+            .unwrap_or_else(|| self.refuse(remit_core::Reason::EngineFault));
+        if case.steps.is_empty() {
+            mismatches.push(Mismatch {
+                step: None,
+                member: "question".to_owned(),
+                expected: "a question that can be asked".to_owned(),
+                actual: "none".to_owned(),
+            });
+        }
         CaseOutcome {
             name: case.name.clone(),
             decision,
+            earlier: decisions,
             mismatches,
         }
+    }
+
+    /// Returns the snapshot with the entities that a step supposes; as it is where they do not fit.
+    fn supposing(&self, step: &Step, differences: &mut Differences) -> Cow<'_, Self> {
+        if step.entities.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        match self.with_supposed(&step.entities) {
+            Ok(snapshot) => Cow::Owned(snapshot),
+            Err(error) => {
+                let wanted = "entities that fit the schema and the bundle";
+                differences.add("entities", wanted.to_owned(), error.to_string());
+                Cow::Borrowed(self)
+            }
+        }
+    }
+}
+
+fn facts(step: &Step) -> Facts {
+    Facts {
+        now: step
+            .at
+            .unwrap_or_else(|| Timestamp::from_micros(MONDAY_MORNING)),
+        caller: KeyId::NIL,
+        environment: step
+            .environment
+            .clone()
+            .unwrap_or_else(|| ENVIRONMENT.to_owned()),
+        approved: step.approved,
     }
 }
 
@@ -68,57 +145,86 @@ impl CaseOutcome {
     pub fn passed(&self) -> bool {
         self.mismatches.is_empty()
     }
+
+    /// Iterates over what was decided at each step.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.earlier.iter().chain([&self.decision])
+    }
 }
 
-fn mismatches(case: &Case, decision: &Decision) -> Vec<Mismatch> {
-    let mut found = Vec::new();
-    let mut differ = |member: &str, expected: String, actual: String| {
-        found.push(Mismatch {
+// === impl Differences ===
+
+impl Differences {
+    fn add(&mut self, member: &str, expected: String, actual: String) {
+        self.found.push(Mismatch {
+            step: self.step,
             member: member.to_owned(),
             expected,
             actual,
         });
-    };
-    // A question that no caller could send proves nothing.
-    if let Err(invalid) = case.question.check() {
-        differ(
-            "question",
-            "a question that can be asked".to_owned(),
-            invalid.to_string(),
-        );
     }
-    let expect = &case.expect;
-    if expect.decision != decision.verdict {
-        let text = |verdict| match verdict {
-            remit_core::Verdict::Permit => "permit".to_owned(),
-            remit_core::Verdict::Deny => "deny".to_owned(),
-        };
-        differ("decision", text(expect.decision), text(decision.verdict));
-    }
-    if let Some(reason) = expect.reason
-        && reason != decision.reason
-    {
-        differ("reason", reason.to_string(), decision.reason.to_string());
-    }
-    let because: Vec<&PolicyId> = decision.determining.iter().collect();
-    let errors: Vec<&PolicyId> = decision.errors.iter().map(|error| &error.policy).collect();
-    let shadow: Vec<&PolicyId> = decision
-        .shadow
-        .iter()
-        .map(|shadow| &shadow.policy)
-        .collect();
-    for (member, expected, actual) in [
-        ("because", &expect.because, because),
-        ("errors", &expect.errors, errors),
-        ("shadow", &expect.shadow, shadow),
-    ] {
-        let Some(expected) = expected else { continue };
-        let (expected, actual) = (listed(expected.iter().collect()), listed(actual));
-        if expected != actual {
-            differ(member, expected, actual);
+
+    fn compare(&mut self, expect: &Expectation, decision: &Decision) {
+        if expect.decision != decision.verdict {
+            let text = |verdict| match verdict {
+                Verdict::Permit => "permit".to_owned(),
+                Verdict::Deny => "deny".to_owned(),
+            };
+            self.add("decision", text(expect.decision), text(decision.verdict));
+        }
+        if let Some(reason) = expect.reason
+            && reason != decision.reason
+        {
+            self.add("reason", reason.to_string(), decision.reason.to_string());
+        }
+        let because: Vec<&PolicyId> = decision.determining.iter().collect();
+        let errors: Vec<&PolicyId> = decision.errors.iter().map(|error| &error.policy).collect();
+        let shadow: Vec<&PolicyId> = decision
+            .shadow
+            .iter()
+            .map(|shadow| &shadow.policy)
+            .collect();
+        for (member, expected, actual) in [
+            ("because", &expect.because, because),
+            ("errors", &expect.errors, errors),
+            ("shadow", &expect.shadow, shadow),
+        ] {
+            let Some(expected) = expected else { continue };
+            let (expected, actual) = (listed(expected.iter().collect()), listed(actual));
+            if expected != actual {
+                self.add(member, expected, actual);
+            }
+        }
+        if let Some(expected) = &expect.obligations {
+            self.compare_obligations(expected, decision);
         }
     }
-    found
+
+    /// Holds the policies that oblige against those expected, and of each the annotations that are expected.
+    fn compare_obligations(
+        &mut self,
+        expected: &BTreeMap<PolicyId, BTreeMap<String, String>>,
+        decision: &Decision,
+    ) {
+        let actual = decision.obligations.iter().map(|obligation| {
+            let wanted = expected.get(&obligation.policy);
+            let known = |(key, _): &(&String, &String)| {
+                wanted.is_none_or(|wanted| wanted.contains_key(*key))
+            };
+            (
+                &obligation.policy,
+                obligation.annotations.iter().filter(known).collect(),
+            )
+        });
+        let actual = obliged(&actual.collect());
+        let expected = expected
+            .iter()
+            .map(|(policy, annotations)| (policy, annotations.iter().collect()));
+        let expected = obliged(&expected.collect());
+        if expected != actual {
+            self.add("obligations", expected, actual);
+        }
+    }
 }
 
 /// Writes policy ids in their order, so that two lists of the same ids are the same text.
@@ -129,5 +235,24 @@ fn listed(mut ids: Vec<&PolicyId>) -> String {
         "none".to_owned()
     } else {
         ids.join(", ")
+    }
+}
+
+/// Writes what policies oblige to, in the order of their ids.
+fn obliged(all: &BTreeMap<&PolicyId, BTreeMap<&String, &String>>) -> String {
+    let written = all.iter().map(|(policy, annotations)| {
+        let annotations: Vec<String> = annotations
+            .iter()
+            .map(|(key, value)| format!("@{key}({value:?})"))
+            .collect();
+        format!("`{policy}` {}", annotations.join(" "))
+            .trim_end()
+            .to_owned()
+    });
+    let written: Vec<String> = written.collect();
+    if written.is_empty() {
+        "none".to_owned()
+    } else {
+        written.join(", ")
     }
 }

@@ -314,7 +314,7 @@ impl Snapshot {
     }
 
     /// Makes a decision of a reason alone.
-    fn refuse(&self, reason: Reason) -> Decision {
+    pub(crate) fn refuse(&self, reason: Reason) -> Decision {
         let verdict = match reason {
             Reason::PolicyPermit => Verdict::Permit,
             _ => Verdict::Deny,

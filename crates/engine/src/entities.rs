@@ -64,6 +64,16 @@ impl EntityStore {
         self.records.len()
     }
 
+    /// Returns how many entities of a type are stored.
+    pub(crate) fn stored_of(&self, kind: &EntityType) -> usize {
+        self.ids.get(kind).map_or(0, OrdSet::len)
+    }
+
+    /// Whether a stored entity names `uid` as its parent.
+    pub(crate) fn is_parent(&self, uid: &EntityUID) -> bool {
+        self.children.contains_key(&Key::of(uid))
+    }
+
     /// Iterates over the stored ids of a type after `after`, in byte order.
     pub(crate) fn ids<'s>(
         &'s self,

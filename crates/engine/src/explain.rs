@@ -14,7 +14,7 @@ use crate::decide::Asked;
 use crate::policy::CompiledPolicy;
 use crate::shape::Shaped;
 
-mod clauses;
+pub(crate) mod clauses;
 mod scope;
 
 /// The most candidates that are written out.

@@ -8,6 +8,10 @@ use remit_core::PolicyId;
 use crate::diagnostic::{Diagnostic, Lines, Severity};
 use crate::guard::Excess;
 
+mod kinds;
+
+pub use kinds::FINDINGS;
+
 /// One finding about a text, with its place counted from the start of that text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {

@@ -11,6 +11,7 @@
 mod cases;
 mod compare;
 mod compile;
+mod coverage;
 mod decide;
 mod decode;
 mod diagnostic;
@@ -41,6 +42,7 @@ mod stack;
 
 pub use cases::{CaseOutcome, Mismatch};
 pub use compare::{Change, ChangeCode, Comparison};
+pub use coverage::{ClauseCoverage, Coverage, PolicyCoverage, Seen, TermCoverage};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
 pub use edit::{EditError, Edited, NEW_POLICIES, WrittenPolicy, policy_texts};
 pub use engine::{Engine, cedar_version};
@@ -49,6 +51,7 @@ pub use explain::{
     ClauseExplanation, ClauseKind, ClauseOutcome, Explanation, NearestPermit, PolicyExplanation,
     PolicyOutcome, ScopeExplanation, ScopePart, SeenValue,
 };
+pub use finding::FINDINGS;
 pub use format::format_policies;
 pub use guard::EVALUATION_STACK;
 pub use schema::FACTS_SCHEMA;

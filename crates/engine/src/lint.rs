@@ -12,6 +12,9 @@ use crate::finding::Finding;
 use crate::parts::parts;
 use crate::schema::{CompiledSchema, Fields, Kind};
 
+pub(crate) mod constant;
+mod domain;
+
 /// The functions of extension types whose result can be out of range.
 const OVERFLOWING: [&str; 3] = ["offset", "durationSince", "toDate"];
 /// The functions that make a value of an extension type from text.

@@ -39,6 +39,18 @@ pub(crate) fn conjuncts(body: &Expr) -> Vec<&Expr> {
     found
 }
 
+/// Takes an expression apart into the alternatives that `||` joins, in the order in which they are evaluated.
+pub(crate) fn disjuncts(expr: &Expr) -> Vec<&Expr> {
+    let (mut found, mut waiting) = (Vec::new(), vec![expr]);
+    while let Some(expr) = waiting.pop() {
+        match expr.expr_kind() {
+            ExprKind::Or { left, right } => waiting.extend([right.as_ref(), left.as_ref()]),
+            _ => found.push(expr),
+        }
+    }
+    found
+}
+
 /// Returns an expression as it is written in `text`, or as Cedar prints it where it stands nowhere.
 pub(crate) fn written(expr: &Expr, text: &str) -> String {
     expr.source_loc()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cedar_policy_core::ast::{self, Expr, ExprKind, Literal, PolicySet, Template, Var};
 use cedar_policy_core::parser::parse_policy_or_template;
-use cedar_policy_core::validator::{ValidationMode, ValidationWarning};
+use cedar_policy_core::validator::{ValidationError, ValidationMode, ValidationWarning};
 use miette::Diagnostic as CedarDiagnostic;
 use remit_core::{Effect, PolicyId, is_nfc};
 
@@ -83,6 +83,10 @@ impl Rule {
                 Vec::new()
             });
             if errors.is_empty() {
+                // Why it never applies is told with that, and better.
+                if warnings.iter().all(|one| one.code != "never_applies") {
+                    warnings.extend(lint::constant::check(&template, text, schema));
+                }
                 warnings.extend(lint::check(&template, text, schema));
             }
         }
@@ -178,12 +182,23 @@ fn validate(
     }
     let mut errors: Vec<_> = result
         .validation_errors()
-        .flat_map(|error| cedar_errors("invalid_policy", error))
+        .flat_map(|error| cedar_errors(code_of(error), error))
         .collect();
     // The validator looks at every combination of types and keeps its errors in a set.
     errors.sort_by(|a, b| (a.range, &a.message).cmp(&(b.range, &b.message)));
     errors.dedup();
     Err(errors)
+}
+
+/// Names what an author does wrong most often by itself.
+fn code_of(error: &ValidationError) -> &'static str {
+    match error {
+        ValidationError::UnsafeOptionalAttributeAccess(_) | ValidationError::UnsafeTagAccess(_) => {
+            "missing_guard"
+        }
+        ValidationError::InvalidEnumEntity(_) => "missing_entity",
+        _ => "invalid_policy",
+    }
 }
 
 fn annotation<'t>(template: &'t Template, name: &str) -> Option<(&'t str, Option<(usize, usize)>)> {

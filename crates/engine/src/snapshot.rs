@@ -153,6 +153,23 @@ impl Snapshot {
         }
     }
 
+    /// Returns the snapshot as it would be with these entities: those of the bundle replaced, the others stored.
+    ///
+    /// For trying what the bundle decides; a change of what is stored goes through [`with_entities`](Self::with_entities).
+    ///
+    /// # Errors
+    ///
+    /// [`EntityError`] for the first entity that the schema does not allow, or that would stand above itself.
+    pub(crate) fn with_supposed(&self, entities: &[Entity]) -> Result<Self, EntityError> {
+        let mut change = EntityChange::of(self.entities.clone());
+        change.suppose(&self.rules.program.schema, entities)?;
+        Ok(Self {
+            rules: Arc::clone(&self.rules),
+            entities: change.finish()?,
+            revision: self.revision,
+        })
+    }
+
     /// Sets the revision, which stands in every decision.
     pub fn at(self, revision: Revision) -> Self {
         Self { revision, ..self }

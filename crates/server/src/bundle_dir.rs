@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use remit_core::{Bundle, Source};
 use serde::Serialize;
@@ -161,6 +162,25 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
         Ok(())
     };
     write().map_err(|why| Error::path("write", path, why))
+}
+
+/// The files of a bundle by name, with their length and when they were last written.
+pub(crate) type Stamps = BTreeMap<String, (u64, Option<SystemTime>)>;
+
+/// Looks at the files of the bundle in `dir` without reading them; what cannot be looked at is left out.
+pub(crate) fn stamps(dir: &Path) -> Stamps {
+    let mut found = Stamps::new();
+    for prefix in ["", "cases/"] {
+        for name in list(dir, prefix).unwrap_or_default() {
+            if matches!(kind(&name), Kind::Other) {
+                continue;
+            }
+            if let Ok(metadata) = fs::metadata(dir.join(&name)) {
+                found.insert(name, (metadata.len(), metadata.modified().ok()));
+            }
+        }
+    }
+    found
 }
 
 /// What a file of the folder is to a bundle.

@@ -1,4 +1,7 @@
-//! Case files: the tests of a bundle as people write them, a YAML list of cases beside the policies.
+//! Case files: the tests of a bundle as people write them, in YAML beside the policies.
+//!
+//! A file is a list of cases, or `fixtures` that its `cases` share. What people may leave out is filled in here, and a
+//! matrix is written out; a bundle holds cases in full.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,30 +11,22 @@ use remit_core::Case;
 
 use crate::error::Error;
 
-/// The most cases in one file.
-const FILE_CASES: usize = 10_000;
+mod expand;
+mod matrix;
+mod written;
+
+use expand::Budget;
+use written::Written;
 
 /// One case, and where it is written.
 #[derive(Debug, Clone)]
 pub(crate) struct Located {
-    /// The case.
+    /// The case, in full.
     pub(crate) case: Case,
     /// The file's path below the bundle's folder: `cases/payments.yaml`.
     pub(crate) file: String,
     /// The line it starts on, from 1; `None` where the file is not written one case after another.
     pub(crate) line: Option<usize>,
-}
-
-// === impl Located ===
-
-impl Located {
-    /// Returns `file:line`, as an editor opens it.
-    pub(crate) fn place(&self) -> String {
-        match self.line {
-            Some(line) => format!("{}:{line}", self.file),
-            None => self.file.clone(),
-        }
-    }
 }
 
 /// Reads the cases of a bundle's folder with their places: every `cases/*.yaml`, in the order of their names.
@@ -82,43 +77,43 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Case>, Error> {
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] naming file, line and case: for text that is not a list of cases, a question that cannot be
+/// [`Error::Invalid`] naming file, line and case: for text that is not a file of cases, a question that cannot be
 /// asked, and a second case of one name.
 pub(crate) fn located(file: &str, text: &str) -> Result<Vec<Located>, Error> {
     let lines = item_lines(text);
-    let cases: Vec<Case> = match serde_norway::from_str::<Option<Vec<Case>>>(text) {
-        Ok(cases) => cases.unwrap_or_default(),
+    let Written { fixtures, cases } = match serde_norway::from_str::<Option<Written>>(text) {
+        Ok(written) => written.unwrap_or_default(),
         Err(why) => return Err(Error::Invalid(explain(file, text, &lines, &why))),
     };
-    if cases.len() > FILE_CASES {
-        return Err(Error::Invalid(format!(
-            "`{file}` has more than {FILE_CASES} cases"
-        )));
-    }
     let numbered = lines.len() == cases.len();
+    let mut budget = Budget::of_one_file();
     let mut places: BTreeMap<String, String> = BTreeMap::new();
     let mut found = Vec::with_capacity(cases.len());
-    for (index, case) in cases.into_iter().enumerate() {
-        let line = if numbered {
-            lines.get(index).copied()
-        } else {
-            None
+    for (index, written) in cases.into_iter().enumerate() {
+        let line = lines.get(index).copied().filter(|_| numbered);
+        let place = line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"));
+        let written_name = written.name.clone();
+        let wrong = |name: &str, why: &dyn std::fmt::Display| {
+            Error::Invalid(format!("{place}: case `{name}`: {why}"))
         };
-        let located = Located {
-            case,
-            file: file.to_owned(),
-            line,
-        };
-        let (place, name) = (located.place(), &located.case.name);
-        if let Err(why) = located.case.question.check() {
-            return Err(Error::Invalid(format!("{place}: case `{name}`: {why}")));
+        let cases = expand::expand(written, &fixtures, &mut budget)
+            .map_err(|why| wrong(&written_name, &why))?;
+        for case in cases {
+            let name = &case.name;
+            for step in &case.steps {
+                step.question.check().map_err(|why| wrong(name, &why))?;
+            }
+            if let Some(first) = places.insert(name.clone(), place.clone()) {
+                return Err(Error::Invalid(format!(
+                    "{place}: there is a case `{name}` already, at {first}"
+                )));
+            }
+            found.push(Located {
+                case,
+                file: file.to_owned(),
+                line,
+            });
         }
-        if let Some(first) = places.insert(name.clone(), place.clone()) {
-            return Err(Error::Invalid(format!(
-                "{place}: there is a case `{name}` already, at {first}"
-            )));
-        }
-        found.push(located);
     }
     Ok(found)
 }
@@ -133,15 +128,27 @@ pub(crate) fn write(cases: &[Case]) -> Result<String, Error> {
         .map_err(|why| Error::Invalid(format!("the cases cannot be written as YAML: {why}")))
 }
 
-/// Finds the lines on which the items of the outermost list start.
+/// Finds the lines on which the cases start: the items of the outermost list, or of the one under `cases`.
 fn item_lines(text: &str) -> Vec<usize> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let is_item = |line: &str| line.trim_start().starts_with("- ") || line.trim() == "-";
-    let Some(outermost) = text.lines().find(|line| is_item(line)).map(indent) else {
+    let opens = |line: &str| line.split('#').next().map(str::trim_end) == Some("cases:");
+    let named = text.lines().any(opens);
+    let numbered = text.lines().enumerate();
+    let listed: Vec<(usize, &str)> = numbered
+        .skip_while(|(_, line)| named && !opens(line))
+        .skip(usize::from(named))
+        .take_while(|(_, line)| {
+            let ends = line.starts_with(|first: char| !first.is_whitespace());
+            !named || !ends || line.starts_with(['-', '#'])
+        })
+        .collect();
+    let mut items = listed.iter().filter(|(_, line)| is_item(line));
+    let Some(outermost) = items.next().map(|(_, line)| indent(line)) else {
         return Vec::new();
     };
-    let numbered = text.lines().enumerate();
-    numbered
+    listed
+        .iter()
         .filter(|(_, line)| is_item(line) && indent(line) == outermost)
         .map(|(index, _)| index + 1)
         .collect()

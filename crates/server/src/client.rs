@@ -75,6 +75,16 @@ pub(crate) struct ProblemBody {
     pub(crate) line: Option<u64>,
     /// What is wrong with a bundle.
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// The kind as a stable code.
+    pub(crate) code: String,
+    /// The cases of a bundle that do not come out as expected.
+    pub(crate) cases: Vec<FailedCase>,
+}
+
+/// A case that does not come out as expected.
+#[derive(Debug, Deserialize)]
+pub(crate) struct FailedCase {
+    name: String,
 }
 
 // === impl Server ===
@@ -349,6 +359,7 @@ impl ProblemBody {
         match self.status {
             401 | 403 => Exit::NotPermitted,
             412 => Exit::GateFailed,
+            422 if self.code == "cases-failed" => Exit::CasesFailed,
             429 | 502..=504 => Exit::Unavailable,
             400..=499 => Exit::Invalid,
             _ => Exit::Unexpected,
@@ -357,7 +368,25 @@ impl ProblemBody {
 
     /// Returns what the reader can do about it.
     pub(crate) fn help(&self) -> Option<String> {
+        /// The most cases that are named.
+        const NAMED: usize = 5;
         match self.status {
+            422 if !self.cases.is_empty() => {
+                let named = self.cases.iter().take(NAMED);
+                let named: Vec<_> = named
+                    .map(|case| format!("`{}`", plain(&case.name)))
+                    .collect();
+                let more = self.cases.len().saturating_sub(NAMED);
+                let more = if more > 0 {
+                    format!(" and {more} more")
+                } else {
+                    String::new()
+                };
+                Some(format!(
+                    "`remit policy test` shows how they come out: {}{more}",
+                    named.join(", ")
+                ))
+            }
             401 => Some("check REMIT_KEY: the key is unknown, revoked or expired here".to_owned()),
             403 => Some(
                 "use a key with the scope that this needs, of a principal with a role that may; `remit key create` and `remit principal set` make them".to_owned(),

@@ -249,6 +249,11 @@ impl Output {
         tint(self.0.stdout_color, tone, text)
     }
 
+    /// Colours text for stderr.
+    pub(crate) fn paint_note(&self, tone: Tone, text: &str) -> String {
+        tint(self.0.stderr_color, tone, text)
+    }
+
     /// Makes a progress bar on stderr; hidden when stderr is no terminal, and with `--quiet`.
     pub(crate) fn progress(&self, total: u64, what: &'static str) -> ProgressBar {
         let hidden = self.0.quiet || !io::stderr().is_terminal();

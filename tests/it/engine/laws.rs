@@ -5,8 +5,8 @@ use std::thread;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use remit_core::{Decision, Effect, PolicyId, Reason, Verdict};
-use remit_engine::Snapshot;
+use remit_core::{Decision, Effect, Expectation, PolicyId, Reason, Step, Verdict};
+use remit_engine::{ClauseKind, Coverage, Snapshot};
 
 use super::questions::{Case, case};
 use super::rules::{Rule, rule};
@@ -54,6 +54,143 @@ fn with_rules(trial: &Trial, rules: &[Rule]) -> Snapshot {
         .snapshot
         .recompile(&bundle(rules, trial.bundle.entities.clone()))
         .unwrap()
+}
+
+/// Noting what is covered has no part in what is decided, and what it notes is what was decided.
+#[test]
+fn law_coverage_changes_no_decision() {
+    let (mut satisfied, mut errors, mut parts) = (0, 0, 0);
+    for_random_bundles(8_000..8_060, |rng, trial| {
+        let mut whole = Coverage::of(&trial.snapshot);
+        for _ in 0..20 {
+            let drawn = case(rng);
+            let asked = remit_core::Case::new("one", step(&drawn));
+            let plain = trial.snapshot.run_case(&asked);
+            let mut alone = Coverage::of(&trial.snapshot);
+            assert_eq!(trial.snapshot.run_case_covering(&asked, &mut alone), plain);
+            assert_eq!(trial.snapshot.run_case_covering(&asked, &mut whole), plain);
+            let decision = plain.decision;
+            for policy in alone.policies() {
+                let (seen, id) = (policy.seen, &policy.policy);
+                assert!(seen.reached <= 1);
+                let erred = decision.errors.iter().any(|one| one.policy == *id);
+                let in_shadow = decision.shadow.iter().any(|one| one.policy == *id);
+                if policy.shadow {
+                    assert_eq!(in_shadow, seen.held + seen.errors > 0, "{policy:?}");
+                } else {
+                    assert_eq!(erred, seen.errors > 0, "{policy:?} {decision:?}");
+                }
+                // A policy is satisfied if and only if each of its clauses came to what it wants.
+                let held = policy.clauses.iter().all(|clause| match clause.kind {
+                    ClauseKind::When => clause.seen.held == 1,
+                    ClauseKind::Unless => clause.seen.failed == 1,
+                });
+                assert_eq!(seen.held == 1, seen.reached == 1 && held, "{policy:?}");
+                satisfied += seen.held;
+                errors += seen.errors;
+                parts += policy
+                    .clauses
+                    .iter()
+                    .map(|clause| clause.terms.len())
+                    .sum::<usize>();
+            }
+            for id in &decision.determining {
+                let policy = alone
+                    .policies()
+                    .iter()
+                    .find(|one| one.policy == *id)
+                    .unwrap();
+                assert!(policy.seen.held + policy.seen.errors == 1, "{policy:?}");
+            }
+        }
+        let (seen, all) = whole.points();
+        assert!(seen <= all);
+    });
+    println!("{satisfied} satisfied, {errors} errors, {parts} terms");
+    assert!(
+        satisfied > 100 && errors > 10 && parts > 100,
+        "{satisfied} {errors} {parts}"
+    );
+}
+
+/// What is said to come always to the same, or never to be evaluated, is never seen otherwise.
+#[test]
+fn law_constant_conditions_are_constant() {
+    let (mut told, mut asked) = (0, 0);
+    for_random_bundles(8_200..8_500, |rng, trial| {
+        let mut coverage = Coverage::of(&trial.snapshot);
+        for _ in 0..15 {
+            let drawn = remit_core::Case::new("one", step(&case(rng)));
+            trial.snapshot.run_case_covering(&drawn, &mut coverage);
+        }
+        for warning in trial.snapshot.warnings() {
+            let never = match (
+                warning.code.as_str(),
+                warning.message.contains("always true"),
+            ) {
+                ("constant_clause", true) => "false",
+                ("constant_clause", false) => "true",
+                ("unreachable_clause" | "contradiction" | "never_applies", _) => "reached",
+                _ => continue,
+            };
+            let (Some(file), Some(span), Some(id)) = (&warning.file, warning.span, &warning.policy)
+            else {
+                continue;
+            };
+            let sources = &trial.bundle.policies;
+            let text = sources.iter().find(|one| one.file == *file).unwrap();
+            let at = text.text[span.start..span.end].trim();
+            // Of two that read the same, only one need be constant.
+            if text.text.matches(at).count() > 1 {
+                continue;
+            }
+            told += 1;
+            // A template decides through its links, whose ids are others.
+            for policy in coverage.policies().iter().filter(|one| one.policy == *id) {
+                if matches!(warning.code.as_str(), "contradiction" | "never_applies") {
+                    assert_eq!(policy.seen.held, 0, "{warning:?} {policy:?}");
+                    asked += policy.seen.reached;
+                    continue;
+                }
+                let terms = policy.clauses.iter().flat_map(|one| &one.terms);
+                let parts = policy.clauses.iter().map(|one| (&one.text, one.seen));
+                let parts: Vec<_> = parts
+                    .chain(terms.map(|one| (&one.text, one.seen)))
+                    .filter(|(text, _)| text.as_str() == at)
+                    .collect();
+                for (_, seen) in parts {
+                    let other = match never {
+                        "true" => seen.held,
+                        "false" => seen.failed,
+                        _ => seen.reached,
+                    };
+                    assert_eq!(other, 0, "{warning:?} {seen:?}");
+                    asked += seen.reached;
+                }
+            }
+        }
+    });
+    println!("{told} findings, {asked} evaluations");
+    assert!(told > 30 && asked > 30, "{told} {asked}");
+}
+
+/// Makes a step of a drawn case; what it expects is not looked at.
+fn step(case: &Case) -> Step {
+    Step {
+        question: case.question.clone(),
+        at: Some(case.facts.now),
+        environment: Some(case.facts.environment.clone()),
+        approved: case.facts.approved,
+        entities: Vec::new(),
+        expect: Expectation {
+            decision: Verdict::Deny,
+            reason: None,
+            because: None,
+            errors: None,
+            shadow: None,
+            obligations: None,
+        },
+    }
 }
 
 #[test]

@@ -204,6 +204,37 @@ pub(super) fn explained() -> Value {
     })
 }
 
+pub(super) fn drawn_case() -> Value {
+    json!({
+        "case": {
+            "name": format!("decision {DECISION}"), "question": question(), "at": "2026-11-22T09:30:00.000000Z", "environment": "live",
+            "expect": { "decision": "permit", "reason": "policy_permit", "because": ["reader-floor"], "errors": [] },
+        },
+        "passes": true, "notes": [],
+    })
+}
+
+pub(super) const CASE_FILE: &str = "\
+- name: decision 019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77
+  question:
+    action:
+      name: call
+    resource:
+      id: mail.send
+      type: Tool
+    subject:
+      id: invoice-bot
+      type: Agent
+  at: 2026-11-22T09:30:00.000000Z
+  environment: live
+  expect:
+    decision: permit
+    reason: policy_permit
+    because:
+    - reader-floor
+    errors: []
+";
+
 pub(super) fn new_key() -> Value {
     json!({ "name": "mail gateway", "environment": "live", "scopes": ["evaluate"], "expires_at": "2027-01-01T00:00:00Z", "principal": "deploy" })
 }

@@ -17,7 +17,12 @@ pub(super) fn operations() -> Vec<Operation> {
         delete_entity(),
         change_entities(),
     ]);
-    all.extend([list_decisions(), get_decision(), explain_decision()]);
+    all.extend([
+        list_decisions(),
+        get_decision(),
+        explain_decision(),
+        make_case(),
+    ]);
     all.extend([
         create_key(),
         list_keys(),
@@ -312,6 +317,22 @@ fn explain_decision() -> Operation {
         .query("against", &json!({ "type": "string", "enum": ["recorded", "current"], "default": "recorded" }), "The bundle of the record, or today's.", &json!("current"))
         .gives(200, "The explanation.", "Explained", &examples::explained(), &["Remit-Revision"])
         .fails(&[Kind::INVALID_REQUEST, Kind::NOT_FOUND, Kind::CONFLICT, Kind::NOT_READY, Kind::STORE_UNAVAILABLE])
+}
+
+fn make_case() -> Operation {
+    Operation::new("POST", "/v1/decisions/{id}/case", "make_case", "Record")
+        .says(
+            "Make a case of a decision",
+            "A case that asks what was asked, at the same time and by a key of the same environment, and expects what was \
+             decided. Live entities are not in it: `passes` says whether it comes out so over the bundle of its revision \
+             alone, and `notes` what it lacks. Nothing is left out of the question, so it may hold what is not for \
+             everybody's eyes. With `Accept: application/yaml` it is a file for `cases/`. Nothing is recorded.",
+        )
+        .scope("read")
+        .part("id", "The id of the decision.", DECISION)
+        .gives(200, "The case.", "DrawnCase", &examples::drawn_case(), &[])
+        .or_gives("application/yaml", examples::CASE_FILE)
+        .fails(&[Kind::INVALID_REQUEST, Kind::NOT_FOUND, Kind::STORE_UNAVAILABLE])
 }
 
 const KEY: &str = "019aa8e0-11d4-7a30-8f52-6d1c7b9e4f01";

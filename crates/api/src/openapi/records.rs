@@ -141,25 +141,54 @@ fn comparisons() -> Value {
 }
 
 fn cases() -> Value {
+    let ids = |about: &str| {
+        or_null(json!({ "type": "array", "items": { "type": "string" }, "description": about }))
+    };
+    let step = json!({
+        "question": reference("Question"),
+        "at": or_null(time("When it is asked; Monday 2026-01-05T10:00:00Z where left out.")),
+        "environment": or_null(text("The environment of the asking key; `dev` where left out.")),
+        "approved": { "type": "boolean", "description": "Whether a person has approved the call." },
+        "entities": { "type": "array", "maxItems": 100, "items": reference("Entity"), "description": "Entities that are as they stand here while this is asked, in place of the bundle's or beside them." },
+        "expect": reference("Expectation"),
+    });
+    let mut case = step.clone();
+    if let Some(members) = case.as_object_mut() {
+        members.insert("name".to_owned(), text("What the case shows."));
+        let steps = json!({ "type": ["array", "null"], "minItems": 1, "maxItems": 50, "items": reference("Step"), "description": "What is asked one after another, where that is more than one question." });
+        members.insert("steps".to_owned(), steps);
+    }
     json!({
         "Case": {
-            "type": "object", "description": "One question with the answer its author expects.",
-            "required": ["name", "question", "expect"], "additionalProperties": false,
+            "type": "object", "description": "Questions with the answers their author expects: one, whose members stand here, or `steps`.",
+            "required": ["name"], "additionalProperties": false,
+            "anyOf": [{ "required": ["question", "expect"] }, { "required": ["steps"] }],
+            "properties": case,
+        },
+        "DrawnCase": {
+            "type": "object", "description": "A case made of a recorded decision.", "required": ["case", "passes", "notes"],
             "properties": {
-                "name": text("What the case shows."),
-                "question": reference("Question"),
-                "at": or_null(time("When it is asked; Monday 2026-01-05T10:00:00Z where left out.")),
-                "environment": or_null(text("The environment of the asking key; `dev` where left out.")),
-                "approved": { "type": "boolean", "description": "Whether a person has approved the call." },
-                "expect": {
-                    "type": "object", "description": "Members left out are not checked.",
-                    "required": ["decision"], "additionalProperties": false,
-                    "properties": {
-                        "decision": reference("Verdict"), "reason": or_null(reference("Reason")),
-                        "because": or_null(json!({ "type": "array", "items": { "type": "string" }, "description": "Exactly these determining policies, in any order." })),
-                        "errors": or_null(json!({ "type": "array", "items": { "type": "string" }, "description": "Exactly these policies errored, in any order." })),
-                        "shadow": or_null(json!({ "type": "array", "items": { "type": "string" }, "description": "Exactly these policies in shadow mode had something to say, in any order." })),
-                    },
+                "case": reference("Case"),
+                "passes": { "type": ["boolean", "null"], "description": "Whether it passes over the bundle of the record and its own entities alone; null where that bundle is not kept." },
+                "notes": { "type": "array", "items": { "type": "string" }, "description": "What the case lacks, in sentences." },
+            },
+        },
+        "Step": {
+            "type": "object", "description": "One question of a case.",
+            "required": ["question", "expect"], "additionalProperties": false,
+            "properties": step,
+        },
+        "Expectation": {
+            "type": "object", "description": "What must come out. Members left out are not checked.",
+            "required": ["decision"], "additionalProperties": false,
+            "properties": {
+                "decision": reference("Verdict"), "reason": or_null(reference("Reason")),
+                "because": ids("Exactly these determining policies, in any order."),
+                "errors": ids("Exactly these policies errored, in any order."),
+                "shadow": ids("Exactly these policies in shadow mode had something to say, in any order."),
+                "obligations": {
+                    "type": ["object", "null"], "description": "By policy: exactly these oblige to something, by these annotations among others.",
+                    "additionalProperties": { "type": "object", "additionalProperties": { "type": "string" } },
                 },
             },
         },
@@ -169,9 +198,10 @@ fn cases() -> Value {
             "properties": {
                 "name": text("The name of the case."),
                 "decision": reference("Decision"),
-                "mismatches": { "type": "array", "description": "Where the decision is not the expected one; empty when the case passes.", "items": {
+                "earlier": list_of("Decision", "What was decided at the steps before the last."),
+                "mismatches": { "type": "array", "description": "Where a decision is not the expected one; empty when the case passes.", "items": {
                     "type": "object", "required": ["member", "expected", "actual"],
-                    "properties": { "member": text("The member of the expectation."), "expected": text("What the case says."), "actual": text("What came out.") },
+                    "properties": { "step": count("The step, from 1, of a case that has several."), "member": text("The member of the expectation."), "expected": text("What the case says."), "actual": text("What came out.") },
                 } },
             },
         },

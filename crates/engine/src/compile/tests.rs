@@ -314,20 +314,38 @@ fn validation_is_strict_and_helps() {
         "{unknown:?}"
     );
     let refused = [
-        "permit(principal, action == Acme::Action::\"us\", resource)",
-        "permit(principal is Acme::Robot, action, resource)",
-        "permit(principal == Acme::Agent::\"x\", action == Acme::Action::\"use\", resource) when { context.reason == \"x\" }",
+        (
+            "permit(principal, action == Acme::Action::\"us\", resource)",
+            "invalid_policy",
+        ),
+        (
+            "permit(principal is Acme::Robot, action, resource)",
+            "invalid_policy",
+        ),
+        (
+            "permit(principal == Acme::Agent::\"x\", action == Acme::Action::\"use\", resource) when { context.reason == \"x\" }",
+            "missing_guard",
+        ),
         // Permissive validation takes this one.
-        "permit(principal == Acme::Agent::\"x\", action == Acme::Action::\"use\", resource) when { [1, \"a\"].contains(1) }",
-        "permit(principal, action, resource) when { resource == Acme::Colour::\"blue\" }",
-        "forbid(principal, action, resource) when { context.amount in [\"rm -rf\"] }",
+        (
+            "permit(principal == Acme::Agent::\"x\", action == Acme::Action::\"use\", resource) when { [1, \"a\"].contains(1) }",
+            "invalid_policy",
+        ),
+        (
+            "permit(principal, action, resource) when { resource == Acme::Colour::\"blue\" }",
+            "missing_entity",
+        ),
+        (
+            "forbid(principal, action, resource) when { context.amount in [\"rm -rf\"] }",
+            "invalid_policy",
+        ),
     ];
-    for text in refused {
+    for (text, code) in refused {
         let errors = errors(&bundle(&format!("@id(\"a\") {text};")));
         assert!(
             errors
                 .iter()
-                .all(|error| error.code == "invalid_policy" && error.span.is_some()),
+                .all(|error| error.code == code && error.span.is_some()),
             "{errors:?}"
         );
     }

@@ -70,6 +70,24 @@ impl EntityChange {
         Ok(())
     }
 
+    /// Puts entities in place of whatever has their names; what was the bundle's stays the bundle's.
+    ///
+    /// # Errors
+    ///
+    /// [`EntityError`] for the first that the schema does not allow.
+    pub(crate) fn suppose(
+        &mut self,
+        schema: &CompiledSchema,
+        entities: &[remit_core::Entity],
+    ) -> Result<(), EntityError> {
+        for entity in entities {
+            let known = locate(schema, &entity.uid)
+                .and_then(|(uid, _)| self.store.record(Key::of(&uid)).map(|one| one.0.bundled));
+            self.put_in(Record::read(schema, entity, known.unwrap_or(false))?);
+        }
+        Ok(())
+    }
+
     /// Puts entities in whose names must be free.
     ///
     /// # Errors

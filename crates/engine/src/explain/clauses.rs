@@ -19,9 +19,11 @@ const VALUE: usize = 1_000;
 const VALUES: usize = 64;
 
 /// One clause, or one condition of a `when` that joins several.
-struct Clause<'p> {
-    kind: ClauseKind,
-    expr: &'p Expr,
+pub(crate) struct Clause<'p> {
+    /// Whether it must be true or must be false.
+    pub(crate) kind: ClauseKind,
+    /// What it says.
+    pub(crate) expr: &'p Expr,
 }
 
 /// Explains one policy, whose scope has been compared already.
@@ -73,7 +75,7 @@ pub(super) fn explain(
 ///
 /// Cedar joins them by `&&` and turns `unless { x }` into `!x`, whose place is that of the whole clause: no expression
 /// can start with the word `unless`.
-fn split<'p>(body: &'p Expr, text: &str) -> Vec<Clause<'p>> {
+pub(crate) fn split<'p>(body: &'p Expr, text: &str) -> Vec<Clause<'p>> {
     let clause = |expr: &'p Expr| match expr.expr_kind() {
         ExprKind::UnaryApp {
             op: UnaryOp::Not,

@@ -159,7 +159,7 @@ fn forbids_that_can_fail() {
         "context.by.level > 5",
         "Person::\"x\".level > 5",
         "(if context.amount > 3 then principal.owner else context.by).level > 5",
-        "principal.owner has name || (principal.owner has name && context.by.level > 3)",
+        "principal.owner has name || (principal.owner has level && context.by.level > 3)",
     ];
     for condition in risky {
         let policy =
@@ -200,4 +200,151 @@ fn forbids_that_can_fail() {
     );
     let before = "forbid(principal, action, resource) when { resource.owner.level > 5 } when { resource.owner has level };";
     assert_eq!(codes(before), ["forbid_can_error"]);
+}
+
+/// Conditions of a permit for every agent, tool and action, and what is found about them, with its text.
+const CONSTANT: &[(&str, &str, &str)] = &[
+    ("true", "constant_clause", "true"),
+    ("context.amount > 3 || false", "constant_clause", "false"),
+    ("context.amount > 3 || 2 > 3", "constant_clause", "2 > 3"),
+    (
+        "context.amount > 3 || !(principal is Agent)",
+        "constant_clause",
+        "!(principal is Agent)",
+    ),
+    (
+        "context.amount > 3 && resource is Tool",
+        "constant_clause",
+        "resource is Tool",
+    ),
+    (
+        "context.amount > 3 || principal in Group::\"g\"",
+        "constant_clause",
+        "principal in Group::\"g\"",
+    ),
+    (
+        "context.amount > 3 && action in [Action::\"use\"]",
+        "constant_clause",
+        "action in [Action::\"use\"]",
+    ),
+    (
+        "context has by && context.amount > 3",
+        "constant_clause",
+        "context has by",
+    ),
+    (
+        "context.amount > 3 || resource has limits",
+        "constant_clause",
+        "resource has limits",
+    ),
+    (
+        "context.amount > 9223372036854775807 || context.amount < 4",
+        "constant_clause",
+        "context.amount > 9223372036854775807",
+    ),
+    (
+        "context.amount > 3 && (context.amount >= 4 || resource.owner == principal.owner)",
+        "constant_clause",
+        "context.amount >= 4",
+    ),
+    (
+        "context.amount > 3 && (resource.owner == principal.owner || 3 < context.amount)",
+        "constant_clause",
+        "3 < context.amount",
+    ),
+    (
+        "context.amount <= 3 && context.amount > 3",
+        "contradiction",
+        "context.amount > 3",
+    ),
+    (
+        "context.amount == 3 && 4 == context.amount",
+        "contradiction",
+        "4 == context.amount",
+    ),
+    (
+        "principal.owner == Person::\"a\" && principal.owner == Person::\"b\"",
+        "contradiction",
+        "principal.owner == Person::\"b\"",
+    ),
+    (
+        "!(context.amount > 3) && context.amount > 2 && context.amount != 3",
+        "contradiction",
+        "context.amount != 3",
+    ),
+    (
+        "context.amount > 3 && !(resource.owner == principal.owner) && context.amount < 2",
+        "contradiction",
+        "context.amount < 2",
+    ),
+];
+
+/// Conditions of which nothing is known.
+const OPEN: &[&str] = &[
+    "context.amount > 3 && context.amount < 5",
+    "context.amount > 3 || context.amount < 2",
+    "context.amount != 3 && context.amount != 4",
+    "principal.owner == Person::\"a\" || principal.owner == Person::\"b\"",
+    "principal.owner has name && principal.owner.name == \"x\"",
+    "context.amount > 3 || (context.amount > 1 && resource.owner == principal.owner)",
+    "if context.amount > 3 then resource.owner == principal.owner else context.amount > 1",
+    "resource has owner && resource.owner == principal.owner",
+    "principal.limits.daily > 3 && context.amount > 3",
+];
+
+#[test]
+fn conditions_that_always_come_to_the_same() {
+    let places = |policy: &str| -> Vec<(String, String)> {
+        let text = format!("@id(\"a\") @owner(\"x\") {policy}");
+        let bundle = Bundle {
+            schema: vec![Source {
+                file: "s".into(),
+                text: SCHEMA.into(),
+            }],
+            policies: vec![Source {
+                file: "p".into(),
+                text: text.clone(),
+            }],
+            ..Bundle::default()
+        };
+        let program = compile(&bundle, None).unwrap();
+        let warnings = program.warnings.into_iter();
+        warnings
+            .map(|warning| {
+                let span = warning.span.unwrap();
+                let at = text.get(span.start..span.end).unwrap().to_owned();
+                (warning.code, at)
+            })
+            .collect()
+    };
+    let when = |condition: &str| {
+        places(&format!(
+            "permit(principal, action, resource) when {{ {condition} }};"
+        ))
+    };
+    for (condition, code, at) in CONSTANT {
+        let found = when(condition);
+        let told = found.first().map(|(code, at)| (code.as_str(), at.as_str()));
+        assert_eq!(told, Some((*code, *at)), "{condition}: {found:?}");
+        let unreachable = |code: &str| code == "unreachable_clause";
+        assert!(
+            found.iter().skip(1).all(|(code, _)| unreachable(code)),
+            "{found:?}"
+        );
+    }
+    for condition in OPEN {
+        assert_eq!(when(condition), [], "{condition}");
+    }
+    let after = "permit(principal, action, resource) when { context.amount > 3 } unless { context.amount > 2 } when { resource.hasTag(\"a\") };";
+    let found = places(after);
+    assert_eq!(
+        found,
+        [
+            ("contradiction".to_owned(), "context.amount > 2".to_owned()),
+            (
+                "unreachable_clause".to_owned(),
+                "resource.hasTag(\"a\")".to_owned()
+            )
+        ]
+    );
 }

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use remit_core::{DecisionId, DecisionRecord, EntityUid, Reason, Timestamp, Verdict};
-use serde::Deserialize;
+use remit_core::{Case, DecisionId, DecisionRecord, EntityUid, Reason, Timestamp, Verdict};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
 
 use super::decisions_replay;
+use crate::cases;
 use crate::client::{Client, Server};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -32,6 +34,14 @@ const SHOW: &str = "\
 Examples:
     remit decisions show 019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77
     remit decisions show 019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77 -o json";
+
+/// Examples in `--help`.
+const CASE: &str = "\
+Examples:
+    remit decisions case 019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77 > cases/mail.yaml
+    remit decisions case 019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77 -o json
+
+What it lacks, such as entities that are in no bundle, is told on stderr.";
 
 /// Examples in `--help`.
 const TAIL: &str = "\
@@ -63,6 +73,14 @@ pub(crate) enum Command {
     /// Show one decision in full.
     #[command(after_help = SHOW)]
     Show {
+        /// The id of the decision.
+        id: DecisionId,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Make a case of a decision: a file for `cases/` that expects what was decided.
+    #[command(after_help = CASE)]
+    Case {
         /// The id of the decision.
         id: DecisionId,
         #[command(flatten)]
@@ -138,6 +156,14 @@ struct Page {
     next: Option<String>,
 }
 
+/// A case made of a decision.
+#[derive(Debug, Serialize, Deserialize)]
+struct Drawn {
+    case: Case,
+    passes: Option<bool>,
+    notes: Vec<String>,
+}
+
 /// Runs one of them.
 ///
 /// # Errors
@@ -180,6 +206,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
                 .await?;
             out.value(&record, |record| describe(record, out))?;
         }
+        Command::Case { id, server } => draw(&server.client()?, id, out).await?,
         Command::Tail {
             filter,
             interval,
@@ -194,6 +221,16 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         }
     }
     Ok(Exit::Ok)
+}
+
+async fn draw(client: &Client, id: DecisionId, out: &Output) -> Result<(), Error> {
+    let request = client.request(Method::POST, &["v1", "decisions", &id.to_string(), "case"])?;
+    let drawn: Drawn = client.send(request).await?.json()?;
+    let written = cases::write(std::slice::from_ref(&drawn.case))?;
+    for note in &drawn.notes {
+        out.note(&format!("note: {}", plain(note)));
+    }
+    out.value(&drawn, |_| written.trim_end().to_owned())
 }
 
 async fn list(

@@ -92,7 +92,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
             deny_warnings,
         } => validate(&folders, deny_warnings, out),
         Command::Fmt { paths, check } => format(&paths, check, out),
-        Command::Test(args) => policy_test::run(&args, out),
+        Command::Test(args) => policy_test::run(&args, out).await,
         Command::Impact(args) => policy_impact::run(&args, out).await,
         Command::Shadow(command) => policy_shadow::run(command, out).await,
         Command::History(args) => policy_history::history(&args, out).await,

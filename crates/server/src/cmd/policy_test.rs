@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use remit_api::App;
-use remit_core::PolicyId;
-use remit_engine::{CaseOutcome, Mismatch, Snapshot};
+use remit_core::{Case, PolicyId};
+use remit_engine::{CaseOutcome, Coverage, Mismatch, Snapshot};
 use serde::Serialize;
 
 use crate::bundle_dir;
@@ -16,14 +16,22 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{Output, Tone};
 
+mod coverage;
+mod junit;
+mod watch;
+
+use coverage::Covered;
+
 /// Run the cases of a bundle; needs no server.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   remit policy test policies/starter
-  remit policy test --junit cases.xml     # for the report of a build server
+  remit policy test --coverage policies/starter   # what no case has shown to be true, or false
+  remit policy test --watch                       # again whenever a file changes
+  remit policy test --min-coverage 90 --junit cases.xml
   remit policy test -o json | jq '.failed[].name'
 
-Exits with 4 when a case fails, with 3 when the bundle does not compile.")]
+Exits with 4 when a case fails or less is covered than asked for, with 3 when the bundle does not compile.")]
 pub(crate) struct Args {
     /// The bundle's folder.
     #[arg(default_value = ".", value_name = "DIR")]
@@ -31,6 +39,15 @@ pub(crate) struct Args {
     /// Also write a JUnit report to this file.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Tell for every policy, clause and term how often it was reached, and what it came to.
+    #[arg(long)]
+    coverage: bool,
+    /// Fail when a smaller part is covered, in percent; implies --coverage.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    min_coverage: Option<u8>,
+    /// Run them again whenever a file of the bundle changes, until interrupted.
+    #[arg(long)]
+    watch: bool,
 }
 
 /// What the cases of a bundle came to.
@@ -44,6 +61,9 @@ struct Report {
     not_covered: Vec<PolicyId>,
     /// How many policies the bundle has.
     policies: usize,
+    /// What every policy and clause came to, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<Covered>,
 }
 
 /// One case that did not pass.
@@ -54,7 +74,7 @@ struct Failed {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
     mismatches: Vec<Mismatch>,
-    /// The policies that determined the answer.
+    /// The policies that determined the answer; of several steps, the last.
     because: Vec<PolicyId>,
 }
 
@@ -63,7 +83,15 @@ struct Failed {
 /// # Errors
 ///
 /// [`Error::Invalid`] for a case file that is wrong, [`Error::Diagnostics`] for a bundle that does not compile.
-pub(crate) fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
+pub(crate) async fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
+    if args.watch {
+        watch::run(&args.dir, || once(args, out), out).await
+    } else {
+        once(args, out)
+    }
+}
+
+fn once(args: &Args, out: &Output) -> Result<Exit, Error> {
     let folder = bundle_dir::read(&args.dir)?;
     folder.warnings.iter().for_each(|warning| out.warn(warning));
     let located = cases::read_folder(&args.dir)?;
@@ -76,13 +104,21 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
         what: format!("the bundle in `{}`", args.dir.display()),
         found: Box::new(Found::new(error.diagnostics, &bundle)),
     })?;
-    let runs: Vec<CaseOutcome> = located
-        .iter()
-        .map(|located| snapshot.run_case(&located.case))
-        .collect();
-    let report = report(&snapshot, &located, &runs);
+    let wanted = args.coverage || args.min_coverage.is_some();
+    let mut coverage = wanted.then(|| Coverage::of(&snapshot));
+    let mut run = |case: &Case| match &mut coverage {
+        Some(coverage) => snapshot.run_case_covering(case, coverage),
+        None => snapshot.run_case(case),
+    };
+    let runs: Vec<CaseOutcome> = located.iter().map(|located| run(&located.case)).collect();
+    let coverage = coverage.map(|coverage| Covered::of(&coverage, args.min_coverage));
+    let short = coverage.as_ref().and_then(Covered::short_of);
+    let report = Report {
+        coverage,
+        ..report(&snapshot, &located, &runs)
+    };
     if let Some(path) = &args.junit {
-        bundle_dir::replace(path, junit(&args.dir, &located, &runs).as_bytes())?;
+        bundle_dir::replace(path, junit::write(&located, &runs).as_bytes())?;
     }
     out.value(&report, |report| human(report, out))?;
     if located.is_empty() {
@@ -98,7 +134,10 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
             ids.join(", ")
         ));
     }
-    Ok(if report.failed.is_empty() {
+    if let Some(short) = &short {
+        out.note(&format!("{} {short}", out.paint_note(Tone::Bad, "failed:")));
+    }
+    Ok(if report.failed.is_empty() && short.is_none() {
         Exit::Ok
     } else {
         Exit::CasesFailed
@@ -107,10 +146,10 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
 
 fn report(snapshot: &Snapshot, located: &[Located], runs: &[CaseOutcome]) -> Report {
     let mut covered: BTreeSet<&PolicyId> = BTreeSet::new();
-    for run in runs {
-        covered.extend(&run.decision.determining);
-        covered.extend(run.decision.errors.iter().map(|error| &error.policy));
-        covered.extend(run.decision.shadow.iter().map(|shadow| &shadow.policy));
+    for decision in runs.iter().flat_map(CaseOutcome::decisions) {
+        covered.extend(&decision.determining);
+        covered.extend(decision.errors.iter().map(|error| &error.policy));
+        covered.extend(decision.shadow.iter().map(|shadow| &shadow.policy));
     }
     let all: Vec<PolicyId> = snapshot.policy_ids().cloned().collect();
     let failed = located.iter().zip(runs).filter(|(_, run)| !run.passed());
@@ -128,11 +167,16 @@ fn report(snapshot: &Snapshot, located: &[Located], runs: &[CaseOutcome]) -> Rep
         failed,
         policies: all.len(),
         not_covered: all.into_iter().filter(|id| !covered.contains(id)).collect(),
+        coverage: None,
     }
 }
 
 fn human(report: &Report, out: &Output) -> String {
     let mut text = String::new();
+    if let Some(coverage) = &report.coverage {
+        text = coverage.table(out);
+        text.push('\n');
+    }
     for failed in &report.failed {
         let place = failed.line.map_or_else(
             || failed.file.clone(),
@@ -150,16 +194,14 @@ fn human(report: &Report, out: &Output) -> String {
             let _ = writeln!(
                 text,
                 "       {:<9} expected {}, got {}",
-                failure.member,
+                place_in(failure),
                 out.paint(Tone::Good, &failure.expected),
                 out.paint(Tone::Bad, &failure.actual)
             );
         }
-        if !failed
-            .mismatches
-            .iter()
-            .any(|failure| failure.member == "because")
-        {
+        // Of several steps, the one that differs need not be the last.
+        let told = |failure: &Mismatch| failure.member == "because" || failure.step.is_some();
+        if !failed.mismatches.iter().any(told) {
             let ids: Vec<&str> = failed.because.iter().map(PolicyId::as_str).collect();
             let ids = if ids.is_empty() {
                 "no policy".to_owned()
@@ -183,66 +225,16 @@ fn human(report: &Report, out: &Output) -> String {
         report.passed,
         report.policies
     );
+    if let Some(coverage) = &report.coverage {
+        let _ = write!(text, ", {coverage}");
+    }
     text
 }
 
-/// Writes the report in the JUnit form that build servers read.
-fn junit(dir: &Path, located: &[Located], runs: &[CaseOutcome]) -> String {
-    let failed = runs.iter().filter(|run| !run.passed()).count();
-    let mut text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{failed}\" errors=\"0\">\n",
-        xml(&dir.display().to_string()),
-        runs.len()
-    );
-    for (located, run) in located.iter().zip(runs) {
-        let _ = write!(
-            text,
-            "  <testcase classname=\"{}\" name=\"{}\" file=\"{}\"",
-            xml(&located.file),
-            xml(&run.name),
-            xml(&located.file)
-        );
-        if let Some(line) = located.line {
-            let _ = write!(text, " line=\"{line}\"");
-        }
-        if run.passed() {
-            text.push_str("/>\n");
-            continue;
-        }
-        let differences = run.mismatches.iter().map(|failure| {
-            format!(
-                "{}: expected {}, got {}",
-                failure.member, failure.expected, failure.actual
-            )
-        });
-        let differences: Vec<String> = differences.collect();
-        let _ = writeln!(
-            text,
-            ">\n    <failure message=\"{}\"/>\n  </testcase>",
-            xml(&differences.join("; "))
-        );
+/// Says which member differs, and of several steps at which.
+fn place_in(failure: &Mismatch) -> String {
+    match failure.step {
+        Some(step) => format!("step {step}: {}", failure.member),
+        None => failure.member.clone(),
     }
-    text.push_str("</testsuite>\n");
-    text
-}
-
-/// Escapes text for an XML attribute; characters that XML 1.0 cannot hold become U+FFFD.
-fn xml(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\n' => escaped.push_str("&#10;"),
-            '\t' => escaped.push_str("&#9;"),
-            '\r' => escaped.push_str("&#13;"),
-            other if other.is_control() || matches!(other, '\u{fffe}' | '\u{ffff}') => {
-                escaped.push('\u{fffd}');
-            }
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }

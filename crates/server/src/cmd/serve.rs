@@ -216,12 +216,12 @@ fn banner(ready: &Ready, data: &Path, out: &Output) -> String {
 
 /// Finds a question that the bundle's own cases permit, to show what asking looks like: as JSON and as flags.
 fn sample(bundle: &Bundle) -> Option<(String, String)> {
-    let permitted = bundle
-        .cases
-        .iter()
-        .filter(|case| case.expect.decision == Verdict::Permit && !case.approved);
-    let bodies = permitted.filter_map(|case| {
-        let question = &case.question;
+    let steps = bundle.cases.iter().flat_map(|case| &case.steps);
+    let permitted = steps.filter(|step| {
+        step.expect.decision == Verdict::Permit && !step.approved && step.entities.is_empty()
+    });
+    let bodies = permitted.filter_map(|step| {
+        let question = &step.question;
         let flags = format!(
             "-s '{}' -a '{}' -r '{}'",
             EntityUid::new(&question.subject.kind, &question.subject.id),

@@ -7,7 +7,7 @@
 )]
 
 use remit_core::{
-    Action as Asked, Case, Expectation, PolicyId, Question, Resource, Subject, Verdict,
+    Action as Asked, Case, Expectation, PolicyId, Question, Resource, Step, Subject, Verdict,
 };
 use serde_json::{Map, Value, json};
 
@@ -25,8 +25,7 @@ fn ask(system: &Snapshot, action: &str, on: &str, context: Value, expect: (Verdi
         Value::Object(members) => members,
         other => panic!("{other}"),
     };
-    let case = Case {
-        name: action.to_owned(),
+    let step = Step {
         question: Question {
             action: Asked {
                 name: action.to_owned(),
@@ -47,15 +46,17 @@ fn ask(system: &Snapshot, action: &str, on: &str, context: Value, expect: (Verdi
         at: None,
         environment: None,
         approved: false,
+        entities: Vec::new(),
         expect: Expectation {
             decision: expect.0,
             reason: None,
             because: Some(expect.1.iter().map(PolicyId::new).collect()),
             errors: Some(Vec::new()),
             shadow: None,
+            obligations: None,
         },
     };
-    let outcome = system.run_case(&case);
+    let outcome = system.run_case(&Case::new(action, step));
     assert!(outcome.passed(), "{action}: {:?}", outcome.mismatches);
 }
 
