@@ -168,6 +168,11 @@ impl FromRequestParts<Arc<App>> for Caller {
 }
 
 impl Caller {
+    /// Returns the name of the principal that acts.
+    pub(crate) fn acts_as(&self) -> String {
+        format!("key:{}", self.key)
+    }
+
     /// Returns what a record says of the caller.
     pub(crate) fn recorded(&self) -> remit_core::Caller {
         remit_core::Caller {

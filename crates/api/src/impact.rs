@@ -17,7 +17,7 @@ use remit_core::{
     Verdict,
 };
 use remit_engine::Snapshot;
-use remit_store::{MAX_ENTITIES, StoredDecision};
+use remit_store::{MAX_ENTITIES, StoredDecision, StoredDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -30,6 +30,7 @@ use crate::decisions::CATCH_UP;
 use crate::explain::{READ_BACK, as_of, changed_since};
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
+use crate::publish::drafts::findings;
 use crate::publish::refused;
 use crate::query::Query;
 use crate::wire::{Body, Json};
@@ -65,20 +66,20 @@ pub(crate) struct Window {
 
 /// What a draft would have changed.
 #[derive(Debug, Serialize)]
-struct Impact {
-    from: Timestamp,
-    until: Timestamp,
+pub(crate) struct Impact {
+    pub(crate) from: Timestamp,
+    pub(crate) until: Timestamp,
     /// How many were made again.
-    replayed: u64,
+    pub(crate) replayed: u64,
     /// How many of them come out the same: verdict, reason and policies.
-    unchanged: u64,
+    pub(crate) unchanged: u64,
     /// Whether there are more of that time than were asked for.
-    truncated: bool,
+    pub(crate) truncated: bool,
     /// As of when live entities were taken.
     entities: Entities,
-    totals: BTreeMap<Outcome, u64>,
+    pub(crate) totals: BTreeMap<Outcome, u64>,
     groups: Vec<Group>,
-    not_replayable: Vec<Left>,
+    pub(crate) not_replayable: Vec<Left>,
 }
 
 /// As of when live entities were taken.
@@ -94,7 +95,7 @@ enum Entities {
 /// How a decision differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Outcome {
+pub(crate) enum Outcome {
     NewlyPermitted,
     NewlyDenied,
     NewlyNeedingApproval,
@@ -123,9 +124,9 @@ struct Group {
 
 /// Decisions that cannot be made again.
 #[derive(Debug, Serialize)]
-struct Left {
+pub(crate) struct Left {
     because: String,
-    count: u64,
+    pub(crate) count: u64,
     samples: Vec<DecisionId>,
 }
 
@@ -165,6 +166,8 @@ struct Assessment {
     bundle: Arc<Bundle>,
     /// The draft over today's live entities.
     draft: Snapshot,
+    /// Where the totals are kept.
+    of: Option<StoredDraft>,
     from: Timestamp,
     until: Timestamp,
     limit: usize,
@@ -180,6 +183,19 @@ pub(crate) async fn assess(
     Query(window): Query<Window>,
     Body(body): Body<BundleBody>,
 ) -> Result<Response, Problem> {
+    let bundle = Arc::new(body.into_bundle());
+    assess_bundle(app, &caller, &headers, window, bundle, None).await
+}
+
+/// Says what recorded decisions would have been under a bundle, and keeps the totals with the draft that it is of.
+pub(crate) async fn assess_bundle(
+    app: Arc<App>,
+    caller: &Caller,
+    headers: &HeaderMap,
+    window: Window,
+    bundle: Arc<Bundle>,
+    draft: Option<StoredDraft>,
+) -> Result<Response, Problem> {
     let hours = within("hours", window.hours, HOURS, MOST_HOURS)?;
     let limit = within("limit", window.limit, USUAL, MOST)?;
     let room = Arc::clone(&app.assessments)
@@ -187,12 +203,11 @@ pub(crate) async fn assess(
         .map_err(|_| Problem::new(Kind::OVERLOADED, "other assessments are running"))?;
     let current = app.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
     let revision = current.revision();
-    let bundle = Arc::new(body.into_bundle());
-    let draft = {
+    let compiled = {
         let (current, bundle) = (Arc::clone(&current), Arc::clone(&bundle));
         give_way(move || current.recompile(&bundle)).await?
     };
-    let draft = draft.map_err(|error| refused(&error))?;
+    let compiled = compiled.map_err(|error| refused(&error))?;
     // As for a list: what this replica has answered is there.
     app.log.caught_up(CATCH_UP).await;
     let until = app.clock.now();
@@ -200,7 +215,8 @@ pub(crate) async fn assess(
         app,
         tenant: caller.tenant,
         bundle,
-        draft,
+        draft: compiled,
+        of: draft,
         from: Timestamp::from_micros(until.micros() - i64::from(hours) * HOUR),
         until,
         limit,
@@ -269,6 +285,8 @@ impl Assessment {
         let mut asked = self.limit.min(PAGE);
         let mut page = self.page(None, asked).await?;
         let mut truncated = false;
+        // Nobody listens any more: what is known so far is not all there is.
+        let mut cut_short = false;
         while let Some(last) = page.last().map(|stored| stored.record.id) {
             let states = match &mut states {
                 Some(states) => states,
@@ -302,6 +320,7 @@ impl Assessment {
             if let Some(told) = told {
                 let progress = json!({ "replayed": tally.replayed, "unchanged": tally.unchanged });
                 if told.send(event("progress", &progress)).await.is_err() {
+                    cut_short = true;
                     break;
                 }
             }
@@ -310,7 +329,11 @@ impl Assessment {
             Some(States::One(_)) if self.too_many() => Entities::Current,
             _ => Entities::Recorded,
         };
-        Ok(tally.into_impact(self.from, self.until, truncated, entities))
+        let impact = tally.into_impact(self.from, self.until, truncated, entities);
+        if let Some(draft) = self.of.as_ref().filter(|_| !cut_short) {
+            findings::keep_impact(&self.app, self.tenant, draft, &impact).await?;
+        }
+        Ok(impact)
     }
 
     async fn page(

@@ -5,6 +5,7 @@
 //! integration tests see is held against the schema of its operation and status.
 
 mod decide;
+mod drafts;
 mod examples;
 mod impact;
 mod lifecycle;
@@ -80,6 +81,7 @@ pub fn document() -> Value {
     let operations = decide::operations()
         .into_iter()
         .chain(manage::operations())
+        .chain(drafts::operations())
         .chain(revisions::operations())
         .chain([impact::operation()]);
     for operation in operations {
@@ -88,6 +90,7 @@ pub fn document() -> Value {
     }
     let mut schemas = schemas::all();
     schemas.append(&mut records::all());
+    schemas.append(&mut drafts::schemas());
     schemas.append(&mut impact::schemas());
     schemas.append(&mut revisions::schemas());
     json!({
@@ -128,6 +131,7 @@ fn tags() -> Value {
         { "name": "Decisions", "description": "Ask, one question or many, and search what would be permitted." },
         { "name": "Record", "description": "What was decided, and why." },
         { "name": "Bundle", "description": "Policies, schema, static entities and cases: what decides, replaced as one value." },
+        { "name": "Drafts", "description": "Changes of the bundle that are worked on, checked and reviewed before they decide." },
         { "name": "Policies", "description": "The policies of the bundle in force, read and changed one by one." },
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
         { "name": "Keys", "description": "API keys and what they may do." },

@@ -259,7 +259,9 @@ impl From<remit_store::Error> for Problem {
             E::Invalid { .. } => Self::new(Kind::INVALID_REQUEST, error.to_string()),
             E::NotFound { .. } => Self::new(Kind::NOT_FOUND, error.to_string()),
             E::Conflict { .. } => Self::new(Kind::STALE_REVISION, error.to_string()),
-            E::Moved { .. } => Self::new(Kind::CONFLICT, error.to_string()),
+            E::Stale { current, .. } => Self::new(Kind::STALE_REVISION, error.to_string())
+                .with("current", json!(format!("\"{current}\""))),
+            E::Moved { .. } | E::Unfit { .. } => Self::new(Kind::CONFLICT, error.to_string()),
             E::Deadline { .. } | E::Unavailable { .. } => {
                 Self::caused(Kind::STORE_UNAVAILABLE, error)
             }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::header;
-use remit_core::{Bundle, ContentHash, PolicyId, Revision, TenantId, canonical_json};
+use remit_core::{Bundle, ContentHash, DraftId, PolicyId, Revision, TenantId, canonical_json};
 use remit_engine::{CaseOutcome, Comparison, CompileError, Diagnostic, Snapshot};
-use remit_store::{Authorship, Expected, Once};
+use remit_store::{Authorship, Expected, Once, StoredDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -22,8 +22,12 @@ use crate::problem::{Kind, Problem};
 use crate::revisions::{Barrier, Until, Wait, settle};
 use crate::wire::Json;
 
+pub(crate) mod drafts;
+pub(crate) mod evidence;
 pub(crate) mod idempotency;
 
+use drafts::release::{self, Drafted};
+use evidence::Evidence;
 use idempotency::IdempotencyKey;
 
 /// What is to come into force.
@@ -32,6 +36,8 @@ pub(crate) enum Next {
     Bundle(Arc<Bundle>),
     /// The one in force, with one policy changed.
     Policy(Arc<Edit>),
+    /// This draft.
+    Draft(DraftId),
 }
 
 /// What is said of a change, and kept with it.
@@ -95,6 +101,8 @@ struct Checked {
     bundle: Arc<Bundle>,
     expected: Expected,
     tried: Tried,
+    /// The draft that it is.
+    draft: Option<Drafted>,
 }
 
 /// Puts a bundle in force: compiled and tried first, written only if nothing has changed meanwhile, deciding when this
@@ -152,25 +160,12 @@ async fn write(
     let (revision, applied) = loop {
         let checked = next.check(app, caller.tenant, attempts.base(), preconditions);
         let head = match checked.await? {
-            Ok(Checked {
-                bundle,
-                expected,
-                tried,
-            }) => {
-                accepted(&tried.cases)?;
-                app.progress.prepare(caller.tenant, &tried.snapshot);
-                let applied = Applied::of(&tried, publication.about.as_ref());
-                let answer = match named {
-                    Some(_) => serde_json::to_string(&applied)
-                        .map_err(|error| Problem::caused(Kind::INTERNAL, error))?,
-                    None => String::new(),
-                };
-                let authorship = publication.authorship(caller, named, &answer);
-                let written = app
-                    .store
-                    .put_version(caller.tenant, expected, &bundle, authorship)
-                    .await;
-                match Attempt::of(written)? {
+            Ok(checked) => {
+                accepted(&checked.tried.cases)?;
+                app.progress.prepare(caller.tenant, &checked.tried.snapshot);
+                let applied = Applied::of(&checked.tried, publication.about.as_ref());
+                let written = put(app, caller, publication, named, &checked, &applied).await;
+                match Attempt::of(written?)? {
                     Attempt::Written(revision) => break (revision, applied),
                     Attempt::Moved(head) => head,
                 }
@@ -189,6 +184,45 @@ async fn write(
     Ok(Applied {
         revision,
         ..applied
+    })
+}
+
+/// Writes what was checked, with what speaks for it and what it is answered.
+async fn put(
+    app: &App,
+    caller: &Caller,
+    publication: &Publication,
+    named: Option<&Named>,
+    checked: &Checked,
+    applied: &Applied,
+) -> Result<Result<Revision, remit_store::Error>, Problem> {
+    let unwritable = |error| Problem::caused(Kind::INTERNAL, error);
+    let answer = match named {
+        Some(_) => serde_json::to_string(applied).map_err(unwritable)?,
+        None => String::new(),
+    };
+    let evidence = Evidence::of(caller, checked)?;
+    let evidence = serde_json::to_string(&evidence).map_err(unwritable)?;
+    let draft = checked.draft.as_ref().map(|drafted| &drafted.draft);
+    let authorship = publication.authorship(caller, named, &answer);
+    let authorship = Authorship {
+        message: authorship
+            .message
+            .or_else(|| draft.and_then(|draft| draft.message.as_deref())),
+        draft: draft.map(StoredDraft::mark),
+        evidence: Some(&evidence),
+        ..authorship
+    };
+    let (tenant, expected) = (caller.tenant, checked.expected);
+    let written = app
+        .store
+        .put_version(tenant, expected, &checked.bundle, authorship);
+    Ok(match written.await {
+        // Somebody reviewed or edited it meanwhile: it is looked at again.
+        Err(remit_store::Error::Stale { .. }) => Err(remit_store::Error::Moved {
+            head: checked.tried.snapshot.revision(),
+        }),
+        written => written,
     })
 }
 
@@ -240,6 +274,7 @@ impl Next {
         match self {
             Self::Bundle(bundle) => json!({ "bundle": bundle.content_hash() }),
             Self::Policy(edit) => edit.asks(),
+            Self::Draft(id) => json!({ "draft": id }),
         }
     }
 
@@ -274,6 +309,7 @@ impl Next {
                     bundle: Arc::clone(bundle),
                     expected,
                     tried,
+                    draft: None,
                 }))
             }
             Self::Policy(edit) => {
@@ -294,8 +330,10 @@ impl Next {
                     bundle: Arc::new(bundle),
                     expected,
                     tried,
+                    draft: None,
                 }))
             }
+            Self::Draft(id) => release::check(app, tenant, *id, base, preconditions).await,
         }
     }
 }
@@ -358,6 +396,8 @@ impl Publication {
                 request: named.hash,
                 answer,
             }),
+            draft: None,
+            evidence: None,
         }
     }
 }

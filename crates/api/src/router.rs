@@ -11,6 +11,7 @@ use remit_store::Scope;
 use crate::app::App;
 use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
+use crate::publish::drafts::{self, edit, findings, release, review};
 use crate::{
     bulk, bundle, decisions, docs, entities, evaluate, evaluations, explain, impact, keys, layers,
     metadata, openapi, policies, revisions, search, versions,
@@ -91,6 +92,26 @@ fn routes() -> Routes {
         .get("/v1/bundle/versions", Key(Read), versions::list)
         .get("/v1/bundle/versions/{revision}", Key(Read), versions::get)
         .post("/v1/bundle/rollback", Key(Write), versions::roll_back)
+        .get("/v1/drafts", Key(Read), drafts::list)
+        .post("/v1/drafts", Key(Write), drafts::create)
+        .get("/v1/drafts/{id}", Key(Read), drafts::get)
+        .delete("/v1/drafts/{id}", Key(Write), drafts::discard)
+        .put("/v1/drafts/{id}/bundle", Key(Write), edit::put_bundle)
+        .put(
+            "/v1/drafts/{id}/policies/{policy}",
+            Key(Write),
+            edit::put_policy,
+        )
+        .delete(
+            "/v1/drafts/{id}/policies/{policy}",
+            Key(Write),
+            edit::delete_policy,
+        )
+        .post("/v1/drafts/{id}/rebase", Key(Write), edit::rebase)
+        .post("/v1/drafts/{id}/check", Key(Write), findings::check)
+        .post("/v1/drafts/{id}/impact", Key(Write), findings::impact)
+        .post("/v1/drafts/{id}/review", Key(Write), review::review)
+        .post("/v1/drafts/{id}/publish", Key(Write), release::publish)
         .get("/v1/policies", Key(Read), policies::list)
         .get("/v1/policies/{id}", Key(Read), policies::get)
         .put("/v1/policies/{id}", Key(Write), policies::put)

@@ -30,7 +30,7 @@ pub use clock::Clock;
 pub use decision::{Decision, Effect, Note, Obligation, PolicyError, Shadow, Verdict};
 pub use entity::{Entity, EntityUid};
 pub use facts::Facts;
-pub use id::{DecisionId, KeyId, ParseIdError, PolicyId, ReplicaId, Revision, TenantId};
+pub use id::{DecisionId, DraftId, KeyId, ParseIdError, PolicyId, ReplicaId, Revision, TenantId};
 pub use normal::is_nfc;
 pub use question::{Action, Invalid, Question, Resource, Subject};
 pub use reason::Reason;

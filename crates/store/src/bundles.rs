@@ -55,8 +55,9 @@ pub(crate) mod sql {
         BUNDLE_AT = "SELECT revision, hash, body, at, author FROM bundles \
             WHERE tenant = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";
         /// Adds a bundle.
-        INSERT_BUNDLE = "INSERT INTO bundles (tenant, revision, hash, body, at, author, message, restores) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        INSERT_BUNDLE = "INSERT INTO bundles \
+            (tenant, revision, hash, body, at, author, message, restores, evidence) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     }
 }
 
@@ -99,15 +100,7 @@ impl Store {
         authorship: Authorship<'_>,
     ) -> Result<Revision, Error> {
         authorship.check()?;
-        let bundle = bundle.clone();
-        let (body, hash) = off_the_runtime("bundles", move || {
-            let body = canonical_json(&bundle)
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .ok_or_else(|| Error::invalid("bundle", "cannot be written as JSON"))?;
-            Ok((body, bundle.content_hash().to_string()))
-        })
-        .await?;
+        let (body, hash) = written(bundle).await?;
         self.within("put the bundle", async {
             let (mut conn, next) = self.begin_change_since(tenant, expected.head()).await?;
             let current: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUNDLE_REVISION)
@@ -128,9 +121,19 @@ impl Store {
                 .bind(authorship.by.map(KeyId::uuid))
                 .bind(authorship.message)
                 .bind(authorship.restores.map(number))
+                .bind(authorship.evidence)
                 .execute(raw)
                 .await
                 .map(drop))?;
+            if let Some(draft) = authorship.draft {
+                let taken = self.publish_draft(&mut conn, tenant, draft, next).await?;
+                if !taken {
+                    conn.rollback().await?;
+                    let what = "draft";
+                    let current = draft.version.saturating_add(1);
+                    return Err(Error::Stale { what, current }.into());
+                }
+            }
             if let Some(once) = authorship.once {
                 self.keep_answer(&mut conn, tenant, next, once).await?;
             }
@@ -251,6 +254,19 @@ impl StoredBundle {
             by: by.map(KeyId::from_uuid),
         })
     }
+}
+
+/// Writes a bundle for its column, with its hash.
+pub(crate) async fn written(bundle: &Bundle) -> Result<(String, String), Error> {
+    let bundle = bundle.clone();
+    off_the_runtime("bundles", move || {
+        let body = canonical_json(&bundle)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(|| Error::invalid("bundle", "cannot be written as JSON"))?;
+        Ok((body, bundle.content_hash().to_string()))
+    })
+    .await
 }
 
 pub(crate) fn content_hash(revision: i64, column: &str) -> Result<ContentHash, Error> {

@@ -41,6 +41,8 @@ migrations! {
     "0007_replicas",
     "0008_bundle_versions",
     "0009_idempotency",
+    "0012_drafts",
+    "0013_second_person",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

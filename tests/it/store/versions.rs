@@ -29,6 +29,8 @@ async fn versions_tell_who_and_why_newest_first(fixture: Fixture) {
             message,
             restores,
             once: None,
+            draft: None,
+            evidence: None,
         };
         store
             .put_version(tenant, Expected::Any, &bundle(text), authorship)

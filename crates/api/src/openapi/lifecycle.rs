@@ -55,7 +55,8 @@ pub(super) fn once(operation: Operation) -> Operation {
     )
 }
 
-fn paged(operation: Operation) -> Operation {
+/// Takes the parameters of a list.
+pub(super) fn paged(operation: Operation) -> Operation {
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": 1_000, "default": 100 });
     operation
         .query(
@@ -278,6 +279,7 @@ pub(super) fn schemas() -> Value {
                 },
                 "message": message(),
                 "restores": revision("The version that it brought back; absent for any but a roll-back."),
+                "evidence": reference("Evidence"),
             },
         },
         "VersionPage": {
@@ -325,7 +327,9 @@ pub(super) fn schemas() -> Value {
 fn page() -> Value {
     json!({ "versions": [
         { "revision": 42, "hash": HASH, "at": "2026-11-22T09:31:00.000000Z", "author": { "key": KEY, "name": "release" },
-          "message": "Reports came out empty", "restores": 40 },
+          "message": "Reports came out empty", "restores": 40, "evidence": {
+              "authors": ["ana"], "publisher": "ana", "reviewers": ["ben"], "cases": { "passed": 12, "failed": 0 }, "warnings": 0, "loosens": true,
+          } },
         { "revision": 40, "hash": HASH, "at": "2026-11-22T09:00:00.000000Z" },
     ] })
 }
