@@ -29,6 +29,7 @@ mod commands;
 mod core;
 mod decisions;
 mod demo;
+mod drafts;
 mod edge;
 mod engine;
 mod entities;

@@ -40,6 +40,7 @@ macro_rules! for_each_database {
 
 mod bundles;
 mod decisions;
+mod drafts;
 mod entities;
 mod keys;
 mod outages;
