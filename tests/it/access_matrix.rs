@@ -5,7 +5,7 @@ use std::fmt::Write;
 use http::{Request, StatusCode};
 use remit_api::Options;
 use remit_core::{Bundle, Entity};
-use remit_store::{DraftFilter, DraftState, Expected, NewDraft, NewKey, Scope};
+use remit_store::{Change, DraftFilter, DraftState, Expected, NewDraft, NewKey, Scope};
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::contract::DOCUMENT;
 use remit_tests::golden;
@@ -118,6 +118,16 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
             format!("{draft}/publish"),
             (Some(("if-match", "*")), json!({})),
         ),
+        "get_settings" => ("/v1/settings".to_owned(), body(Value::Null)),
+        // What is there already, so that nothing is demanded of what comes after.
+        "put_settings" => (
+            "/v1/settings".to_owned(),
+            (Some(("if-match", "*")), json!({ "second_person": false })),
+        ),
+        "confirm_settings" => (
+            "/v1/settings/confirm".to_owned(),
+            body(json!({ "second_person": false })),
+        ),
         "list_policies" => ("/v1/policies".to_owned(), body(Value::Null)),
         "get_policy" => ("/v1/policies/spare".to_owned(), body(Value::Null)),
         "put_policy" => (
@@ -171,7 +181,10 @@ impl World {
         let mut keys = vec![("nobody", None)];
         let revoked = test.new_key(&[Scope::Read], "dev", None).await;
         let id: remit_core::KeyId = revoked.split('_').nth(2).unwrap().parse().unwrap();
-        test.store.revoke_key(test.tenant, id).await.unwrap();
+        test.store
+            .revoke_key(test.tenant, id, None, Change::default())
+            .await
+            .unwrap();
         keys.push(("revoked", Some(revoked)));
         for scope in Scope::ALL {
             keys.push((
@@ -190,6 +203,7 @@ impl World {
             environment: "dev".to_owned(),
             scopes: Scope::ALL.iter().copied().collect(),
             expires_at: None,
+            principal: None,
         };
         let (_, key) = test
             .store
@@ -275,7 +289,7 @@ impl World {
         };
         for old in store.drafts(tenant, open, None, 100).await.unwrap() {
             store
-                .discard_draft(tenant, old.id, old.version)
+                .discard_draft(tenant, old.id, old.version, Change::default())
                 .await
                 .unwrap();
         }
@@ -286,7 +300,10 @@ impl World {
             bundle: &bundle,
             author: "somebody",
         };
-        let draft = store.create_draft(tenant, new).await.unwrap();
+        let draft = store
+            .create_draft(tenant, new, Change::default())
+            .await
+            .unwrap();
         self.draft = draft.id.to_string();
     }
 

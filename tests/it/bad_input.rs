@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use remit_api::Options;
-use remit_store::Scope;
+use remit_store::{Change, Scope};
 use remit_tests::app::TestApp;
 use remit_tests::bundles;
 use serde_json::{Value, json};
@@ -232,7 +232,10 @@ async fn a_key_that_does_not_work_does_not_say_why() {
     let expired = app.new_key(Scope::ALL, "dev", Some(end)).await;
     let revoked = app.new_key(Scope::ALL, "dev", None).await;
     let id = remit_store::ApiKey::parse(&revoked).unwrap().id();
-    app.store.revoke_key(app.tenant, id).await.unwrap();
+    app.store
+        .revoke_key(app.tenant, id, None, Change::default())
+        .await
+        .unwrap();
     app.caught_up().await;
     app.clock.advance(Duration::from_secs(1));
     let secret_changed = {

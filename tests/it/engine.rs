@@ -324,7 +324,7 @@ pub fn bundle(rules: &[Rule], entities: Vec<Entity>) -> Bundle {
             .flat_map(|rule| rule.links.clone().unwrap_or_default())
             .collect(),
         entities,
-        cases: Vec::new(),
+        ..Bundle::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use http::{Method, StatusCode};
 use remit_api::Options;
 use remit_core::{Entity, EntityUid};
-use remit_store::Error;
+use remit_store::{Change, Error};
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
@@ -510,7 +510,13 @@ async fn a_checked_change_is_not_written_over_a_newer_state() {
     let uid = EntityUid::new("Team", "legal");
     let refused = test
         .store
-        .change_entities(test.tenant, Some(head), &[], std::slice::from_ref(&uid))
+        .change_entities(
+            test.tenant,
+            Some(head),
+            &[],
+            std::slice::from_ref(&uid),
+            Change::default(),
+        )
         .await;
     assert!(
         matches!(refused, Err(Error::Moved { head }) if head == later),
@@ -525,7 +531,7 @@ async fn a_checked_change_is_not_written_over_a_newer_state() {
     );
     let done = test
         .store
-        .change_entities(test.tenant, Some(later), &[], &[uid])
+        .change_entities(test.tenant, Some(later), &[], &[uid], Change::default())
         .await
         .unwrap();
     assert_eq!(done.removed, 1);

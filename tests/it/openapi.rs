@@ -47,12 +47,38 @@ fn the_document_tells_the_scope_that_the_router_demands() {
         let security = match endpoint.access {
             Access::Anybody => json!([]),
             Access::AnyKey => json!([{ "key": [] }]),
-            Access::Key(scope) => json!([{ "key": [scope.as_str()] }]),
+            Access::Key(scope) | Access::May(scope, _) => json!([{ "key": [scope.as_str()] }]),
         };
         assert_eq!(
             operation["security"], security,
             "{} {}",
             endpoint.method, endpoint.path
+        );
+    }
+}
+
+/// Nothing of the administration is left to the scope of a key alone.
+#[test]
+fn the_administration_is_decided_by_the_name_of_the_operation() {
+    for endpoint in remit_api::endpoints() {
+        let operation = &DOCUMENT["paths"][endpoint.path][endpoint.method.to_lowercase()];
+        let (of_admin, named) = match endpoint.access {
+            Access::May(_, action) => (true, action.name()),
+            Access::Anybody | Access::AnyKey | Access::Key(_) => (false, ""),
+        };
+        let expected = endpoint.path.starts_with("/v1/") && endpoint.path != "/v1/whoami";
+        assert_eq!(of_admin, expected, "{} {}", endpoint.method, endpoint.path);
+        assert!(!of_admin || operation["operationId"] == named, "{named}");
+        let changes = match endpoint.access {
+            Access::May(_, action) => action.changes(),
+            _ => false,
+        };
+        let reads = ["check", "impact", "explain"];
+        let reads =
+            endpoint.method == "GET" || reads.iter().any(|end| endpoint.path.ends_with(end));
+        assert!(
+            !of_admin || changes != reads,
+            "{named} changes something: {changes}"
         );
     }
 }

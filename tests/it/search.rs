@@ -205,6 +205,7 @@ async fn another_tenant_cannot_use_a_token() {
         environment: "dev".to_owned(),
         scopes: remit_store::Scope::ALL.iter().copied().collect(),
         expires_at: None,
+        principal: None,
     };
     let (_, key) = app
         .store

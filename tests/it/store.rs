@@ -6,7 +6,7 @@ use std::time::Duration;
 use remit_core::{
     Bundle, Clock, DecisionId, Entity, EntityUid, KeyId, ReplicaId, Source, TenantId, Timestamp,
 };
-use remit_store::{ApiKey, Error, Expected, NewKey, Options, Pepper, Scope, Store};
+use remit_store::{ApiKey, Change, Error, Expected, NewKey, Options, Pepper, Scope, Store};
 use remit_tests::postgres::Postgres;
 use remit_tests::sql::execute;
 use serde_json::json;
@@ -163,6 +163,7 @@ pub fn new_key() -> NewKey {
         environment: "live".into(),
         scopes: BTreeSet::from([Scope::Evaluate, Scope::Read]),
         expires_at: None,
+        principal: None,
     }
 }
 
@@ -368,11 +369,15 @@ async fn nothing_crosses_tenants(fixture: Fixture) {
     assert!(store.key(theirs, key.id).await.unwrap().is_none());
     assert!(store.keys(theirs).await.unwrap().is_empty());
     assert!(matches!(
-        store.revoke_key(theirs, key.id).await,
+        store
+            .revoke_key(theirs, key.id, None, Change::default())
+            .await,
         Err(Error::NotFound { .. })
     ));
     let same = ApiKey::from_secret("live", key.id, [1; 32]).unwrap();
-    let taken = store.insert_key(theirs, &same, &new_key(), &pepper()).await;
+    let taken = store
+        .insert_key(theirs, &same, &new_key(), &pepper(), Change::default())
+        .await;
     assert!(matches!(taken, Err(Error::KeyTaken)));
     let filter = remit_store::DecisionFilter::default();
     assert_eq!(
@@ -440,7 +445,10 @@ async fn a_change_of_no_tenant_is_refused(fixture: Fixture) {
             .create_key(nobody, &new_key(), &pepper())
             .await
             .map(drop),
-        store.revoke_key(nobody, fixture.key_id()).await.map(drop),
+        store
+            .revoke_key(nobody, fixture.key_id(), None, Change::default())
+            .await
+            .map(drop),
     ];
     for result in results {
         assert!(

@@ -157,6 +157,7 @@ impl TestApp {
             environment: environment.to_owned(),
             scopes: scopes.iter().copied().collect::<BTreeSet<_>>(),
             expires_at,
+            principal: None,
         };
         let (_, key) = self
             .store

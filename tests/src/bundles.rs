@@ -25,6 +25,7 @@ pub fn folder(folder: &Path) -> Bundle {
         Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}")))
     };
     Bundle {
+        admin: admin(folder),
         schema: sources(folder, "cedarschema"),
         policies: sources(folder, "cedar"),
         links: json("links.json")
@@ -54,6 +55,14 @@ pub fn cases(folder: &Path) -> Vec<(String, Vec<Case>)> {
             (name, cases)
         })
         .collect()
+}
+
+fn admin(folder: &Path) -> Vec<Source> {
+    let mut found = sources(&folder.join("admin"), "cedar");
+    for source in &mut found {
+        source.file.insert_str(0, "admin/");
+    }
+    found
 }
 
 fn sources(folder: &Path, ending: &str) -> Vec<Source> {

@@ -246,6 +246,7 @@ impl Installation {
                 environment: "bench".to_owned(),
                 scopes: Scope::ALL.iter().copied().collect(),
                 expires_at: None,
+                principal: None,
             };
             let pepper = Pepper::new(pepper.as_bytes())?;
             let (_, key) = store.create_key(tenant, &new, &pepper).await?;

@@ -414,6 +414,11 @@ impl App {
         snapshot.decide(&record.question, &record.facts)
     }
 
+    /// Decides who may administer, by the policies of the administration; the record is that of the change.
+    pub(crate) fn judge(snapshot: &Snapshot, question: &Question, facts: &Facts) -> Decision {
+        snapshot.decide(question, facts)
+    }
+
     /// Waits, after a commit, until the change is in force on this replica.
     ///
     /// # Errors

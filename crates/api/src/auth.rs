@@ -11,12 +11,13 @@ use arc_swap::ArcSwap;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, header};
-use remit_core::{KeyId, Revision, TenantId, Timestamp};
+use remit_core::{KeyId, Principal, Revision, TenantId, Timestamp};
 use remit_store::{ApiKey, Pepper, Scope, StoredKey};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::App;
+use crate::admin::Action;
 use crate::layers::{Known, RequestId, Trace};
 use crate::metrics::Stage;
 use crate::problem::{Kind, Problem};
@@ -38,6 +39,8 @@ pub struct Caller {
     pub tenant: TenantId,
     /// The key.
     pub key: KeyId,
+    /// Who acts through it.
+    pub principal: Arc<Principal>,
     /// The environment of the key, such as `live`.
     pub environment: String,
     /// The request id, the client's own or the one it was given.
@@ -57,10 +60,14 @@ pub struct DevKey {
     pub stands_for: KeyId,
 }
 
-/// The scope that a route needs, or `None` where any valid key will do; put on it by the router. A route without this
-/// admits nobody.
+/// What a route needs, put on it by the router. A route without this admits nobody.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Needs(pub(crate) Option<Scope>);
+pub(crate) struct Needs {
+    /// The scope of the key; `None` where any valid key will do.
+    pub(crate) scope: Option<Scope>,
+    /// What it does in the administration; `None` for what is no part of that.
+    pub(crate) action: Option<Action>,
+}
 
 /// Every key of every tenant, replaced whole by `sync`.
 pub(crate) struct Keys {
@@ -141,16 +148,14 @@ impl FromRequestParts<Arc<App>> for Caller {
         if let Some(known) = parts.extensions.get::<Known>() {
             let _ = known.0.set((key.tenant, key.id));
         }
-        let Some(Needs(scope)) = parts.extensions.get::<Needs>().copied() else {
+        let Some(Needs { scope, action }) = parts.extensions.get::<Needs>().copied() else {
             return Err(Problem::caused(Kind::INTERNAL, "the route names no scope"));
         };
-        if let Some(scope) = scope.filter(|scope| !key.may(*scope)) {
-            let detail = format!("this needs an API key with the scope `{scope}`");
-            return Err(Problem::new(Kind::MISSING_SCOPE, detail).challenge(CHALLENGE_SCOPE));
-        }
-        Ok(Self {
+        let lacks = scope.filter(|scope| !key.may(*scope));
+        let caller = Self {
             tenant: key.tenant,
             key: key.id,
+            principal: Arc::clone(&key.principal),
             environment: key.environment.clone(),
             request_id: parts
                 .extensions
@@ -163,16 +168,23 @@ impl FromRequestParts<Arc<App>> for Caller {
                 .get::<Trace>()
                 .map(|trace| trace.0.trace_id()),
             at_least: revision(&parts.headers)?,
-        })
+        };
+        match (action, lacks) {
+            (Some(action), lacks) => app.admit(&caller, lacks, action, parts).await?,
+            (None, Some(scope)) => return Err(lacking(scope)),
+            (None, None) => {}
+        }
+        Ok(caller)
     }
 }
 
-impl Caller {
-    /// Returns the name of the principal that acts.
-    pub(crate) fn acts_as(&self) -> String {
-        format!("key:{}", self.key)
-    }
+/// Says which scope the key does not have.
+pub(crate) fn lacking(scope: Scope) -> Problem {
+    let detail = format!("this needs an API key with the scope `{scope}`");
+    Problem::new(Kind::MISSING_SCOPE, detail).challenge(CHALLENGE_SCOPE)
+}
 
+impl Caller {
     /// Returns what a record says of the caller.
     pub(crate) fn recorded(&self) -> remit_core::Caller {
         remit_core::Caller {

@@ -10,6 +10,7 @@ use remit_engine::{CaseOutcome, Comparison, Diagnostic};
 use remit_store::StoredBundle;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::Action;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::layers::Told;
@@ -76,7 +77,7 @@ pub(crate) async fn put(
     Query(noted): Query<Noted>,
     Body(BundleBody(bundle)): Body<BundleBody>,
 ) -> Result<Response, Problem> {
-    let publication = noted.publication("put_bundle", key);
+    let publication = noted.publication(Action::PutBundle, key);
     let next = Next::Bundle(Arc::new(bundle));
     let published = publish(&app, &caller, &preconditions, publication, next).await?;
     Ok(published.answer())

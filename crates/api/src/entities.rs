@@ -6,12 +6,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri, header};
-use remit_core::{Entity, EntityUid, Revision, canonical_json};
+use remit_core::{ContentHash, Entity, EntityUid, Revision, canonical_json};
 use remit_engine::{EntityError, Snapshot};
-use remit_store::EntitiesChanged;
+use remit_store::{Change, EntitiesChanged};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::admin::{Act, Action, principals};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::change::{Attempt, Attempts};
@@ -19,9 +20,12 @@ use crate::layers::Told;
 use crate::paging::{self, Paging};
 use crate::preconditions::{Preconditions, etag};
 use crate::problem::{Kind, Problem};
+use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::{Query, Segments};
 use crate::revisions::{Barrier, Until, settle};
 use crate::wire::{Body, Json, Wire};
+
+pub(crate) mod bulk;
 
 /// An entity as a body; its name is in the path.
 #[derive(Debug, Deserialize)]
@@ -62,6 +66,26 @@ struct Applied {
     /// Where it is in force, if that was waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<Barrier>,
+}
+
+/// A change of entities, and what it is in the administration.
+pub(crate) struct Wish<'a> {
+    pub(crate) act: Act,
+    pub(crate) upserts: &'a [Entity],
+    pub(crate) removals: &'a [EntityUid],
+    /// The revision that an entity keeps which is written exactly as it was.
+    pub(crate) kept: Option<Revision>,
+    /// The request, where it is named.
+    pub(crate) named: Option<&'a Named>,
+}
+
+/// What was done, as it is kept with the name of the request.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Done {
+    written: usize,
+    removed: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<Revision>,
 }
 
 /// Lists the live entities by type and id.
@@ -117,29 +141,42 @@ pub(crate) async fn put(
     caller: Caller,
     Segments((kind, id)): Segments<(String, String)>,
     preconditions: Preconditions,
+    key: IdempotencyKey,
     Query(until): Query<Until>,
     Body(body): Body<EntityBody>,
 ) -> Result<Response, Problem> {
     let entity = body.named(EntityUid::new(kind, id))?;
-    let mut attempts = Attempts::new(&app, caller.tenant);
-    let (before, changed) = loop {
-        let base = attempts.base();
-        let before = app.store.entity(caller.tenant, &entity.uid).await?;
-        preconditions.check(before.as_ref().map(|stored| stored.revision))?;
-        match change_once(&app, &caller, base, slice::from_ref(&entity), &[]).await? {
-            Attempt::Written(changed) => break (before, changed),
-            Attempt::Moved(head) => attempts.again(head).await?,
+    let bytes = canonical_json(&entity).map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+    let hash = ContentHash::of(&bytes);
+    let asks = json!({ "caller": caller.key, "action": Action::PutEntity.name(), "uid": entity.uid, "hash": hash });
+    let named = Named::of(&key, move || asks).await?;
+    let make = async {
+        let mut attempts = Attempts::new(&app, caller.tenant);
+        loop {
+            let base = attempts.base();
+            let before = app.store.entity(caller.tenant, &entity.uid).await?;
+            preconditions.check(before.as_ref().map(|stored| stored.revision))?;
+            let same = |stored: &Entity| canonical_json(stored).is_ok_and(|stored| stored == bytes);
+            let wish = Wish {
+                act: Act::on_entity(Action::PutEntity, &entity.uid).with("hash", json!(hash)),
+                upserts: slice::from_ref(&entity),
+                removals: &[],
+                kept: before
+                    .filter(|stored| same(&stored.entity))
+                    .map(|stored| stored.revision),
+                named: named.as_ref(),
+            };
+            match change_once(&app, &caller, base, wish).await? {
+                Attempt::Written(done) => break Ok(done),
+                Attempt::Moved(head) => attempts.again(head).await?,
+            }
         }
     };
-    // What is written exactly as it was keeps its revision.
-    let same = |stored: &Entity| canonical_json(stored).ok() == canonical_json(&entity).ok();
-    let kept = before
-        .filter(|stored| same(&stored.entity))
-        .map(|stored| stored.revision);
-    let mut response = finish(&app, &caller, "put_entity", changed, 1, until).await?;
+    let (revision, done) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    let mut response = finish(&app, &caller, revision, done, until).await?;
     response
         .headers_mut()
-        .insert(header::ETAG, etag(kept.unwrap_or(changed.revision)));
+        .insert(header::ETAG, etag(done.kept.unwrap_or(revision)));
     Ok(response)
 }
 
@@ -149,27 +186,40 @@ pub(crate) async fn delete(
     caller: Caller,
     Segments((kind, id)): Segments<(String, String)>,
     preconditions: Preconditions,
+    key: IdempotencyKey,
     Query(until): Query<Until>,
 ) -> Result<Response, Problem> {
     let uid = EntityUid::new(kind, id);
-    let mut attempts = Attempts::new(&app, caller.tenant);
-    let changed = loop {
-        let base = attempts.base();
-        let Some(before) = app.store.entity(caller.tenant, &uid).await? else {
-            let bundled = base.is_some_and(|base| base.is_bundled(&uid));
-            return Err(if bundled {
-                of_bundle(&uid)
-            } else {
-                absent(&uid)
-            });
-        };
-        preconditions.check(Some(before.revision))?;
-        match change_once(&app, &caller, base, &[], slice::from_ref(&uid)).await? {
-            Attempt::Written(changed) => break changed,
-            Attempt::Moved(head) => attempts.again(head).await?,
+    let asks = json!({ "caller": caller.key, "action": Action::DeleteEntity.name(), "uid": uid });
+    let named = Named::of(&key, move || asks).await?;
+    let make = async {
+        let mut attempts = Attempts::new(&app, caller.tenant);
+        loop {
+            let base = attempts.base();
+            let Some(before) = app.store.entity(caller.tenant, &uid).await? else {
+                let bundled = base.is_some_and(|base| base.is_bundled(&uid));
+                return Err(if bundled {
+                    of_bundle(&uid)
+                } else {
+                    absent(&uid)
+                });
+            };
+            preconditions.check(Some(before.revision))?;
+            let wish = Wish {
+                act: Act::on_entity(Action::DeleteEntity, &uid),
+                upserts: &[],
+                removals: slice::from_ref(&uid),
+                kept: None,
+                named: named.as_ref(),
+            };
+            match change_once(&app, &caller, base, wish).await? {
+                Attempt::Written(done) => break Ok(done),
+                Attempt::Moved(head) => attempts.again(head).await?,
+            }
         }
     };
-    finish(&app, &caller, "delete_entity", changed, 0, until).await
+    let (revision, done) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    finish(&app, &caller, revision, done, until).await
 }
 
 /// Why a change of entities was refused.
@@ -180,46 +230,80 @@ pub(crate) enum Refusal {
     Problem(Problem),
 }
 
-/// Checks a change against a snapshot and writes it over that state only.
+/// Checks a change against a snapshot and writes it over that state only, with its record.
 pub(crate) async fn change_once(
     app: &Arc<App>,
     caller: &Caller,
     base: Option<Arc<Snapshot>>,
-    upserts: &[Entity],
-    removals: &[EntityUid],
-) -> Result<Attempt<EntitiesChanged>, Refusal> {
+    wish: Wish<'_>,
+) -> Result<Attempt<(Revision, Done)>, Refusal> {
+    let Wish {
+        act,
+        upserts,
+        removals,
+        kept,
+        named,
+    } = wish;
     let base = base.ok_or_else(|| Refusal::Problem(Kind::NOT_READY.into()))?;
     let mut touched = upserts.iter().map(|entity| &entity.uid).chain(removals);
     if let Some(uid) = touched.find(|uid| base.is_bundled(uid)) {
         return Err(Refusal::Problem(of_bundle(uid)));
     }
     let head = base.revision();
+    // Exact, since it is written over this state or not at all.
+    let removed = removals.iter().filter(|uid| base.is_live(uid)).count();
+    let done = Done {
+        written: upserts.len(),
+        removed: u64::try_from(removed).unwrap_or(u64::MAX),
+        kept,
+    };
     let (entities, uids) = (upserts.to_vec(), removals.to_vec());
     app.blocking(move || base.with_entities(&entities, &uids).map(drop))
         .await
         .map_err(Refusal::Problem)?
         .map_err(Refusal::Entity)?;
+    let written = write(app, caller, head, done, (act, upserts, removals, named));
+    written.await.map_err(Refusal::Problem)
+}
+
+/// Writes a change that fits, if whoever makes it may.
+async fn write(
+    app: &App,
+    caller: &Caller,
+    head: Revision,
+    done: Done,
+    (act, upserts, removals, named): (Act, &[Entity], &[EntityUid], Option<&Named>),
+) -> Result<Attempt<(Revision, Done)>, Problem> {
+    let record = app.permit(caller, act).await?;
+    let answer = Answer::of(named, &done)?;
+    let change = Change {
+        record: Some(&record),
+        once: answer.once(),
+    };
     let written = app
         .store
-        .change_entities(caller.tenant, Some(head), upserts, removals)
+        .change_entities(caller.tenant, Some(head), upserts, removals, change)
         .await;
-    Attempt::of(written).map_err(Refusal::Problem)
+    Ok(match Attempt::of(written)? {
+        Attempt::Written(EntitiesChanged { revision, removed }) => {
+            principals::log(caller, &record, revision);
+            Attempt::Written((revision, Done { removed, ..done }))
+        }
+        Attempt::Moved(head) => Attempt::Moved(head),
+    })
 }
 
 /// Answers when the change is in force.
 pub(crate) async fn finish(
     app: &Arc<App>,
     caller: &Caller,
-    action: &'static str,
-    changed: EntitiesChanged,
-    written: usize,
+    revision: Revision,
+    done: Done,
     until: Until,
 ) -> Result<Response, Problem> {
-    let EntitiesChanged { revision, removed } = changed;
-    tracing::info!(
-        target: "remit::admin", action, tenant = %caller.tenant, key = %caller.key, request_id = caller.request_id,
-        revision = revision.number(), written, removed, "admin"
-    );
+    let Done {
+        written, removed, ..
+    } = done;
     let fleet = settle(app, caller.tenant, revision, until).await?;
     let mut response = Json(Applied {
         revision,

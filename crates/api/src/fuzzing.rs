@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::bulk::Changes;
+use crate::entities::bulk::Changes;
 use crate::evaluate::EvaluationBody;
 use crate::evaluations::{Asked, EvaluationsBody};
 use crate::problem::{Kind, Problem};

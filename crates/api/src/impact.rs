@@ -17,7 +17,7 @@ use remit_core::{
     Verdict,
 };
 use remit_engine::Snapshot;
-use remit_store::{MAX_ENTITIES, StoredDecision, StoredDraft};
+use remit_store::{MAX_ENTITIES, StoredDecision};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -30,7 +30,7 @@ use crate::decisions::CATCH_UP;
 use crate::explain::{READ_BACK, as_of, changed_since};
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
-use crate::publish::drafts::findings;
+use crate::publish::drafts::findings::Assessed;
 use crate::publish::refused;
 use crate::query::Query;
 use crate::wire::{Body, Json};
@@ -167,7 +167,7 @@ struct Assessment {
     /// The draft over today's live entities.
     draft: Snapshot,
     /// Where the totals are kept.
-    of: Option<StoredDraft>,
+    of: Option<Assessed>,
     from: Timestamp,
     until: Timestamp,
     limit: usize,
@@ -194,7 +194,7 @@ pub(crate) async fn assess_bundle(
     headers: &HeaderMap,
     window: Window,
     bundle: Arc<Bundle>,
-    draft: Option<StoredDraft>,
+    draft: Option<Assessed>,
 ) -> Result<Response, Problem> {
     let hours = within("hours", window.hours, HOURS, MOST_HOURS)?;
     let limit = within("limit", window.limit, USUAL, MOST)?;
@@ -331,7 +331,7 @@ impl Assessment {
         };
         let impact = tally.into_impact(self.from, self.until, truncated, entities);
         if let Some(draft) = self.of.as_ref().filter(|_| !cut_short) {
-            findings::keep_impact(&self.app, self.tenant, draft, &impact).await?;
+            draft.keep(&self.app, self.tenant, &impact).await?;
         }
         Ok(impact)
     }

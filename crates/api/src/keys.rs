@@ -6,14 +6,19 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use remit_core::{KeyId, Revision, TenantId, Timestamp};
-use remit_store::{NewKey, Scope, StoredKey};
+use remit_core::{KeyId, Principal, PrincipalName, Revision, TenantId, Timestamp};
+use remit_store::{ApiKey, Change, NewKey, Scope, StoredKey};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use crate::admin::lockout::{Roster, head};
+use crate::admin::{Act, Action, principals, system};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::change::{Attempt, Attempts};
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
+use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::{Query, Segments};
 use crate::revisions::{self, Until};
 use crate::wire::{Body, Json, Wire, absent_if_null};
@@ -27,6 +32,8 @@ pub(crate) struct KeyBody {
     scopes: BTreeSet<Scope>,
     #[serde(default, deserialize_with = "absent_if_null")]
     expires_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    principal: Option<PrincipalName>,
 }
 
 /// A key without its secret.
@@ -41,6 +48,9 @@ struct Shown {
     expires_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_at: Option<Timestamp>,
+    /// Who acts through it, where it is bound to somebody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<PrincipalName>,
 }
 
 /// A key with its secret, which is told this once.
@@ -49,6 +59,15 @@ struct Created {
     #[serde(flatten)]
     shown: Shown,
     key: String,
+}
+
+/// What is kept of a key that was made with a named request: never the secret.
+#[derive(Serialize, Deserialize)]
+struct Made {
+    id: KeyId,
+    /// The answer, to the request that made it.
+    #[serde(skip)]
+    created: Option<Created>,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,13 +81,15 @@ struct WhoAmI {
     tenant: TenantId,
     environment: String,
     scopes: BTreeSet<Scope>,
+    principal: Principal,
     revision: Revision,
 }
 
-/// Makes a key.
+/// Makes a key. Its secret is told once: a request that is sent again under its name is told only which key it made.
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
+    key: IdempotencyKey,
     Body(body): Body<KeyBody>,
 ) -> Result<Response, Problem> {
     let KeyBody {
@@ -76,45 +97,85 @@ pub(crate) async fn create(
         environment,
         scopes,
         expires_at,
+        principal,
     } = body;
-    let maker = app.keys.get(caller.key).ok_or(Kind::UNAUTHENTICATED)?;
-    if let Some(missing) = scopes.iter().find(|scope| !maker.may(**scope)) {
-        let detail =
-            format!("your API key does not have the scope `{missing}`, so it cannot give it");
-        return Err(Problem::new(Kind::MISSING_SCOPE, detail));
-    }
-    if expires_at.is_some_and(|end| end <= app.clock.now()) {
-        return Err(Problem::new(
-            Kind::INVALID_REQUEST,
-            "`expires_at` must be in the future",
-        ));
-    }
     let new = NewKey {
         name,
         environment,
         scopes,
         expires_at,
+        principal,
     };
-    let (stored, key) = app
-        .store
-        .create_key(caller.tenant, &new, app.keys.pepper())
-        .await?;
-    let revision = settle(&app, &caller).await?;
-    tracing::info!(
-        target: "remit::admin", action = "create_key", tenant = %caller.tenant, key = %caller.key,
-        request_id = caller.request_id, revision = revision.number(), created = %stored.id, "admin"
-    );
-    let location = format!("/v1/keys/{}", stored.id);
-    let body = Json(Created {
-        shown: stored.into(),
-        key: key.reveal(),
+    let asks = json!({
+        "caller": caller.key, "action": Action::CreateKey.name(), "name": new.name, "environment": new.environment,
+        "scopes": new.scopes, "expires_at": new.expires_at, "principal": new.principal,
     });
-    let mut response = (StatusCode::CREATED, body).into_response();
+    let named = Named::of(&key, move || asks).await?;
+    let make = create_once(&app, &caller, &new, named.as_ref());
+    let (_, outcome) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    let Some(created) = outcome.created else {
+        let detail = format!(
+            "this request made the key {} before, and a secret is told once; revoke it and make another where it was lost",
+            outcome.id
+        );
+        return Err(Problem::new(Kind::CONFLICT, detail).with("key", json!(outcome.id)));
+    };
+    let revision = settle(&app, &caller).await?;
+    let location = format!("/v1/keys/{}", created.shown.id);
+    let mut response = (StatusCode::CREATED, Json(created)).into_response();
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Told::revision(revision).attach(&mut response);
     Ok(response)
+}
+
+async fn create_once(
+    app: &App,
+    caller: &Caller,
+    new: &NewKey,
+    named: Option<&Named>,
+) -> Result<(Revision, Made), Problem> {
+    let id = KeyId::from_uuid(app.clock.id());
+    let act = Act::of(Action::CreateKey)
+        .with("key", json!(id))
+        .with("scopes", json!(new.scopes))
+        .with("environment", json!(new.environment))
+        .with("principal", json!(new.principal));
+    let maker = app.keys.get(caller.key).ok_or(Kind::UNAUTHENTICATED)?;
+    if let Some(missing) = new.scopes.iter().find(|scope| !maker.may(**scope)) {
+        app.deny_scope(caller, &act).await?;
+        let detail =
+            format!("your API key does not have the scope `{missing}`, so it cannot give it");
+        return Err(Problem::new(Kind::MISSING_SCOPE, detail));
+    }
+    if new.expires_at.is_some_and(|end| end <= app.clock.now()) {
+        return Err(Problem::new(
+            Kind::INVALID_REQUEST,
+            "`expires_at` must be in the future",
+        ));
+    }
+    let record = app.permit(caller, act).await?;
+    let secret = ApiKey::generate(&new.environment, id)?;
+    let answer = Answer::of(named, &Made { id, created: None })?;
+    let change = Change {
+        record: Some(&record),
+        once: answer.once(),
+    };
+    let stored = app
+        .store
+        .insert_key(caller.tenant, &secret, new, app.keys.pepper(), change)
+        .await?;
+    principals::log(caller, &record, Revision::default());
+    let created = Created {
+        shown: stored.into(),
+        key: secret.reveal(),
+    };
+    let made = Made {
+        id,
+        created: Some(created),
+    };
+    Ok((Revision::default(), made))
 }
 
 /// Lists every key of the tenant, oldest first.
@@ -144,18 +205,51 @@ pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<KeyId>,
+    key: IdempotencyKey,
     Query(until): Query<Until>,
 ) -> Result<Response, Problem> {
-    app.store.key(caller.tenant, id).await?.ok_or_else(absent)?;
-    let revision = app.store.revoke_key(caller.tenant, id).await?;
-    tracing::info!(
-        target: "remit::admin", action = "revoke_key", tenant = %caller.tenant, key = %caller.key,
-        request_id = caller.request_id, revision = revision.number(), revoked = %id, "admin"
-    );
+    let asks = json!({ "caller": caller.key, "action": Action::RevokeKey.name(), "key": id });
+    let named = Named::of(&key, move || asks).await?;
+    let make = revoke_once(&app, &caller, id, named.as_ref());
+    let (revision, ()) = once(&app, caller.tenant, named.as_ref(), make).await?;
     revisions::settle(&app, caller.tenant, revision, until).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     Told::revision(revision).attach(&mut response);
     Ok(response)
+}
+
+async fn revoke_once(
+    app: &App,
+    caller: &Caller,
+    id: KeyId,
+    named: Option<&Named>,
+) -> Result<(Revision, ()), Problem> {
+    let tenant = caller.tenant;
+    let mut attempts = Attempts::new(app, tenant);
+    loop {
+        let checked = head(app, tenant).await?;
+        app.store.key(tenant, id).await?.ok_or_else(absent)?;
+        let record = app.permit(caller, Act::on(Action::RevokeKey, &id)).await?;
+        let roster = Roster::of(app, tenant).await?.without_key(id);
+        let system = system::in_force(app, tenant).await?;
+        roster.check(&system)?;
+        let answer = Answer::of(named, &())?;
+        let change = Change {
+            record: Some(&record),
+            once: answer.once(),
+        };
+        let written = app
+            .store
+            .revoke_key(tenant, id, Some(checked), change)
+            .await;
+        match Attempt::of(written)? {
+            Attempt::Written(revision) => {
+                principals::log(caller, &record, revision);
+                return Ok((revision, ()));
+            }
+            Attempt::Moved(head) => attempts.again(head).await?,
+        }
+    }
 }
 
 /// Says what the presented key is.
@@ -173,6 +267,7 @@ pub(crate) async fn who_am_i(
         tenant: key.tenant,
         environment: key.environment.clone(),
         scopes: key.scopes.clone(),
+        principal: Principal::clone(&key.principal),
         revision,
     };
     let mut response = Json(body).into_response();
@@ -207,6 +302,8 @@ impl From<StoredKey> for Shown {
             created_at,
             expires_at,
             revoked_at,
+            principal,
+            bound,
             ..
         } = key;
         Self {
@@ -217,6 +314,7 @@ impl From<StoredKey> for Shown {
             created_at,
             expires_at,
             revoked_at,
+            principal: bound.then(|| principal.name.clone()),
         }
     }
 }

@@ -10,10 +10,10 @@
 //!
 //! Deliberately absent: SQL, Cedar, configuration files, environment variables. Handlers translate; they do not decide.
 
+mod admin;
 mod app;
 mod auth;
 mod background;
-mod bulk;
 mod bundle;
 mod change;
 mod decisions;

@@ -13,6 +13,7 @@ mod manage;
 mod records;
 mod revisions;
 mod schemas;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -82,6 +83,7 @@ pub fn document() -> Value {
         .into_iter()
         .chain(manage::operations())
         .chain(drafts::operations())
+        .chain(settings::operations())
         .chain(revisions::operations())
         .chain([impact::operation()]);
     for operation in operations {
@@ -91,6 +93,7 @@ pub fn document() -> Value {
     let mut schemas = schemas::all();
     schemas.append(&mut records::all());
     schemas.append(&mut drafts::schemas());
+    schemas.append(&mut settings::schemas());
     schemas.append(&mut impact::schemas());
     schemas.append(&mut revisions::schemas());
     json!({
@@ -135,6 +138,7 @@ fn tags() -> Value {
         { "name": "Policies", "description": "The policies of the bundle in force, read and changed one by one." },
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
         { "name": "Keys", "description": "API keys and what they may do." },
+        { "name": "Settings", "description": "What the tenant demands of its administration." },
         { "name": "Service", "description": "What this server is and speaks." },
     ])
 }

@@ -11,6 +11,7 @@ use remit_engine::{CompileError, EditError, Edited, Snapshot, Span, WrittenPolic
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::admin::Action;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::layers::Told;
@@ -129,7 +130,7 @@ pub(crate) async fn put(
     };
     let publication = Publication {
         about: Some(id),
-        ..noted.publication("put_policy", key)
+        ..noted.publication(Action::PutPolicy, key)
     };
     let next = Next::Policy(Arc::new(edit));
     let published = publish(&app, &caller, &preconditions, publication, next).await?;
@@ -151,7 +152,7 @@ pub(crate) async fn delete(
     };
     let publication = Publication {
         about: Some(id),
-        ..noted.publication("delete_policy", key)
+        ..noted.publication(Action::DeletePolicy, key)
     };
     let next = Next::Policy(Arc::new(edit));
     let published = publish(&app, &caller, &preconditions, publication, next).await?;
@@ -222,6 +223,7 @@ impl Edit {
             })
         })?;
         let tried = Tried::of(snapshot, &edited.bundle, Some(base));
+        let tried = tried.map_err(|error| refused(&error))?;
         Ok((edited.bundle, tried))
     }
 }

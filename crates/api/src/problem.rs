@@ -53,6 +53,10 @@ problems! {
     UNAUTHENTICATED 401 "unauthenticated" "a valid API key is required";
     /// The API key is valid, but none of its scopes allows this operation; `detail` names the one that would.
     MISSING_SCOPE 403 "missing-scope" "the API key does not have the scope for this";
+    /// Neither a role of the caller nor a policy of the administration allows this, or one forbids it: `action`, the `roles` each of which would be enough, and the `policies` that settled it. A change that was denied is recorded.
+    NOT_PERMITTED 403 "not-permitted" "you may not do this";
+    /// The change may permit what is denied now, and the tenant demands that another person has agreed to exactly this. Put it into a draft, let somebody with the role `approver` who has no hand in it approve it (`POST /v1/drafts/{id}/review`), and publish the draft. An edit after the approval takes the approval away.
+    REVIEW_REQUIRED 403 "review-required" "another person must approve this first";
     /// There is nothing of that name here, or it is not yours. Paths are matched exactly: no dot segments, no doubled or trailing slashes.
     NOT_FOUND 404 "not-found" "there is nothing here";
     /// The path exists, but not with this method; `Allow` lists those it takes.
@@ -73,6 +77,8 @@ problems! {
     ENTITY_INVALID 422 "entity-invalid" "an entity does not fit the schema";
     /// The `Idempotency-Key` was sent with another request within the last 24 hours; take a new one for each change.
     IDEMPOTENCY_KEY_REUSED 422 "idempotency-key-reused" "this Idempotency-Key belongs to another request";
+    /// After the change nobody could publish policies any more and nobody could manage principals; `nobody_may` names both. Make sure first that somebody can.
+    LOCK_OUT 422 "lock-out" "this would lock everybody out";
     /// This change needs `If-Match` with the `ETag` that was read, or `If-None-Match: *` for the first one.
     PRECONDITION_REQUIRED 428 "precondition-required" "say which revision this replaces";
     /// A fault in Remit. The request id finds it in the log.
@@ -262,6 +268,7 @@ impl From<remit_store::Error> for Problem {
             E::Stale { current, .. } => Self::new(Kind::STALE_REVISION, error.to_string())
                 .with("current", json!(format!("\"{current}\""))),
             E::Moved { .. } | E::Unfit { .. } => Self::new(Kind::CONFLICT, error.to_string()),
+            E::Withdrawn => Self::new(Kind::UNAUTHENTICATED, error.to_string()),
             E::Deadline { .. } | E::Unavailable { .. } => {
                 Self::caused(Kind::STORE_UNAVAILABLE, error)
             }

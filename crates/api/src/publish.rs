@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::header;
-use remit_core::{Bundle, ContentHash, DraftId, PolicyId, Revision, TenantId, canonical_json};
+use remit_core::{Bundle, ContentHash, DraftId, PolicyId, Revision, TenantId};
 use remit_engine::{CaseOutcome, Comparison, CompileError, Diagnostic, Snapshot};
-use remit_store::{Authorship, Expected, Once, StoredDraft};
+use remit_store::{Authorship, Change, Expected, StoredDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::admin::lockout::Roster;
+use crate::admin::second_person::SecondPersons;
+use crate::admin::{Act, Action, system};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::background::give_way;
@@ -28,7 +31,7 @@ pub(crate) mod idempotency;
 
 use drafts::release::{self, Drafted};
 use evidence::Evidence;
-use idempotency::IdempotencyKey;
+use idempotency::{Answer, IdempotencyKey, Named, once};
 
 /// What is to come into force.
 pub(crate) enum Next {
@@ -41,10 +44,10 @@ pub(crate) enum Next {
 }
 
 /// What is said of a change, and kept with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Publication {
-    /// What was called, for the log.
-    pub(crate) action: &'static str,
+    /// What is done.
+    pub(crate) action: Action,
     /// What its author says it is for.
     pub(crate) message: Option<String>,
     /// The revision of the version that it brings back.
@@ -55,13 +58,6 @@ pub(crate) struct Publication {
     pub(crate) key: IdempotencyKey,
     /// What is waited for, beside this replica.
     pub(crate) until: Until,
-}
-
-/// A request that names itself.
-struct Named {
-    key: String,
-    /// The hash of everything that it asks for.
-    hash: ContentHash,
 }
 
 /// The parameters of a change that has no room for a message in its body.
@@ -94,6 +90,10 @@ pub(crate) struct Tried {
     pub(crate) warnings: Vec<Diagnostic>,
     /// What it changes; `None` for a first bundle.
     pub(crate) comparison: Option<Comparison>,
+    /// Who may administer under it.
+    admin: Arc<Snapshot>,
+    /// Whether that is somebody else than before.
+    governs: bool,
 }
 
 /// A bundle that was checked against one state and may be written over no other.
@@ -116,35 +116,27 @@ pub(crate) async fn publish(
 ) -> Result<Applied, Problem> {
     preconditions.required()?;
     let next = Arc::new(next);
-    let named = Named::of(caller, &publication, &next).await?;
-    publication.authorship(caller, named.as_ref(), "").check()?;
-    let known = match &named {
-        Some(named) => named.answered(app, caller.tenant).await?,
-        None => None,
+    let named = publication.named(caller, &next).await?;
+    publication.authorship(caller).check()?;
+    let make = async {
+        let written = write(
+            app,
+            caller,
+            preconditions,
+            &publication,
+            named.as_ref(),
+            &next,
+        );
+        let applied = written.await?;
+        Ok((applied.revision, applied))
     };
-    let applied = match known {
-        Some(applied) => applied,
-        None => {
-            let written = write(
-                app,
-                caller,
-                preconditions,
-                &publication,
-                named.as_ref(),
-                &next,
-            );
-            match (written.await, &named) {
-                // The same request may have come twice at once; the other one is why this one came too late.
-                (Err(problem), Some(named)) => match named.answered(app, caller.tenant).await {
-                    Ok(Some(applied)) => applied,
-                    _ => return Err(problem),
-                },
-                (written, _) => written?,
-            }
-        }
-    };
-    let fleet = settle(app, caller.tenant, applied.revision, publication.until).await?;
-    Ok(Applied { fleet, ..applied })
+    let (revision, applied) = once(app, caller.tenant, named.as_ref(), make).await?;
+    let fleet = settle(app, caller.tenant, revision, publication.until).await?;
+    Ok(Applied {
+        revision,
+        fleet,
+        ..applied
+    })
 }
 
 /// Checks and writes until it is written or refused.
@@ -164,8 +156,8 @@ async fn write(
                 accepted(&checked.tried.cases)?;
                 app.progress.prepare(caller.tenant, &checked.tried.snapshot);
                 let applied = Applied::of(&checked.tried, publication.about.as_ref());
-                let written = put(app, caller, publication, named, &checked, &applied).await;
-                match Attempt::of(written?)? {
+                let written = put(app, caller, publication, named, &checked, &applied);
+                match Attempt::of(Box::pin(written).await?)? {
                     Attempt::Written(revision) => break (revision, applied),
                     Attempt::Moved(head) => head,
                 }
@@ -176,10 +168,10 @@ async fn write(
     };
     let Publication {
         action, restores, ..
-    } = publication;
+    } = *publication;
     tracing::info!(
-        target: "remit::admin", action, tenant = %caller.tenant, key = %caller.key, request_id = caller.request_id,
-        revision = revision.number(), hash = %applied.hash, restores = restores.map(Revision::number), "admin"
+        target: "remit::admin", action = action.name(), tenant = %caller.tenant, key = %caller.key,
+        principal = %caller.principal.name, request_id = caller.request_id, revision = revision.number(), hash = %applied.hash, restores = restores.map(Revision::number), "admin"
     );
     Ok(Applied {
         revision,
@@ -196,15 +188,26 @@ async fn put(
     checked: &Checked,
     applied: &Applied,
 ) -> Result<Result<Revision, remit_store::Error>, Problem> {
-    let unwritable = |error| Problem::caused(Kind::INTERNAL, error);
-    let answer = match named {
-        Some(_) => serde_json::to_string(applied).map_err(unwritable)?,
-        None => String::new(),
+    let second = match &checked.draft {
+        Some(drafted) => drafted.second_persons(app, caller).await?,
+        None => SecondPersons::default(),
     };
-    let evidence = Evidence::of(caller, checked)?;
-    let evidence = serde_json::to_string(&evidence).map_err(unwritable)?;
+    let act = publication.act(checked).reviewed(second.any());
+    let record = app.permit(caller, act).await?;
+    if checked.tried.governs {
+        let roster = Roster::of(app, caller.tenant).await?;
+        roster.check(&checked.tried.admin)?;
+    }
+    let answer = Answer::of(named, applied)?;
+    let change = Change {
+        record: Some(&record),
+        once: answer.once(),
+    };
+    let evidence = Evidence::of(caller, checked, &second)?;
+    let evidence =
+        serde_json::to_string(&evidence).map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
     let draft = checked.draft.as_ref().map(|drafted| &drafted.draft);
-    let authorship = publication.authorship(caller, named, &answer);
+    let authorship = publication.authorship(caller);
     let authorship = Authorship {
         message: authorship
             .message
@@ -216,7 +219,7 @@ async fn put(
     let (tenant, expected) = (caller.tenant, checked.expected);
     let written = app
         .store
-        .put_version(tenant, expected, &checked.bundle, authorship);
+        .put_version(tenant, expected, &checked.bundle, authorship, change);
     Ok(match written.await {
         // Somebody reviewed or edited it meanwhile: it is looked at again.
         Err(remit_store::Error::Stale { .. }) => Err(remit_store::Error::Moved {
@@ -237,7 +240,7 @@ pub(crate) async fn compile(
             Some(base) => base.recompile(&bundle)?,
             None => Snapshot::compile(&bundle)?,
         };
-        Ok(Tried::of(snapshot, &bundle, base.as_deref()))
+        Tried::of(snapshot, &bundle, base.as_deref())
     })
     .await
 }
@@ -342,16 +345,37 @@ impl Next {
 
 impl Tried {
     /// Runs the cases of a bundle, looks for policies that make no difference, and compares it with the one before.
-    pub(crate) fn of(snapshot: Snapshot, bundle: &Bundle, before: Option<&Snapshot>) -> Self {
-        let cases = bundle.cases.iter();
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] for what the bundle says of the administration.
+    pub(crate) fn of(
+        snapshot: Snapshot,
+        bundle: &Bundle,
+        before: Option<&Snapshot>,
+    ) -> Result<Self, CompileError> {
+        let admin = system::compiled(&bundle.admin)?;
         let mut warnings = snapshot.warnings().to_vec();
         warnings.extend(snapshot.review());
-        Self {
+        warnings.extend(system::warnings(&admin));
+        let mut governs = !bundle.admin.is_empty();
+        let mut comparison = before.map(|before| snapshot.compare(before));
+        if let Some(before) = before {
+            let old = system::compiled(before.admin())?;
+            governs = !Arc::ptr_eq(&old, &admin);
+            if governs {
+                comparison = comparison.map(|one| system::joined(one, admin.compare(&old)));
+            }
+        }
+        let cases = bundle.cases.iter();
+        Ok(Self {
             cases: cases.map(|case| snapshot.run_case(case)).collect(),
             warnings,
-            comparison: before.map(|before| snapshot.compare(before)),
+            comparison,
+            admin,
+            governs,
             snapshot,
-        }
+        })
     }
 
     /// Whether some question that was denied may now be permitted.
@@ -367,13 +391,12 @@ impl Tried {
 
 impl Noted {
     /// Takes together what is said of a change by its parameters and headers.
-    pub(crate) fn publication(self, action: &'static str, key: IdempotencyKey) -> Publication {
+    pub(crate) fn publication(self, action: Action, key: IdempotencyKey) -> Publication {
         Publication {
-            action,
             message: self.message,
             until: Until { wait: self.wait },
             key,
-            ..Publication::default()
+            ..Publication::of(action)
         }
     }
 }
@@ -381,65 +404,53 @@ impl Noted {
 // === impl Publication ===
 
 impl Publication {
-    fn authorship<'a>(
-        &'a self,
-        caller: &Caller,
-        named: Option<&'a Named>,
-        answer: &'a str,
-    ) -> Authorship<'a> {
+    /// Says nothing of a change but what it is.
+    pub(crate) fn of(action: Action) -> Self {
+        Self {
+            action,
+            message: None,
+            restores: None,
+            about: None,
+            key: IdempotencyKey::default(),
+            until: Until::default(),
+        }
+    }
+
+    fn authorship(&self, caller: &Caller) -> Authorship<'_> {
         Authorship {
             by: Some(caller.key),
             message: self.message.as_deref(),
             restores: self.restores,
-            once: named.map(|named| Once {
-                key: &named.key,
-                request: named.hash,
-                answer,
-            }),
             draft: None,
             evidence: None,
         }
     }
-}
 
-// === impl Named ===
-
-impl Named {
-    /// Takes together what a request asks for; `None` for one without a name.
-    async fn of(
-        caller: &Caller,
-        publication: &Publication,
-        next: &Arc<Next>,
-    ) -> Result<Option<Self>, Problem> {
-        let Some(key) = publication.key.0.clone() else {
-            return Ok(None);
+    /// Says what is done, now that it is known what comes of it.
+    fn act(&self, checked: &Checked) -> Act {
+        let tried = &checked.tried;
+        let act = match (&self.about, &checked.draft) {
+            (Some(policy), _) => Act::on(self.action, policy),
+            (None, Some(drafted)) => Act::on(self.action, &drafted.draft.id),
+            (None, None) => Act::of(self.action),
         };
-        let next = Arc::clone(next);
-        let asked = give_way(move || next.asks()).await?;
-        let request = json!({
-            "caller": caller.key, "action": publication.action, "message": publication.message,
-            "restores": publication.restores, "asks": asked,
-        });
-        let bytes =
-            canonical_json(&request).map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
-        let hash = ContentHash::of(&bytes);
-        Ok(Some(Self { key, hash }))
+        act.loosens(tried.loosens())
+            .with("hash", json!(tried.snapshot.content_hash()))
+            .with("message", json!(self.message))
+            .with("restores", json!(self.restores))
     }
 
-    /// Returns what the request was answered.
-    async fn answered(&self, app: &App, tenant: TenantId) -> Result<Option<Applied>, Problem> {
-        let Some(found) = app.store.answered(tenant, &self.key).await? else {
-            return Ok(None);
+    /// Takes together what the request asks for, where it is named.
+    async fn named(&self, caller: &Caller, next: &Arc<Next>) -> Result<Option<Named>, Problem> {
+        let next = Arc::clone(next);
+        let (key, action) = (caller.key, self.action.name());
+        let (message, restores) = (self.message.clone(), self.restores);
+        let asks = move || {
+            json!({
+                "caller": key, "action": action, "message": message, "restores": restores, "asks": next.asks(),
+            })
         };
-        if found.request != self.hash {
-            return Err(Kind::IDEMPOTENCY_KEY_REUSED.into());
-        }
-        let applied: Applied = serde_json::from_str(&found.answer)
-            .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
-        Ok(Some(Applied {
-            revision: found.revision,
-            ..applied
-        }))
+        Named::of(&self.key, asks).await
     }
 }
 

@@ -8,12 +8,13 @@ use axum::routing::{MethodFilter, MethodRouter, get, on};
 use axum::{Extension, Router, middleware};
 use remit_store::Scope;
 
+use crate::admin::{Action, admin_actions, principals, settings};
 use crate::app::App;
 use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
 use crate::publish::drafts::{self, edit, findings, release, review};
 use crate::{
-    bulk, bundle, decisions, docs, entities, evaluate, evaluations, explain, impact, keys, layers,
+    bundle, decisions, docs, entities, evaluate, evaluations, explain, impact, keys, layers,
     metadata, openapi, policies, revisions, search, versions,
 };
 
@@ -37,6 +38,8 @@ pub enum Access {
     AnyKey,
     /// Whoever has a valid key with this scope.
     Key(Scope),
+    /// Whoever has a valid key with this scope, and may do this by the policies of the administration.
+    May(Scope, Action),
 }
 
 /// The routes, and the list of them.
@@ -66,9 +69,17 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 fn routes() -> Routes {
-    use Access::{AnyKey, Anybody, Key};
-    use Scope::{Evaluate, Keys, Read, Search, Write};
-    Routes::default()
+    let routes = work_on_drafts(bundle_and_policies(ask(Routes::default())));
+    administer(entities_and_decisions(routes))
+        .get("/v1/whoami", Access::AnyKey, keys::who_am_i)
+        .get("/openapi.json", Access::Anybody, openapi::get)
+}
+
+/// What is asked.
+fn ask(routes: Routes) -> Routes {
+    use Access::{Anybody, Key};
+    use Scope::{Evaluate, Search};
+    routes
         // AuthZEN Authorization API 1.0
         .post("/access/v1/evaluation", Key(Evaluate), evaluate::evaluate)
         .post(
@@ -84,55 +95,222 @@ fn routes() -> Routes {
             Anybody,
             metadata::configuration,
         )
-        // What decides
-        .get("/v1/bundle", Key(Read), bundle::get)
-        .put("/v1/bundle", Key(Write), bundle::put)
-        .post("/v1/bundle/check", Key(Read), bundle::check)
-        .post("/v1/bundle/impact", Key(Read), impact::assess)
-        .get("/v1/bundle/versions", Key(Read), versions::list)
-        .get("/v1/bundle/versions/{revision}", Key(Read), versions::get)
-        .post("/v1/bundle/rollback", Key(Write), versions::roll_back)
-        .get("/v1/drafts", Key(Read), drafts::list)
-        .post("/v1/drafts", Key(Write), drafts::create)
-        .get("/v1/drafts/{id}", Key(Read), drafts::get)
-        .delete("/v1/drafts/{id}", Key(Write), drafts::discard)
-        .put("/v1/drafts/{id}/bundle", Key(Write), edit::put_bundle)
+}
+
+/// What decides.
+fn bundle_and_policies(routes: Routes) -> Routes {
+    use Access::May;
+    use Scope::{Read, Write};
+    routes
+        .get("/v1/bundle", May(Read, Action::GetBundle), bundle::get)
+        .put("/v1/bundle", May(Write, Action::PutBundle), bundle::put)
+        .post(
+            "/v1/bundle/check",
+            May(Read, Action::CheckBundle),
+            bundle::check,
+        )
+        .post(
+            "/v1/bundle/impact",
+            May(Read, Action::AssessBundle),
+            impact::assess,
+        )
+        .get(
+            "/v1/bundle/versions",
+            May(Read, Action::ListVersions),
+            versions::list,
+        )
+        .get(
+            "/v1/bundle/versions/{revision}",
+            May(Read, Action::GetVersion),
+            versions::get,
+        )
+        .post(
+            "/v1/bundle/rollback",
+            May(Write, Action::RollbackBundle),
+            versions::roll_back,
+        )
+        .get(
+            "/v1/policies",
+            May(Read, Action::ListPolicies),
+            policies::list,
+        )
+        .get(
+            "/v1/policies/{id}",
+            May(Read, Action::GetPolicy),
+            policies::get,
+        )
+        .put(
+            "/v1/policies/{id}",
+            May(Write, Action::PutPolicy),
+            policies::put,
+        )
+        .delete(
+            "/v1/policies/{id}",
+            May(Write, Action::DeletePolicy),
+            policies::delete,
+        )
+}
+
+/// What is to decide.
+fn work_on_drafts(routes: Routes) -> Routes {
+    use Access::May;
+    use Scope::{Read, Write};
+    routes
+        .get("/v1/drafts", May(Read, Action::ListDrafts), drafts::list)
+        .post(
+            "/v1/drafts",
+            May(Write, Action::CreateDraft),
+            drafts::create,
+        )
+        .get("/v1/drafts/{id}", May(Read, Action::GetDraft), drafts::get)
+        .delete(
+            "/v1/drafts/{id}",
+            May(Write, Action::DiscardDraft),
+            drafts::discard,
+        )
+        .put(
+            "/v1/drafts/{id}/bundle",
+            May(Write, Action::PutDraftBundle),
+            edit::put_bundle,
+        )
         .put(
             "/v1/drafts/{id}/policies/{policy}",
-            Key(Write),
+            May(Write, Action::PutDraftPolicy),
             edit::put_policy,
         )
         .delete(
             "/v1/drafts/{id}/policies/{policy}",
-            Key(Write),
+            May(Write, Action::DeleteDraftPolicy),
             edit::delete_policy,
         )
-        .post("/v1/drafts/{id}/rebase", Key(Write), edit::rebase)
-        .post("/v1/drafts/{id}/check", Key(Write), findings::check)
-        .post("/v1/drafts/{id}/impact", Key(Write), findings::impact)
-        .post("/v1/drafts/{id}/review", Key(Write), review::review)
-        .post("/v1/drafts/{id}/publish", Key(Write), release::publish)
-        .get("/v1/policies", Key(Read), policies::list)
-        .get("/v1/policies/{id}", Key(Read), policies::get)
-        .put("/v1/policies/{id}", Key(Write), policies::put)
-        .delete("/v1/policies/{id}", Key(Write), policies::delete)
-        .get("/v1/entities", Key(Read), entities::list)
-        .post("/v1/entities/bulk", Key(Write), bulk::change)
-        .get("/v1/entities/{type}/{id}", Key(Read), entities::get)
-        .put("/v1/entities/{type}/{id}", Key(Write), entities::put)
-        .delete("/v1/entities/{type}/{id}", Key(Write), entities::delete)
-        .get("/v1/revisions/{number}", Key(Read), revisions::get)
-        // What was decided
-        .get("/v1/decisions", Key(Read), decisions::list)
-        .get("/v1/decisions/{id}", Key(Read), decisions::get)
-        .post("/v1/decisions/{id}/explain", Key(Read), explain::explain)
-        // Who may ask
-        .get("/v1/keys", Key(Keys), keys::list)
-        .post("/v1/keys", Key(Keys), keys::create)
-        .get("/v1/keys/{id}", Key(Keys), keys::get)
-        .delete("/v1/keys/{id}", Key(Keys), keys::revoke)
-        .get("/v1/whoami", AnyKey, keys::who_am_i)
-        .get("/openapi.json", Anybody, openapi::get)
+        .post(
+            "/v1/drafts/{id}/rebase",
+            May(Write, Action::RebaseDraft),
+            edit::rebase,
+        )
+        .post(
+            "/v1/drafts/{id}/check",
+            May(Write, Action::CheckDraft),
+            findings::check,
+        )
+        .post(
+            "/v1/drafts/{id}/impact",
+            May(Write, Action::AssessDraft),
+            findings::impact,
+        )
+        .post(
+            "/v1/drafts/{id}/review",
+            May(Write, Action::ReviewDraft),
+            review::review,
+        )
+        .post(
+            "/v1/drafts/{id}/publish",
+            May(Write, Action::PublishDraft),
+            release::publish,
+        )
+}
+
+/// What decisions are about, and what was decided.
+fn entities_and_decisions(routes: Routes) -> Routes {
+    use Access::May;
+    use Scope::{Read, Write};
+    routes
+        .get(
+            "/v1/entities",
+            May(Read, Action::ListEntities),
+            entities::list,
+        )
+        .post(
+            "/v1/entities/bulk",
+            May(Write, Action::ChangeEntities),
+            entities::bulk::change,
+        )
+        .get(
+            "/v1/entities/{type}/{id}",
+            May(Read, Action::GetEntity),
+            entities::get,
+        )
+        .put(
+            "/v1/entities/{type}/{id}",
+            May(Write, Action::PutEntity),
+            entities::put,
+        )
+        .delete(
+            "/v1/entities/{type}/{id}",
+            May(Write, Action::DeleteEntity),
+            entities::delete,
+        )
+        .get(
+            "/v1/revisions/{number}",
+            May(Read, Action::GetRevision),
+            revisions::get,
+        )
+        .get(
+            "/v1/decisions",
+            May(Read, Action::ListDecisions),
+            decisions::list,
+        )
+        .get(
+            "/v1/decisions/{id}",
+            May(Read, Action::GetDecision),
+            decisions::get,
+        )
+        .post(
+            "/v1/decisions/{id}/explain",
+            May(Read, Action::ExplainDecision),
+            explain::explain,
+        )
+}
+
+/// Who may ask and administer, and what was done.
+fn administer(routes: Routes) -> Routes {
+    use Access::May;
+    use Scope::{Keys, Read, Write};
+    routes
+        .get("/v1/keys", May(Keys, Action::ListKeys), keys::list)
+        .post("/v1/keys", May(Keys, Action::CreateKey), keys::create)
+        .get("/v1/keys/{id}", May(Keys, Action::GetKey), keys::get)
+        .delete("/v1/keys/{id}", May(Keys, Action::RevokeKey), keys::revoke)
+        .get(
+            "/v1/principals",
+            May(Keys, Action::ListPrincipals),
+            principals::list,
+        )
+        .get(
+            "/v1/principals/{name}",
+            May(Keys, Action::GetPrincipal),
+            principals::get,
+        )
+        .put(
+            "/v1/principals/{name}",
+            May(Keys, Action::PutPrincipal),
+            principals::put,
+        )
+        .delete(
+            "/v1/principals/{name}",
+            May(Keys, Action::DisablePrincipal),
+            principals::disable,
+        )
+        .get(
+            "/v1/settings",
+            May(Read, Action::GetSettings),
+            settings::get,
+        )
+        .put(
+            "/v1/settings",
+            May(Keys, Action::PutSettings),
+            settings::put,
+        )
+        .post(
+            "/v1/settings/confirm",
+            May(Write, Action::ConfirmSettings),
+            settings::confirm,
+        )
+        .get(
+            "/v1/admin/actions",
+            May(Read, Action::ListAdminActions),
+            admin_actions::list,
+        )
 }
 
 /// The paths of the page that shows the endpoints.
@@ -218,8 +396,18 @@ impl Routes {
         // A route without `Needs` admits nobody whose handler asks who is calling.
         let route = match access {
             Access::Anybody => route,
-            Access::AnyKey => route.layer(Extension(Needs(None))),
-            Access::Key(scope) => route.layer(Extension(Needs(Some(scope)))),
+            Access::AnyKey => route.layer(Extension(Needs {
+                scope: None,
+                action: None,
+            })),
+            Access::Key(scope) => route.layer(Extension(Needs {
+                scope: Some(scope),
+                action: None,
+            })),
+            Access::May(scope, action) => route.layer(Extension(Needs {
+                scope: Some(scope),
+                action: Some(action),
+            })),
         };
         self.endpoints.push(Endpoint {
             method,

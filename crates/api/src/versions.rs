@@ -10,6 +10,7 @@ use remit_store::{StoredBundle, StoredVersion};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::admin::Action;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::bundle;
@@ -111,12 +112,11 @@ pub(crate) async fn roll_back(
     preconditions.required()?;
     let stored = version(&app, caller.tenant, to).await?;
     let publication = Publication {
-        action: "roll_back_bundle",
         message,
         restores: Some(to),
         until,
         key,
-        ..Publication::default()
+        ..Publication::of(Action::RollbackBundle)
     };
     let next = Next::Bundle(Arc::new(stored.bundle));
     let published = publish(&app, &caller, &preconditions, publication, next).await?;

@@ -25,6 +25,9 @@ pub struct Bundle {
     /// Entities that belong to the policies; a stored entity may not have the same name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entities: Vec<Entity>,
+    /// The files of policies that say who may administer, beside those that are built in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admin: Vec<Source>,
     /// The tests of the policies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<Case>,
@@ -67,6 +70,7 @@ impl Bundle {
         let mut sorted = self.clone();
         sorted.schema.sort_by(|a, b| a.file.cmp(&b.file));
         sorted.policies.sort_by(|a, b| a.file.cmp(&b.file));
+        sorted.admin.sort_by(|a, b| a.file.cmp(&b.file));
         sorted.links.sort_by(|a, b| a.id.cmp(&b.id));
         sorted.entities.sort_by(|a, b| a.uid.cmp(&b.uid));
         // A bundle is JSON by construction: its maps have text keys and its numbers come from JSON.

@@ -72,6 +72,8 @@ uuid_ids! {
     DecisionId;
     /// The public half of an API key.
     KeyId;
+    /// One act of administration, done or denied.
+    AdminActionId;
     /// One running process that decides; new at every start.
     ReplicaId;
     /// A bundle that somebody works on and that decides nothing yet.

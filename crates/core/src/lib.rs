@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: I/O, async, Cedar, SQL, HTTP. Nothing here can block, and only parsing can fail.
 
+mod admin_action;
 mod bundle;
 mod canonical;
 mod case;
@@ -18,11 +19,13 @@ mod entity;
 mod facts;
 mod id;
 mod normal;
+mod principal;
 mod question;
 mod reason;
 mod record;
 mod timestamp;
 
+pub use admin_action::AdminAction;
 pub use bundle::{Bundle, ContentHash, Link, Source};
 pub use canonical::canonical_json;
 pub use case::{Case, Expectation};
@@ -30,8 +33,12 @@ pub use clock::Clock;
 pub use decision::{Decision, Effect, Note, Obligation, PolicyError, Shadow, Verdict};
 pub use entity::{Entity, EntityUid};
 pub use facts::Facts;
-pub use id::{DecisionId, DraftId, KeyId, ParseIdError, PolicyId, ReplicaId, Revision, TenantId};
+pub use id::{
+    AdminActionId, DecisionId, DraftId, KeyId, ParseIdError, PolicyId, ReplicaId, Revision,
+    TenantId,
+};
 pub use normal::is_nfc;
+pub use principal::{Principal, PrincipalKind, PrincipalName, Role};
 pub use question::{Action, Invalid, Question, Resource, Subject};
 pub use reason::Reason;
 pub use record::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use remit_core::{Bundle, ContentHash, Entity, PolicyId};
+use remit_core::{Bundle, ContentHash, Entity, PolicyId, Source};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnostic::{CompileError, Diagnostic};
@@ -29,6 +29,8 @@ pub(crate) struct Program {
     pub(crate) policies: Vec<Arc<CompiledPolicy>>,
     /// The bundle's own entities, as given.
     pub(crate) entities: Vec<Entity>,
+    /// The bundle's policies of the administration, as given: they decide nothing here.
+    pub(crate) admin: Vec<Source>,
     /// What somebody should look at, by file and place; at most 1,000.
     pub(crate) warnings: Vec<Diagnostic>,
     /// The hash of the bundle.
@@ -183,6 +185,7 @@ impl<'b> Compiler<'b> {
             schema,
             policies,
             entities: self.bundle.entities.clone(),
+            admin: self.bundle.admin.clone(),
             warnings,
             content_hash: self.bundle.content_hash(),
             validated: self.validated,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{Entity as CedarEntity, EntityUID as CedarUid};
-use remit_core::{Bundle, ContentHash, Entity, EntityUid, PolicyId, Revision};
+use remit_core::{Bundle, ContentHash, Entity, EntityUid, PolicyId, Revision, Source};
 use rustc_hash::FxHashMap;
 
 use crate::compile::{Program, compile};
@@ -137,6 +137,11 @@ impl Snapshot {
         &self.rules.program.warnings
     }
 
+    /// Returns the files of the bundle that say who may administer; they are compiled apart from it, with what is built in.
+    pub fn admin(&self) -> &[Source] {
+        &self.rules.program.admin
+    }
+
     /// Returns how many policies there are; a template counts by its links.
     pub fn policy_count(&self) -> usize {
         self.rules.program.policies.len()
@@ -152,6 +157,13 @@ impl Snapshot {
         locate(&self.rules.program.schema, uid)
             .and_then(|(uid, _)| self.entities.get(&uid))
             .is_some_and(|record| record.bundled)
+    }
+
+    /// Tells whether there is an entity that is live and does not belong to the bundle.
+    pub fn is_live(&self, uid: &EntityUid) -> bool {
+        locate(&self.rules.program.schema, uid)
+            .and_then(|(uid, _)| self.entities.get(&uid))
+            .is_some_and(|record| !record.bundled)
     }
 
     /// Returns how many entities there are, the bundle's own among them.

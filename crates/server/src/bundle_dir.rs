@@ -1,4 +1,4 @@
-//! A bundle as a folder: `*.cedarschema`, `*.cedar`, `entities.json`, `links.json` and `cases/*.yaml`.
+//! A bundle as a folder: `*.cedarschema`, `*.cedar`, `entities.json`, `links.json`, `admin/*.cedar` and `cases/*.yaml`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -73,6 +73,7 @@ pub(crate) fn assemble(files: &BTreeMap<String, String>) -> Result<Bundle, Error
         match kind(name) {
             Kind::Schema => bundle.schema.push(source()),
             Kind::Policies => bundle.policies.push(source()),
+            Kind::Admin => bundle.admin.push(source()),
             Kind::Entities => bundle.entities = json(name, text)?,
             Kind::Links => bundle.links = json(name, text)?,
             Kind::Cases => bundle.cases.extend(cases::parse(name, text)?),
@@ -166,6 +167,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
 enum Kind {
     Schema,
     Policies,
+    Admin,
     Entities,
     Links,
     Cases,
@@ -181,6 +183,7 @@ fn kind(name: &str) -> Kind {
         (None, Some("cedar")) => Kind::Policies,
         (None, _) if name == "entities.json" => Kind::Entities,
         (None, _) if name == "links.json" => Kind::Links,
+        (Some(("admin", rest)), Some("cedar")) if !rest.contains('/') => Kind::Admin,
         (Some(("cases", rest)), Some("yaml")) if !rest.contains('/') => Kind::Cases,
         _ => Kind::Other,
     }
@@ -190,8 +193,10 @@ fn kind(name: &str) -> Kind {
 fn files(dir: &Path) -> Result<(BTreeMap<String, String>, Vec<String>), Error> {
     let root = fs::canonicalize(dir).map_err(|why| Error::path("open the folder", dir, why))?;
     let mut names = list(&root, "")?;
-    if root.join("cases").is_dir() {
-        names.extend(list(&root, "cases/")?);
+    for folder in ["admin", "cases"] {
+        if root.join(folder).is_dir() {
+            names.extend(list(&root, &format!("{folder}/"))?);
+        }
     }
     names.sort();
     let mut files = BTreeMap::new();
@@ -288,13 +293,20 @@ fn json<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, Error> {
 /// Turns a bundle into files, refusing names that are not those of a bundle's folder.
 fn disassemble(bundle: &Bundle) -> Result<BTreeMap<String, String>, Error> {
     let mut files = BTreeMap::new();
-    for (source, extension) in bundle
+    for (source, folder, extension) in bundle
         .schema
         .iter()
-        .map(|source| (source, "cedarschema"))
-        .chain(bundle.policies.iter().map(|source| (source, "cedar")))
+        .map(|source| (source, "", "cedarschema"))
+        .chain(bundle.policies.iter().map(|source| (source, "", "cedar")))
+        .chain(
+            bundle
+                .admin
+                .iter()
+                .map(|source| (source, "admin/", "cedar")),
+        )
     {
-        let path = PathBuf::from(&source.file);
+        let name = source.file.strip_prefix(folder).unwrap_or_default();
+        let path = PathBuf::from(name);
         let mut parts = path.components();
         let plain = matches!(
             (parts.next(), parts.next()),
@@ -305,7 +317,7 @@ fn disassemble(bundle: &Bundle) -> Result<BTreeMap<String, String>, Error> {
             || path.extension().is_none_or(|found| found != extension)
         {
             return Err(Error::Invalid(format!(
-                "the bundle has a file named `{}`, which cannot stand in a folder; a plain name ending in .{extension} was expected",
+                "the bundle has a file named `{}`, which cannot stand in a folder; `{folder}` and a plain name ending in .{extension} was expected",
                 source.file.escape_debug()
             )));
         }

@@ -46,6 +46,12 @@ enum Command {
     /// Manage API keys.
     #[command(subcommand)]
     Key(cmd::key::Command),
+    /// Manage principals: who administers, and in which roles.
+    #[command(subcommand)]
+    Principal(cmd::principal::Command),
+    /// Read the record of administration.
+    #[command(subcommand)]
+    Admin(cmd::admin::Command),
     /// Read the record of decisions.
     #[command(subcommand)]
     Decisions(cmd::decisions::Command),
@@ -121,6 +127,8 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
         Command::Entities(command) => cmd::entities::run(command, out).await,
         Command::Key(command) => cmd::key::run(command, out).await,
+        Command::Principal(command) => cmd::principal::run(command, out).await,
+        Command::Admin(command) => cmd::admin::run(command, out).await,
         Command::Decisions(command) => cmd::decisions::run(command, out).await,
         Command::Log(command) => cmd::log::run(command, out),
         Command::Migrate(args) => cmd::migrate::run(args, out).await,

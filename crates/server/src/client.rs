@@ -343,7 +343,7 @@ impl ProblemBody {
         match self.status {
             401 => Some("check REMIT_KEY: the key is unknown, revoked or expired here".to_owned()),
             403 => Some(
-                "use a key with the scope that this needs; `remit key create` makes one".to_owned(),
+                "use a key with the scope that this needs, of a principal with a role that may; `remit key create` and `remit principal set` make them".to_owned(),
             ),
             412 => Some("somebody else changed it; pull, merge, and push again".to_owned()),
             503 => Some("`remit doctor` says what is missing".to_owned()),

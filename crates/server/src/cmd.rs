@@ -1,5 +1,6 @@
 //! What each command does; one file a command, named as it is typed.
 
+pub(crate) mod admin;
 pub(crate) mod bundle;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -19,6 +20,7 @@ pub(crate) mod policy;
 pub(crate) mod policy_history;
 pub(crate) mod policy_impact;
 pub(crate) mod policy_test;
+pub(crate) mod principal;
 pub(crate) mod question;
 pub(crate) mod serve;
 pub(crate) mod version;

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use remit_core::{Bundle, Clock, KeyId, TenantId};
-use remit_store::{ApiKey, Expected, NewKey, Pepper, Scope, Store};
+use remit_store::{ApiKey, Change, Expected, NewKey, Pepper, Scope, Store};
 
 use crate::config::{check_private, read_small};
 use crate::error::Error;
@@ -148,9 +148,10 @@ async fn insert(
         environment: ENVIRONMENT.to_owned(),
         scopes: Scope::ALL.iter().copied().collect(),
         expires_at: None,
+        principal: None,
     };
     store
-        .insert_key(tenant, key, &new, pepper)
+        .insert_key(tenant, key, &new, pepper, Change::default())
         .await
         .map_err(store_failed)
 }

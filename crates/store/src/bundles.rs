@@ -3,6 +3,7 @@
 use remit_core::{Bundle, ContentHash, KeyId, Revision, TenantId, Timestamp, canonical_json};
 use uuid::Uuid;
 
+use crate::admin_actions::Change;
 use crate::error::Error;
 use crate::store::{Store, off_the_runtime};
 use crate::tenants::{number, revision};
@@ -84,22 +85,25 @@ impl Store {
             by,
             ..Authorship::default()
         };
-        self.put_version(tenant, expected, bundle, authorship).await
+        self.put_version(tenant, expected, bundle, authorship, Change::default())
+            .await
     }
 
     /// Puts a bundle in force as [`Store::put_bundle`] does, and keeps what its author says of it.
     ///
     /// # Errors
     ///
-    /// As [`Store::put_bundle`]; [`Error::Invalid`] for a message that cannot be kept.
+    /// As [`Store::put_bundle`]; [`Error::Invalid`] for a message that cannot be kept, [`Error::Withdrawn`].
     pub async fn put_version(
         &self,
         tenant: TenantId,
         expected: Expected,
         bundle: &Bundle,
         authorship: Authorship<'_>,
+        change: Change<'_>,
     ) -> Result<Revision, Error> {
         authorship.check()?;
+        change.check()?;
         let (body, hash) = written(bundle).await?;
         self.within("put the bundle", async {
             let (mut conn, next) = self.begin_change_since(tenant, expected.head()).await?;
@@ -112,6 +116,7 @@ impl Store {
                 conn.rollback().await?;
                 return Err(Error::Conflict { current }.into());
             }
+            self.accompany(&mut conn, tenant, next, change).await?;
             on!(conn, |raw| sqlx::query(sql::INSERT_BUNDLE)
                 .bind(tenant.uuid())
                 .bind(number(next))
@@ -133,9 +138,6 @@ impl Store {
                     let current = draft.version.saturating_add(1);
                     return Err(Error::Stale { what, current }.into());
                 }
-            }
-            if let Some(once) = authorship.once {
-                self.keep_answer(&mut conn, tenant, next, once).await?;
             }
             conn.commit().await?;
             Ok(next)

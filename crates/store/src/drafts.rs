@@ -9,6 +9,7 @@ use remit_core::{Bundle, ContentHash, DraftId, Revision, TenantId, Timestamp, ca
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::admin_actions::Change;
 use crate::bundles::written;
 use crate::db::Conn;
 use crate::error::{Error, Failure};
@@ -165,6 +166,7 @@ impl Store {
         &self,
         tenant: TenantId,
         new: NewDraft<'_>,
+        change: Change<'_>,
     ) -> Result<StoredDraft, Error> {
         check_line("name", Some(new.name), NAME_BYTES)?;
         check_line("message", new.message, MESSAGE_BYTES)?;
@@ -206,6 +208,7 @@ impl Store {
                 .execute(raw)
                 .await
                 .map(drop))?;
+            self.accompany_aside(&mut conn, tenant, change).await?;
             let made = head(&mut conn, tenant, id).await?;
             conn.commit().await?;
             Ok(made)
@@ -296,6 +299,7 @@ impl Store {
         author: &str,
         base: Option<Revision>,
         bundle: &Bundle,
+        change: Change<'_>,
     ) -> Result<StoredDraft, Error> {
         let (body, hash) = written(bundle).await?;
         self.within("edit a draft", async {
@@ -314,6 +318,7 @@ impl Store {
                 .execute(raw)
                 .await
                 .map(drop))?;
+            self.accompany_aside(&mut conn, tenant, change).await?;
             let edited = head(&mut conn, tenant, id).await?;
             conn.commit().await?;
             Ok(edited)
@@ -331,9 +336,11 @@ impl Store {
         tenant: TenantId,
         id: DraftId,
         version: u64,
+        change: Change<'_>,
     ) -> Result<(), Error> {
         self.within("discard a draft", async {
             let (mut conn, _) = self.begin_draft(tenant, id, version).await?;
+            self.accompany_aside(&mut conn, tenant, change).await?;
             on!(conn, |raw| sqlx::query(sql::DISCARD_DRAFT)
                 .bind(tenant.uuid())
                 .bind(id.uuid())
@@ -357,6 +364,7 @@ impl Store {
         id: DraftId,
         version: u64,
         results: &str,
+        change: Change<'_>,
     ) -> Result<bool, Error> {
         self.within("keep the results of a draft", async {
             let mut conn = self.begin_aside(tenant).await?;
@@ -368,6 +376,7 @@ impl Store {
                 .execute(raw)
                 .await
                 .map(|done| done.rows_affected()))?;
+            self.accompany_aside(&mut conn, tenant, change).await?;
             conn.commit().await?;
             Ok(kept > 0)
         })

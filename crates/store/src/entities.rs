@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use remit_core::{Entity, EntityUid, Revision, TenantId, canonical_json};
 use serde::Serialize;
 
+use crate::admin_actions::Change as Accompanied;
 use crate::db::Conn;
 use crate::dialect::{Rows, deadline_of};
 use crate::error::{Error, Failure};
@@ -127,14 +128,16 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Invalid`] for a type or id that is empty, too long (256 and 1,024 bytes) or has a NUL character, and
-    /// [`Error::Moved`]; then nothing is written. [`Error::NotFound`] when there is no such tenant.
+    /// [`Error::Moved`] or [`Error::Withdrawn`]; then nothing is written. [`Error::NotFound`] when there is no such tenant.
     pub async fn change_entities(
         &self,
         tenant: TenantId,
         checked: Option<Revision>,
         upserts: &[Entity],
         removals: &[EntityUid],
+        change: Accompanied<'_>,
     ) -> Result<EntitiesChanged, Error> {
+        change.check()?;
         let mut bodies = BTreeMap::new();
         for entity in upserts {
             check_uid(&entity.uid)?;
@@ -153,6 +156,7 @@ impl Store {
         let deadline = deadline_of(upserts.len() + removals.len(), self.deadline());
         self.within_time("change entities", deadline, async {
             let (mut conn, revision) = self.begin_change_since(tenant, checked).await?;
+            self.accompany(&mut conn, tenant, revision, change).await?;
             for chunk in upserts.chunks(CHUNK) {
                 let rows = Rows::of(chunk)?;
                 write(&mut conn, sql::INSERT_OR_SUPERSEDE, tenant, &rows).await?;
@@ -176,7 +180,10 @@ impl Store {
         tenant: TenantId,
         entities: &[Entity],
     ) -> Result<Revision, Error> {
-        let changed = self.change_entities(tenant, None, entities, &[]).await?;
+        let none = Accompanied::default();
+        let changed = self
+            .change_entities(tenant, None, entities, &[], none)
+            .await?;
         Ok(changed.revision)
     }
 
@@ -186,7 +193,8 @@ impl Store {
         tenant: TenantId,
         uids: &[EntityUid],
     ) -> Result<(Revision, u64), Error> {
-        let changed = self.change_entities(tenant, None, &[], uids).await?;
+        let none = Accompanied::default();
+        let changed = self.change_entities(tenant, None, &[], uids, none).await?;
         Ok((changed.revision, changed.removed))
     }
 

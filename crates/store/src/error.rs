@@ -72,6 +72,9 @@ pub enum Error {
         /// What is wrong with it, and what was expected.
         problem: String,
     },
+    /// Whoever makes the change may not any more: the API key was revoked, or its principal disabled.
+    #[error("the API key was withdrawn before the change was made")]
+    Withdrawn,
     /// The id of this API key belongs to another tenant.
     #[error("an API key of this id exists already in another tenant")]
     KeyTaken,

@@ -1,13 +1,18 @@
 //! API keys as they are kept: an id, a keyed hash, and what the holder may do.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use remit_core::{KeyId, ParseIdError, Revision, TenantId, Timestamp};
+use remit_core::{
+    KeyId, ParseIdError, Principal, PrincipalKind, PrincipalName, Revision, TenantId, Timestamp,
+};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use crate::admin_actions::Change;
 use crate::api_key::{ApiKey, KeyMac, Pepper, check_environment};
 use crate::error::{Error, Failure};
+use crate::principals;
 use crate::scope::Scope;
 use crate::store::Store;
 use crate::tenants::check_text;
@@ -26,6 +31,8 @@ pub struct NewKey {
     pub scopes: BTreeSet<Scope>,
     /// When it ends; `None` for never.
     pub expires_at: Option<Timestamp>,
+    /// Who acts through it; `None` for the key itself.
+    pub principal: Option<PrincipalName>,
 }
 
 /// An API key as it is kept; the secret is not in it.
@@ -47,6 +54,12 @@ pub struct StoredKey {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// Who acts through it: the principal it is bound to, otherwise the key itself, in the roles of its scopes.
+    pub principal: Arc<Principal>,
+    /// Whether it is bound to a principal.
+    pub bound: bool,
+    /// When that principal was disabled, if it is.
+    pub disabled_at: Option<Timestamp>,
     mac: KeyMac,
 }
 
@@ -59,8 +72,12 @@ pub enum Unusable {
     /// Somebody has revoked it.
     #[error("the API key has been revoked")]
     Revoked,
+    /// The principal that it is bound to has been disabled.
+    #[error("the principal of the API key has been disabled")]
+    Disabled,
 }
 
+/// What a key is, and below it what its principal is where it has one.
 type Row = (
     Uuid,
     Uuid,
@@ -71,26 +88,37 @@ type Row = (
     i64,
     Option<i64>,
     Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
 );
 
 pub(crate) mod sql {
     statements! {
         /// Adds a key; one of this id and tenant gets what is given here but keeps its revocation.
         UPSERT_KEY = "INSERT INTO api_keys \
-            (id, tenant, name, environment, scopes, mac, created_at, expires_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+            (id, tenant, name, environment, scopes, mac, created_at, expires_at, principal) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
             ON CONFLICT (id) DO UPDATE SET name = excluded.name, environment = excluded.environment, \
-            scopes = excluded.scopes, mac = excluded.mac, expires_at = excluded.expires_at \
+            scopes = excluded.scopes, mac = excluded.mac, expires_at = excluded.expires_at, \
+            principal = excluded.principal \
             WHERE api_keys.tenant = excluded.tenant";
         /// Finds one key.
-        KEY = "SELECT id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at \
-            FROM api_keys WHERE tenant = $1 AND id = $2";
+        KEY = "SELECT k.id, k.tenant, k.name, k.environment, k.scopes, k.mac, k.created_at, k.expires_at, k.revoked_at, \
+            k.principal, p.kind, p.roles, p.disabled_at FROM api_keys k \
+            LEFT JOIN principals p ON p.tenant = k.tenant AND p.name = k.principal \
+            WHERE k.tenant = $1 AND k.id = $2";
         /// Lists a tenant's keys, oldest first.
-        KEYS = "SELECT id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at \
-            FROM api_keys WHERE tenant = $1 ORDER BY id";
+        KEYS = "SELECT k.id, k.tenant, k.name, k.environment, k.scopes, k.mac, k.created_at, k.expires_at, k.revoked_at, \
+            k.principal, p.kind, p.roles, p.disabled_at FROM api_keys k \
+            LEFT JOIN principals p ON p.tenant = k.tenant AND p.name = k.principal \
+            WHERE k.tenant = $1 ORDER BY k.id";
         /// Lists the keys of every tenant.
-        ALL_KEYS = "SELECT id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at \
-            FROM api_keys ORDER BY tenant, id";
+        ALL_KEYS = "SELECT k.id, k.tenant, k.name, k.environment, k.scopes, k.mac, k.created_at, k.expires_at, k.revoked_at, \
+            k.principal, p.kind, p.roles, p.disabled_at FROM api_keys k \
+            LEFT JOIN principals p ON p.tenant = k.tenant AND p.name = k.principal \
+            ORDER BY k.tenant, k.id";
         /// Revokes a key; one that is revoked stays so since the first time.
         REVOKE_KEY = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) \
             WHERE tenant = $1 AND id = $2";
@@ -113,25 +141,30 @@ impl Store {
     ) -> Result<(StoredKey, ApiKey), Error> {
         let id = KeyId::from_uuid(self.clock().id());
         let key = ApiKey::generate(&new.environment, id)?;
-        let stored = self.insert_key(tenant, &key, new, pepper).await?;
+        let stored = self
+            .insert_key(tenant, &key, new, pepper, Change::default())
+            .await?;
         Ok((stored, key))
     }
 
-    /// Keeps a key whose text is given, as `serve --dev` does; doing it again changes nothing.
+    /// Keeps a key whose text is given; doing it again changes nothing, and is recorded no second time.
     ///
     /// A key of this id that is there already gets the secret and settings given here, but stays revoked if it was.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyTaken`] when the id belongs to another tenant; otherwise as [`Store::create_key`].
+    /// [`Error::KeyTaken`] when the id belongs to another tenant, [`Error::Invalid`] for a principal that is not there or
+    /// is disabled, [`Error::Withdrawn`]; otherwise as [`Store::create_key`].
     pub async fn insert_key(
         &self,
         tenant: TenantId,
         key: &ApiKey,
         new: &NewKey,
         pepper: &Pepper,
+        change: Change<'_>,
     ) -> Result<StoredKey, Error> {
         new.check()?;
+        change.check()?;
         if new.environment != key.environment() {
             return Err(Error::invalid(
                 "environment",
@@ -144,7 +177,11 @@ impl Store {
             return Ok(stored);
         }
         self.within("keep an API key", async {
-            let (mut conn, _) = self.begin_change(tenant).await?;
+            let (mut conn, next) = self.begin_change(tenant).await?;
+            self.accompany(&mut conn, tenant, next, change).await?;
+            if let Some(principal) = &new.principal {
+                self.check_principal(&mut conn, tenant, principal).await?;
+            }
             let written = on!(conn, |raw| sqlx::query(sql::UPSERT_KEY)
                 .bind(key.id().uuid())
                 .bind(tenant.uuid())
@@ -154,6 +191,7 @@ impl Store {
                 .bind(mac.0.as_slice())
                 .bind(self.clock().now().micros())
                 .bind(new.expires_at.map(Timestamp::micros))
+                .bind(new.principal.as_ref().map(PrincipalName::as_str))
                 .execute(raw)
                 .await
                 .map(|done| done.rows_affected()))?;
@@ -214,10 +252,18 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the tenant has no such key.
-    pub async fn revoke_key(&self, tenant: TenantId, id: KeyId) -> Result<Revision, Error> {
+    /// [`Error::NotFound`] when the tenant has no such key; [`Error::Moved`] when something of it has changed since
+    /// `checked`, where that is given; [`Error::Withdrawn`].
+    pub async fn revoke_key(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        checked: Option<Revision>,
+        change: Change<'_>,
+    ) -> Result<Revision, Error> {
         self.within("revoke an API key", async {
-            let (mut conn, revision) = self.begin_change(tenant).await?;
+            let (mut conn, revision) = self.begin_change_since(tenant, checked).await?;
+            self.accompany(&mut conn, tenant, revision, change).await?;
             let found = on!(conn, |raw| sqlx::query(sql::REVOKE_KEY)
                 .bind(tenant.uuid())
                 .bind(id.uuid())
@@ -278,10 +324,12 @@ impl StoredKey {
     ///
     /// # Errors
     ///
-    /// [`Unusable`]; a key that is both is revoked.
+    /// [`Unusable`]; a key that is several of these is revoked, or else disabled.
     pub fn usable(&self, now: Timestamp) -> Result<(), Unusable> {
         if self.revoked_at.is_some() {
             Err(Unusable::Revoked)
+        } else if self.disabled_at.is_some() {
+            Err(Unusable::Disabled)
         } else if self.expires_at.is_some_and(|end| end <= now) {
             Err(Unusable::Expired)
         } else {
@@ -299,24 +347,50 @@ impl StoredKey {
             && self.environment == new.environment
             && self.scopes == new.scopes
             && self.expires_at == new.expires_at
+            && self.bound == new.principal.is_some()
+            && new
+                .principal
+                .as_ref()
+                .is_none_or(|name| *name == self.principal.name)
     }
 
     fn read(row: Row) -> Result<Self, Error> {
-        let (id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at) = row;
+        let (id, tenant, name, environment, scopes, mac, created_at, expires_at, revoked_at, ..) =
+            row;
+        let (.., bound, kind, roles, disabled_at) = row;
+        let id = KeyId::from_uuid(id);
         let corrupt = |what: &str| Error::corrupt("api_keys", format!("the key {id}: {what}"));
+        let scopes: BTreeSet<Scope> = scopes
+            .split(' ')
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map_err(|error: ParseIdError| corrupt(&error.to_string()))?;
+        let principal = match (&bound, &kind, &roles) {
+            (None, ..) => Principal {
+                kind: PrincipalKind::Machine,
+                name: PrincipalName::of_key(id),
+                roles: scopes
+                    .iter()
+                    .flat_map(|scope| scope.roles())
+                    .copied()
+                    .collect(),
+            },
+            (Some(name), Some(kind), Some(roles)) => principals::read(name, kind, roles)?,
+            // Without its principal nobody knows what it may do.
+            (Some(_), ..) => return Err(corrupt("its principal is not there")),
+        };
         Ok(Self {
-            id: KeyId::from_uuid(id),
+            id,
             tenant: TenantId::from_uuid(tenant),
             name,
             environment,
-            scopes: scopes
-                .split(' ')
-                .map(str::parse)
-                .collect::<Result<_, _>>()
-                .map_err(|error: ParseIdError| corrupt(&error.to_string()))?,
+            scopes,
             created_at: Timestamp::from_micros(created_at),
             expires_at: expires_at.map(Timestamp::from_micros),
             revoked_at: revoked_at.map(Timestamp::from_micros),
+            bound: bound.is_some(),
+            principal: Arc::new(principal),
+            disabled_at: disabled_at.map(Timestamp::from_micros),
             mac: KeyMac(
                 mac.try_into()
                     .map_err(|_| corrupt("its hash is not 32 bytes"))?,

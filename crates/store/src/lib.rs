@@ -1,7 +1,7 @@
 //! Everything Remit keeps in a database, on Postgres or SQLite.
 //!
 //! Open a [`Store`], [`Store::migrate`] it, then call the methods of the noun you need: tenants, bundles, entities, API
-//! keys, decisions, replicas. The text and the check of an API key are [`ApiKey`], [`Pepper`] and [`StoredKey`].
+//! keys, principals, records of administration, decisions, replicas. The text and the check of an API key are [`ApiKey`], [`Pepper`] and [`StoredKey`].
 //!
 //! Invariants: each SQL statement is written once and runs on both databases (INV-7); what differs between them is in
 //! `dialect`. Every method takes the tenant first and reads nothing of another. Every change of a bundle, an entity or
@@ -15,6 +15,7 @@
 #[macro_use]
 mod db;
 
+mod admin_actions;
 mod api_key;
 mod bundles;
 mod decisions;
@@ -26,13 +27,16 @@ mod hints;
 mod idempotency;
 mod keys;
 mod migrations;
+mod principals;
 mod replicas;
 mod scope;
+mod settings;
 mod shipping;
 mod store;
 mod tenants;
 mod versions;
 
+pub use admin_actions::{AdminActionFilter, Change};
 pub use api_key::{ApiKey, ParseKeyError, Pepper};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
@@ -43,8 +47,10 @@ pub use error::Error;
 pub use hints::Hints;
 pub use idempotency::{Once, StoredAnswer};
 pub use keys::{NewKey, StoredKey, Unusable};
+pub use principals::StoredPrincipal;
 pub use replicas::{Applied, Fleet, Replica, SeenReplica};
 pub use scope::Scope;
+pub use settings::{PendingSettings, Settings, StoredSettings};
 pub use shipping::{ShippedRecord, SpoolPosition};
 pub use store::{Options, Store};
 pub use tenants::{Head, Tenant};

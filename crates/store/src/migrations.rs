@@ -41,6 +41,8 @@ migrations! {
     "0007_replicas",
     "0008_bundle_versions",
     "0009_idempotency",
+    "0010_principals",
+    "0011_admin_actions",
     "0012_drafts",
     "0013_second_person",
 }

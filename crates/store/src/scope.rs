@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use remit_core::ParseIdError;
+use remit_core::{ParseIdError, Role};
 use serde::{Deserialize, Serialize};
 
 macro_rules! scopes {
@@ -37,6 +37,18 @@ scopes! {
     Write = "write";
     /// Create, list and revoke API keys.
     Keys = "keys";
+}
+
+impl Scope {
+    /// Returns the roles that a key has by this scope which is bound to no principal.
+    pub const fn roles(self) -> &'static [Role] {
+        match self {
+            Self::Evaluate | Self::Search => &[],
+            Self::Read => &[Role::Reader, Role::Auditor],
+            Self::Write => &[Role::Author, Role::Publisher],
+            Self::Keys => &[Role::Admin],
+        }
+    }
 }
 
 impl fmt::Display for Scope {

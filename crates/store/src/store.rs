@@ -14,8 +14,8 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::{
-    bundles, decisions, dialect, drafts, entities, idempotency, keys, migrations, replicas,
-    shipping, tenants, versions,
+    admin_actions, bundles, decisions, dialect, drafts, entities, idempotency, keys, migrations,
+    principals, replicas, settings, shipping, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -191,6 +191,7 @@ impl Store {
     pub async fn check_statements(&self) -> Result<usize, Error> {
         let all = [
             sql::ALL,
+            admin_actions::sql::ALL,
             bundles::sql::ALL,
             decisions::sql::ALL,
             drafts::sql::ALL,
@@ -199,7 +200,9 @@ impl Store {
             idempotency::sql::ALL,
             keys::sql::ALL,
             migrations::sql::ALL,
+            principals::sql::ALL,
             replicas::sql::ALL,
+            settings::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
             versions::sql::ALL,

@@ -6,7 +6,6 @@ use uuid::Uuid;
 use crate::bundles::{StoredBundle, content_hash};
 use crate::drafts::DraftMark;
 use crate::error::Error;
-use crate::idempotency::Once;
 use crate::store::Store;
 use crate::tenants::{check_text, number, revision};
 
@@ -24,8 +23,6 @@ pub struct Authorship<'a> {
     pub message: Option<&'a str>,
     /// The revision of the version that it brings back.
     pub restores: Option<Revision>,
-    /// The request that does it, where it is named.
-    pub once: Option<Once<'a>>,
     /// The draft that it is, which is published by it.
     pub draft: Option<DraftMark>,
     /// What speaks for it, as JSON that its writer understands.
@@ -124,10 +121,8 @@ impl Authorship<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a message that is empty, too long, of several lines or not in Unicode NFC, and for a name
-    /// of the request that cannot be kept.
+    /// [`Error::Invalid`] for a message that is empty, too long, of several lines or not in Unicode NFC.
     pub fn check(&self) -> Result<(), Error> {
-        self.once.map_or(Ok(()), |once| once.check())?;
         check_line("message", self.message, MESSAGE_BYTES)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use remit_core::{Bundle, KeyId, Revision, Source, TenantId};
 use remit_store::{
-    Authorship, DraftFilter, DraftMark, DraftState, Error, Expected, NewDraft, NewReview,
+    Authorship, Change, DraftFilter, DraftMark, DraftState, Error, Expected, NewDraft, NewReview,
     ReviewVerdict, Store, StoredDraft,
 };
 
@@ -36,7 +36,10 @@ async fn make(store: &Store, tenant: TenantId, name: &str, base: Option<Revision
         bundle: &bundle("1"),
         author: "ana",
     };
-    store.create_draft(tenant, new).await.unwrap()
+    store
+        .create_draft(tenant, new, Change::default())
+        .await
+        .unwrap()
 }
 
 async fn review(
@@ -53,7 +56,7 @@ async fn review(
         message: None,
     };
     store
-        .review_draft(tenant, (draft.id, draft.version), new)
+        .review_draft(tenant, (draft.id, draft.version), new, Change::default())
         .await
         .unwrap();
 }
@@ -70,7 +73,14 @@ async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
     assert_eq!(made.hash, bundle("1").content_hash());
     let base = Some(Revision::new(7));
     let edited = store
-        .edit_draft(tenant, (made.id, 1), "ben", base, &bundle("2"))
+        .edit_draft(
+            tenant,
+            (made.id, 1),
+            "ben",
+            base,
+            &bundle("2"),
+            Change::default(),
+        )
         .await
         .unwrap();
     assert_eq!((edited.version, edited.base), (2, base));
@@ -90,7 +100,14 @@ async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
         "{stale:?}"
     );
     let stale = store
-        .edit_draft(tenant, (made.id, 1), "eve", base, &bundle("3"))
+        .edit_draft(
+            tenant,
+            (made.id, 1),
+            "eve",
+            base,
+            &bundle("3"),
+            Change::default(),
+        )
         .await;
     assert!(
         matches!(stale, Err(Error::Stale { current: 2, .. })),
@@ -98,13 +115,13 @@ async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
     );
     assert!(
         store
-            .keep_draft_results(tenant, made.id, 2, "{}")
+            .keep_draft_results(tenant, made.id, 2, "{}", Change::default())
             .await
             .unwrap()
     );
     assert!(
         !store
-            .keep_draft_results(tenant, made.id, 1, "no")
+            .keep_draft_results(tenant, made.id, 1, "no", Change::default())
             .await
             .unwrap()
     );
@@ -112,8 +129,13 @@ async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
     assert_eq!(found.results.as_deref(), Some("{}"));
 
     let other = make(store, tenant, "two", None).await;
-    store.discard_draft(tenant, made.id, 2).await.unwrap();
-    let over = store.discard_draft(tenant, made.id, 2).await;
+    store
+        .discard_draft(tenant, made.id, 2, Change::default())
+        .await
+        .unwrap();
+    let over = store
+        .discard_draft(tenant, made.id, 2, Change::default())
+        .await;
     assert!(matches!(over, Err(Error::Unfit { .. })), "{over:?}");
     let again = make(store, tenant, "one", None).await;
     let list = async |state, name, before| {
@@ -149,7 +171,13 @@ async fn a_draft_is_published_with_its_version_or_not_at_all(fixture: Fixture) {
             ..Authorship::default()
         };
         store
-            .put_version(tenant, expected, &bundle("1"), authorship)
+            .put_version(
+                tenant,
+                expected,
+                &bundle("1"),
+                authorship,
+                Change::default(),
+            )
             .await
     };
     for mark in [
@@ -224,13 +252,21 @@ async fn reviews_are_kept_and_the_last_of_each_stands(fixture: Fixture) {
             "ana",
             Some(Revision::new(3)),
             &bundle("1"),
+            Change::default(),
         )
         .await
         .unwrap();
     assert_eq!(moved.hash, draft.hash);
     assert_eq!(moved.standing(reviews.clone()), []);
     let back = store
-        .edit_draft(tenant, (draft.id, 2), "ana", None, &bundle("1"))
+        .edit_draft(
+            tenant,
+            (draft.id, 2),
+            "ana",
+            None,
+            &bundle("1"),
+            Change::default(),
+        )
         .await
         .unwrap();
     assert_eq!(back.standing(reviews).len(), 2);
@@ -240,7 +276,9 @@ async fn reviews_are_kept_and_the_last_of_each_stands(fixture: Fixture) {
         verdict: ReviewVerdict::Approve,
         message: None,
     };
-    let stale = store.review_draft(tenant, (draft.id, 2), stale).await;
+    let stale = store
+        .review_draft(tenant, (draft.id, 2), stale, Change::default())
+        .await;
     assert!(
         matches!(stale, Err(Error::Stale { current: 3, .. })),
         "{stale:?}"
@@ -256,20 +294,29 @@ async fn drafts_do_not_cross_tenants(fixture: Fixture) {
     assert_eq!(store.drafts(other, filter, None, 9).await.unwrap(), []);
     assert_eq!(store.draft_reviews(other, draft.id).await.unwrap(), []);
     let missing = store
-        .edit_draft(other, (draft.id, 1), "eve", None, &bundle("2"))
+        .edit_draft(
+            other,
+            (draft.id, 1),
+            "eve",
+            None,
+            &bundle("2"),
+            Change::default(),
+        )
         .await;
     assert!(
         matches!(missing, Err(Error::NotFound { .. })),
         "{missing:?}"
     );
-    let missing = store.discard_draft(other, draft.id, 1).await;
+    let missing = store
+        .discard_draft(other, draft.id, 1, Change::default())
+        .await;
     assert!(
         matches!(missing, Err(Error::NotFound { .. })),
         "{missing:?}"
     );
     assert!(
         !store
-            .keep_draft_results(other, draft.id, 1, "{}")
+            .keep_draft_results(other, draft.id, 1, "{}", Change::default())
             .await
             .unwrap()
     );
@@ -278,7 +325,13 @@ async fn drafts_do_not_cross_tenants(fixture: Fixture) {
         ..Authorship::default()
     };
     let stolen = store
-        .put_version(other, Expected::Any, &bundle("1"), authorship)
+        .put_version(
+            other,
+            Expected::Any,
+            &bundle("1"),
+            authorship,
+            Change::default(),
+        )
         .await;
     assert!(matches!(stolen, Err(Error::Stale { .. })), "{stolen:?}");
     make(store, other, "one", None).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use remit_core::{Entity, EntityUid, Revision};
-use remit_store::{Error, MAX_ENTITIES};
+use remit_store::{Change, Error, MAX_ENTITIES};
 
 use super::{Fixture, entity};
 
@@ -101,7 +101,13 @@ async fn an_entity_is_stored_read_and_removed(fixture: Fixture) {
 
     // A change that was checked against an older state does not hold.
     let stale = store
-        .change_entities(tenant, Some(changed), &[], std::slice::from_ref(&uid))
+        .change_entities(
+            tenant,
+            Some(changed),
+            &[],
+            std::slice::from_ref(&uid),
+            Change::default(),
+        )
         .await;
     assert!(matches!(stale, Err(Error::Moved { .. })), "{stale:?}");
     assert!(store.entity(tenant, &uid).await.unwrap().is_some());

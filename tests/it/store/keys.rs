@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use remit_core::KeyId;
-use remit_store::{ApiKey, Error, NewKey, ParseKeyError, Pepper, Scope, StoredKey, Unusable};
+use remit_store::{
+    ApiKey, Change, Error, NewKey, ParseKeyError, Pepper, Scope, StoredKey, Unusable,
+};
 
 use super::{Fixture, new_key, pepper, time};
 
@@ -62,17 +64,25 @@ async fn a_key_is_made_found_and_revoked(fixture: Fixture) {
     let moved = presented.reveal().replace("remit_live_", "remit_test_");
     assert_eq!(ApiKey::parse(&moved), Err(ParseKeyError::Checksum));
 
-    let revision = store.revoke_key(tenant, made.id).await.unwrap();
+    let revision = store
+        .revoke_key(tenant, made.id, None, Change::default())
+        .await
+        .unwrap();
     assert_eq!(revision.number(), 2);
     let revoked = store.key(tenant, made.id).await.unwrap().unwrap();
     assert_eq!(revoked.usable(time(0)), Err(Unusable::Revoked));
-    store.revoke_key(tenant, made.id).await.unwrap();
+    store
+        .revoke_key(tenant, made.id, None, Change::default())
+        .await
+        .unwrap();
     let twice = store.key(tenant, made.id).await.unwrap().unwrap();
     assert_eq!(
         twice.revoked_at, revoked.revoked_at,
         "revoked since the first time"
     );
-    let unknown = store.revoke_key(tenant, fixture.key_id()).await;
+    let unknown = store
+        .revoke_key(tenant, fixture.key_id(), None, Change::default())
+        .await;
     assert!(matches!(unknown, Err(Error::NotFound { what: "API key" })));
 }
 
@@ -84,11 +94,11 @@ async fn a_fixed_key_is_kept_once(fixture: Fixture) {
         ..new_key()
     };
     let first = store
-        .insert_key(tenant, &key(), &new, &pepper())
+        .insert_key(tenant, &key(), &new, &pepper(), Change::default())
         .await
         .unwrap();
     let again = store
-        .insert_key(tenant, &key(), &new, &pepper())
+        .insert_key(tenant, &key(), &new, &pepper(), Change::default())
         .await
         .unwrap();
     assert_eq!((again.id, again.created_at), (first.id, first.created_at));
@@ -106,7 +116,7 @@ async fn a_fixed_key_is_kept_once(fixture: Fixture) {
         ..new.clone()
     };
     let stored = store
-        .insert_key(tenant, &key(), &fewer, &other)
+        .insert_key(tenant, &key(), &fewer, &other, Change::default())
         .await
         .unwrap();
     assert!(stored.matches(&key(), &other) && !stored.matches(&key(), &pepper()));
@@ -115,9 +125,12 @@ async fn a_fixed_key_is_kept_once(fixture: Fixture) {
         (fewer.scopes.clone(), first.created_at)
     );
 
-    store.revoke_key(tenant, key().id()).await.unwrap();
+    store
+        .revoke_key(tenant, key().id(), None, Change::default())
+        .await
+        .unwrap();
     let stored = store
-        .insert_key(tenant, &key(), &new, &other)
+        .insert_key(tenant, &key(), &new, &other, Change::default())
         .await
         .unwrap();
     assert_eq!(
@@ -130,7 +143,9 @@ async fn a_fixed_key_is_kept_once(fixture: Fixture) {
         environment: "live".into(),
         ..new
     };
-    let differs = store.insert_key(tenant, &key(), &live, &other).await;
+    let differs = store
+        .insert_key(tenant, &key(), &live, &other, Change::default())
+        .await;
     assert!(matches!(
         differs,
         Err(Error::Invalid {
@@ -323,7 +338,7 @@ async fn a_wrong_key_takes_as_long_whatever_is_wrong_with_it() {
     };
     let stored = fixture
         .store
-        .insert_key(tenant, &key(), &new, &pepper())
+        .insert_key(tenant, &key(), &new, &pepper(), Change::default())
         .await
         .unwrap();
     let (mut first, mut last) = ([0xab; 32], [0xab; 32]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use remit_core::{Clock, Revision};
-use remit_store::{Applied, Error, Expected, Hints, Options, Replica, SeenReplica, Store};
+use remit_store::{Applied, Change, Error, Expected, Hints, Options, Replica, SeenReplica, Store};
 use remit_tests::postgres::Postgres;
 use tokio::time::timeout;
 
@@ -232,7 +232,10 @@ async fn every_change_is_told_when_it_is_committed_and_no_other() {
         .await
         .unwrap();
     told(&mut hints).await.unwrap();
-    store.revoke_key(tenant, key.id).await.unwrap();
+    store
+        .revoke_key(tenant, key.id, None, Change::default())
+        .await
+        .unwrap();
     told(&mut hints).await.unwrap();
 
     // Neither what is refused, nor reading, nor a heartbeat is told.

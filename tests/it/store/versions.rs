@@ -1,7 +1,7 @@
 //! Versions of the bundle in the store: who put each, why, and what it brought back.
 
 use remit_core::{ContentHash, Revision};
-use remit_store::{Authorship, Error, Expected, Once, StoredAnswer};
+use remit_store::{Authorship, Change, Error, Expected, Once, StoredAnswer};
 
 use super::{Fixture, bundle, new_key, pepper};
 
@@ -28,12 +28,17 @@ async fn versions_tell_who_and_why_newest_first(fixture: Fixture) {
             by: Some(key.id),
             message,
             restores,
-            once: None,
             draft: None,
             evidence: None,
         };
         store
-            .put_version(tenant, Expected::Any, &bundle(text), authorship)
+            .put_version(
+                tenant,
+                Expected::Any,
+                &bundle(text),
+                authorship,
+                Change::default(),
+            )
             .await
             .unwrap()
     };
@@ -103,7 +108,13 @@ async fn a_message_is_one_short_line(fixture: Fixture) {
             ..Authorship::default()
         };
         store
-            .put_version(tenant, Expected::Any, &bundle("1"), authorship)
+            .put_version(
+                tenant,
+                Expected::Any,
+                &bundle("1"),
+                authorship,
+                Change::default(),
+            )
             .await
     };
     let longest = "é".repeat(512);
@@ -147,12 +158,18 @@ async fn an_answer_is_kept_with_its_change_or_not_at_all(fixture: Fixture) {
             request,
             answer: "{\"warnings\":[]}",
         };
-        let authorship = Authorship {
+        let change = Change {
             once: Some(once),
-            ..Authorship::default()
+            ..Change::default()
         };
         store
-            .put_version(tenant, expected, &bundle("1"), authorship)
+            .put_version(
+                tenant,
+                expected,
+                &bundle("1"),
+                Authorship::default(),
+                change,
+            )
             .await
     };
     let revision = put("first", Expected::Absent).await.unwrap();

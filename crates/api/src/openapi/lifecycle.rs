@@ -121,6 +121,7 @@ pub(super) const UNCHANGED: &[&Kind] = &[
     Kind::POLICY_INVALID,
     Kind::CASES_FAILED,
     Kind::IDEMPOTENCY_KEY_REUSED,
+    Kind::REVIEW_REQUIRED,
     Kind::PRECONDITION_REQUIRED,
     Kind::CONFLICT,
     Kind::NOT_READY,

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, Uri, header};
-use remit_core::{Bundle, ContentHash, DraftId, Revision, TenantId, Timestamp};
-use remit_engine::{Diagnostic, Differences, Snapshot, differences};
-use remit_store::{DraftFilter, DraftState, NewDraft, StoredDraft};
+use remit_core::{AdminAction, Bundle, ContentHash, DraftId, Revision, TenantId, Timestamp};
+use remit_engine::{CompileError, Diagnostic, Differences, Snapshot, differences};
+use remit_store::{Change, DraftFilter, DraftState, NewDraft, StoredDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::absent;
+use crate::admin::{Act, Action, system};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::background::give_way;
@@ -130,15 +131,19 @@ pub(crate) async fn create(
             (Some(stored.revision), stored.bundle)
         }
     };
+    let act = Act::of(Action::CreateDraft)
+        .with("name", json!(name))
+        .with("base", json!(base));
+    let record = app.permit(&caller, act).await?;
     let new = NewDraft {
         name: &name,
         message: message.as_deref(),
         base,
         bundle: &bundle,
-        author: &caller.acts_as(),
+        author: caller.principal.name.as_str(),
     };
-    let draft = app.store.create_draft(tenant, new).await?;
-    told(&caller, "create_draft", &draft);
+    let draft = app.store.create_draft(tenant, new, with(&record)).await?;
+    told(&caller, &record, &draft);
     let location = format!("/v1/drafts/{}", draft.id);
     let mut response = saved(&app, tenant, draft, bundle).await?;
     *response.status_mut() = StatusCode::CREATED;
@@ -221,10 +226,13 @@ pub(crate) async fn discard(
     preconditions: Preconditions,
 ) -> Result<Response, Problem> {
     let draft = editable(&app, caller.tenant, id, &preconditions).await?;
-    app.store
-        .discard_draft(caller.tenant, id, draft.version)
+    let record = app
+        .permit(&caller, about(Action::DiscardDraft, &draft))
         .await?;
-    told(&caller, "discard_draft", &draft);
+    app.store
+        .discard_draft(caller.tenant, id, draft.version, with(&record))
+        .await?;
+    told(&caller, &record, &draft);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -271,12 +279,18 @@ async fn saved(
     bundle: Bundle,
 ) -> Result<Response, Problem> {
     let over = app.engine.snapshot(tenant);
-    let outcome = give_way(move || match over {
-        Some(over) => over.recompile(&bundle),
-        None => Snapshot::compile(&bundle),
+    let outcome = give_way(move || {
+        let snapshot = match over {
+            Some(over) => over.recompile(&bundle)?,
+            None => Snapshot::compile(&bundle)?,
+        };
+        let admin = system::compiled(&bundle.admin)?;
+        let mut found = snapshot.warnings().to_vec();
+        found.extend(system::warnings(&admin));
+        Ok::<_, CompileError>(found)
     });
     let (compiles, diagnostics) = match outcome.await? {
-        Ok(compiled) => (true, compiled.warnings().to_vec()),
+        Ok(warnings) => (true, warnings),
         Err(error) => (false, error.diagnostics),
     };
     let in_force = app.store.bundle_revision(tenant).await?;
@@ -289,11 +303,28 @@ async fn saved(
     Ok(([(header::ETAG, tag)], Json(saved)).into_response())
 }
 
+/// Says what is done to a draft, as it is.
+fn about(action: Action, draft: &StoredDraft) -> Act {
+    Act::on(action, &draft.id)
+        .with("name", json!(draft.name))
+        .with("version", json!(draft.version))
+        .with("hash", json!(draft.hash))
+}
+
+/// Makes a change with its record.
+fn with(record: &AdminAction) -> Change<'_> {
+    Change {
+        record: Some(record),
+        once: None,
+    }
+}
+
 /// Writes the log line of a change of a draft.
-fn told(caller: &Caller, action: &'static str, draft: &StoredDraft) {
+fn told(caller: &Caller, record: &AdminAction, draft: &StoredDraft) {
     tracing::info!(
-        target: "remit::admin", action, tenant = %caller.tenant, key = %caller.key, request_id = caller.request_id,
-        draft = %draft.id, version = draft.version, hash = %draft.hash, "admin"
+        target: "remit::admin", action = record.action, tenant = %caller.tenant, key = %caller.key,
+        principal = %record.principal, request_id = caller.request_id, draft = %draft.id, version = draft.version,
+        hash = %draft.hash, "admin"
     );
 }
 

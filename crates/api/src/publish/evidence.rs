@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use remit_core::DraftId;
-use remit_store::ReviewVerdict;
 use serde::{Deserialize, Serialize};
 
 use super::Checked;
 use super::drafts::findings::{Cases, Results, Summary};
+use crate::admin::second_person::SecondPersons;
 use crate::auth::Caller;
 use crate::problem::{Kind, Problem};
 
@@ -21,7 +21,7 @@ pub(crate) struct Evidence {
     authors: BTreeSet<String>,
     /// The principal that published it.
     publisher: String,
-    /// Those who had approved exactly this.
+    /// Those who had approved exactly this, and count as a second person.
     reviewers: BTreeSet<String>,
     /// What its cases came to.
     cases: Cases,
@@ -38,11 +38,13 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     /// Takes together what speaks for a bundle that was checked.
-    pub(super) fn of(caller: &Caller, checked: &Checked) -> Result<Self, Problem> {
-        let publisher = caller.acts_as();
+    pub(super) fn of(
+        caller: &Caller,
+        checked: &Checked,
+        second: &SecondPersons,
+    ) -> Result<Self, Problem> {
+        let publisher = caller.principal.name.to_string();
         let drafted = checked.draft.as_ref();
-        let approvals = drafted.iter().flat_map(|drafted| &drafted.reviews);
-        let approvals = approvals.filter(|review| review.verdict == ReviewVerdict::Approve);
         let results = drafted.map(|drafted| Results::standing(&drafted.draft));
         Ok(Self {
             draft: drafted.map(|drafted| drafted.draft.id),
@@ -50,7 +52,7 @@ impl Evidence {
                 Some(drafted) => drafted.draft.authors.clone(),
                 None => BTreeSet::from([publisher.clone()]),
             },
-            reviewers: approvals.map(|review| review.principal.clone()).collect(),
+            reviewers: second.agreed.clone(),
             publisher,
             cases: Cases::of(&checked.tried.cases),
             warnings: checked.tried.warnings.len(),

@@ -41,6 +41,8 @@ pub enum Part {
     Entities,
     /// The cases.
     Cases,
+    /// The policies of the administration.
+    Admin,
 }
 
 /// Something that a draft changes and that has become something else meanwhile.
@@ -104,6 +106,10 @@ pub fn differences(before: &Bundle, after: &Bundle) -> Result<Differences, Compi
                 same(&before.entities, &after.entities, |one| one.uid.to_string()),
             ),
             (Part::Cases, before.cases == after.cases),
+            (
+                Part::Admin,
+                same(&before.admin, &after.admin, |one| one.file.clone()),
+            ),
         ];
         let differ = parts.into_iter().filter(|(_, same)| !same);
         let mut found = Differences {
@@ -217,7 +223,14 @@ pub fn rebase(
             by_policy,
             &mut clashes,
         );
+        let admin = merge(
+            (&base.admin, &draft.admin, &head.admin),
+            |source| source.file.clone(),
+            by_policy,
+            &mut clashes,
+        );
         let rebased = Bundle {
+            admin,
             schema: settled(
                 ClashKind::Schema,
                 (&base.schema, &draft.schema, &head.schema),

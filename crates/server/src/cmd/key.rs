@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use remit_core::{Clock, KeyId, Timestamp};
-use remit_store::{NewKey, Pepper, Scope, Store};
+use remit_core::{AdminAction, AdminActionId, Clock, EntityUid, KeyId, PrincipalName, Timestamp};
+use remit_store::{ApiKey, Change, NewKey, Pepper, Scope, Store};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,7 @@ const CREATE: &str = "\
 Examples:
     remit key create payments-gateway --scopes evaluate --env live
     export REMIT_KEY=$(remit key create ops --scopes all --expires-in 90d)
+    remit key create maya-laptop --scopes read,write --principal maya
     remit key create first --scopes all --direct --config /etc/remit.toml
 
 A new installation has no key, and no default one. `--direct` makes the first without a server, straight in the database:
@@ -74,6 +75,9 @@ pub(crate) struct Create {
     /// The environment it is used in; policies read it as a fact.
     #[arg(long = "env", default_value = "live", value_name = "NAME")]
     environment: String,
+    /// Who acts through it, by the name of the principal; without it the key acts for itself.
+    #[arg(long, value_name = "NAME")]
+    principal: Option<PrincipalName>,
     /// When it stops working: 12h, 90d. Never, without it.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     expires_in: Option<Duration>,
@@ -101,6 +105,8 @@ struct Key {
     expires_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revoked_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    principal: Option<PrincipalName>,
 }
 
 /// A key that was just made.
@@ -134,7 +140,15 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::List { server } => {
             let list: List = server.client()?.get(PATH, &[]).await?;
             let now = Clock::system().now();
-            let columns = ["id", "name", "env", "scopes", "created", "state"];
+            let columns = [
+                "id",
+                "name",
+                "env",
+                "scopes",
+                "principal",
+                "created",
+                "state",
+            ];
             out.rows(&list.keys, &columns, |key| cells(key, now, out))?;
         }
         Command::Revoke { id, server } => {
@@ -156,6 +170,7 @@ async fn create(args: &Create) -> Result<Created, Error> {
         expires_at: args
             .expires_in
             .map(|after| Clock::system().now().plus(after)),
+        principal: args.principal.clone(),
     };
     if args.direct {
         return direct(args, &new).await;
@@ -172,6 +187,9 @@ async fn create(args: &Create) -> Result<Created, Error> {
     });
     if let (Some(body), Some(at)) = (body.as_object_mut(), new.expires_at) {
         body.insert("expires_at".to_owned(), at.to_string().into());
+    }
+    if let (Some(body), Some(principal)) = (body.as_object_mut(), &new.principal) {
+        body.insert("principal".to_owned(), principal.as_str().into());
     }
     client
         .send(client.request(Method::POST, PATH)?.json(&body))
@@ -218,8 +236,28 @@ async fn insert(
         return Err(Error::Pending(pending));
     }
     let tenant = store.ensure_tenant(tenant).await.map_err(failed)?;
-    let (stored, key) = store
-        .create_key(tenant, new, pepper)
+    let clock = Clock::system();
+    let id = KeyId::from_uuid(clock.id());
+    let key = ApiKey::generate(&new.environment, id).map_err(failed)?;
+    let record = AdminAction {
+        details: serde_json::Map::from_iter([
+            ("key".to_owned(), serde_json::json!(id)),
+            ("scopes".to_owned(), serde_json::json!(new.scopes)),
+            ("principal".to_owned(), serde_json::json!(new.principal)),
+        ]),
+        ..AdminAction::of_itself(
+            AdminActionId::from_uuid(clock.id()),
+            clock.now(),
+            "create_key",
+            EntityUid::new("Tenant", tenant.to_string()),
+        )
+    };
+    let change = Change {
+        record: Some(&record),
+        once: None,
+    };
+    let stored = store
+        .insert_key(tenant, &key, new, pepper, change)
         .await
         .map_err(failed)?;
     Ok(Created {
@@ -232,6 +270,7 @@ async fn insert(
             created_at: stored.created_at,
             expires_at: stored.expires_at,
             revoked_at: stored.revoked_at,
+            principal: new.principal.clone(),
         },
     })
 }
@@ -249,6 +288,9 @@ fn cells(key: &Key, now: Timestamp, out: &Output) -> Vec<String> {
         plain(&key.name),
         plain(&key.environment),
         scopes.join(","),
+        key.principal
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |name| plain(name.as_str())),
         key.created_at.to_string(),
         state,
     ]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use remit_core::{ContentHash, DraftId, KeyId, TenantId, Timestamp};
 use uuid::Uuid;
 
+use crate::admin_actions::Change;
 use crate::error::Error;
 use crate::store::Store;
 use crate::versions::{MESSAGE_BYTES, check_line};
@@ -82,6 +83,7 @@ impl Store {
         tenant: TenantId,
         (id, version): (DraftId, u64),
         new: NewReview<'_>,
+        change: Change<'_>,
     ) -> Result<StoredReview, Error> {
         check_line("message", new.message, MESSAGE_BYTES)?;
         self.within("review a draft", async {
@@ -112,6 +114,7 @@ impl Store {
                 .execute(raw)
                 .await
                 .map(drop))?;
+            self.accompany_aside(&mut conn, tenant, change).await?;
             conn.commit().await?;
             Ok(StoredReview {
                 principal: new.principal.to_owned(),

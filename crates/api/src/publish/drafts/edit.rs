@@ -9,7 +9,8 @@ use remit_engine::{put_text, rebase as rebased, remove_text};
 use remit_store::StoredDraft;
 use serde_json::json;
 
-use super::{base, editable, saved, told};
+use super::{about, base, editable, saved, told, with};
+use crate::admin::{Act, Action};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::background::give_way;
@@ -31,7 +32,8 @@ pub(crate) async fn put_bundle(
 ) -> Result<Response, Problem> {
     let draft = editable(&app, caller.tenant, id, &preconditions).await?;
     let base = draft.base;
-    save(&app, &caller, &draft, base, body.into_bundle()).await
+    let act = about(Action::PutDraftBundle, &draft);
+    save(&app, &caller, (&draft, base), act, body.into_bundle()).await
 }
 
 /// Writes one policy of a draft, in the place of the one with its id or at the end of a file.
@@ -47,9 +49,12 @@ pub(crate) async fn put_policy(
 ) -> Result<Response, Problem> {
     let draft = editable(&app, caller.tenant, id, &preconditions).await?;
     let bundle = app.store.draft_bundle(caller.tenant, &draft).await?;
-    let edited = give_way(move || put_text(bundle, &policy, &text, file.as_deref())).await?;
+    let id = policy.clone();
+    let edited = give_way(move || put_text(bundle, &id, &text, file.as_deref())).await?;
+    let edited = edited.map_err(cannot)?;
     let base = draft.base;
-    save(&app, &caller, &draft, base, edited.map_err(cannot)?).await
+    let act = about(Action::PutDraftPolicy, &draft).with("policy", json!(policy));
+    save(&app, &caller, (&draft, base), act, edited).await
 }
 
 /// Takes one policy out of a draft.
@@ -61,9 +66,12 @@ pub(crate) async fn delete_policy(
 ) -> Result<Response, Problem> {
     let draft = editable(&app, caller.tenant, id, &preconditions).await?;
     let bundle = app.store.draft_bundle(caller.tenant, &draft).await?;
-    let edited = give_way(move || remove_text(bundle, &policy)).await?;
+    let id = policy.clone();
+    let edited = give_way(move || remove_text(bundle, &id)).await?;
+    let edited = edited.map_err(cannot)?;
     let base = draft.base;
-    save(&app, &caller, &draft, base, edited.map_err(cannot)?).await
+    let act = about(Action::DeleteDraftPolicy, &draft).with("policy", json!(policy));
+    save(&app, &caller, (&draft, base), act, edited).await
 }
 
 /// Makes of a draft the same change of the bundle that is in force now.
@@ -95,27 +103,25 @@ pub(crate) async fn rebase(
         );
         Problem::new(Kind::CONFLICT, detail).with("conflicts", json!(clashes))
     })?;
-    save(&app, &caller, &draft, Some(now), merged).await
+    let act = about(Action::RebaseDraft, &draft).with("base", json!(now));
+    save(&app, &caller, (&draft, Some(now)), act, merged).await
 }
 
-/// Writes a draft that is still as it was read.
+/// Writes a draft that is still as it was read, and the base that it is over.
 async fn save(
     app: &App,
     caller: &Caller,
-    draft: &StoredDraft,
-    base: Option<Revision>,
+    (draft, base): (&StoredDraft, Option<Revision>),
+    act: Act,
     bundle: Bundle,
 ) -> Result<Response, Problem> {
+    let record = app.permit(caller, act).await?;
+    let marked = (draft.id, draft.version);
+    let author = caller.principal.name.as_str();
     let saved_as = app
         .store
-        .edit_draft(
-            caller.tenant,
-            (draft.id, draft.version),
-            &caller.acts_as(),
-            base,
-            &bundle,
-        )
+        .edit_draft(caller.tenant, marked, author, base, &bundle, with(&record))
         .await?;
-    told(caller, "edit_draft", &saved_as);
+    told(caller, &record, &saved_as);
     saved(app, caller.tenant, saved_as, bundle).await
 }

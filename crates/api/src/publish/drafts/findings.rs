@@ -7,13 +7,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use remit_core::{ContentHash, DraftId, Revision, TenantId, Timestamp};
+use remit_core::{AdminAction, ContentHash, DraftId, Revision, TenantId, Timestamp};
 use remit_engine::{CaseOutcome, Severity};
 use remit_store::StoredDraft;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{find, told};
+use super::{about, find, told, with};
+use crate::admin::Action;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::bundle::{self, Checked};
@@ -72,6 +73,12 @@ pub(crate) struct Summary {
     totals: BTreeMap<String, u64>,
 }
 
+/// A draft that is being assessed, and the record of who asked for that.
+pub(crate) struct Assessed {
+    draft: StoredDraft,
+    record: AdminAction,
+}
+
 /// Says what would come of publishing a draft, and keeps it.
 pub(crate) async fn check(
     State(app): State<Arc<App>>,
@@ -85,8 +92,10 @@ pub(crate) async fn check(
     let (checked, revision) = bundle::look(&app, tenant, bundle).await?;
     let mut results = Results::standing(&draft)?;
     results.check = Some(Check::of(&checked, &draft, app.clock.now(), revision));
-    results.keep(&app, tenant, &draft).await?;
-    told(&caller, "check_draft", &draft);
+    let act = about(Action::CheckDraft, &draft).with("valid", json!(checked.valid));
+    let record = app.permit(&caller, act).await?;
+    results.keep(&app, tenant, &draft, &record).await?;
+    told(&caller, &record, &draft);
     let mut response = Json(checked).into_response();
     Told::revision(revision).attach(&mut response);
     Ok(response)
@@ -103,29 +112,29 @@ pub(crate) async fn impact(
     let draft = find(&app, caller.tenant, id).await?;
     draft.changeable(draft.version)?;
     let bundle = app.store.draft_bundle(caller.tenant, &draft).await?;
-    assess_bundle(
-        app,
-        &caller,
-        &headers,
-        window,
-        Arc::new(bundle),
-        Some(draft),
-    )
-    .await
+    let act = about(Action::AssessDraft, &draft);
+    let record = app.permit(&caller, act).await?;
+    let of = Assessed { draft, record };
+    assess_bundle(app, &caller, &headers, window, Arc::new(bundle), Some(of)).await
 }
 
-/// Keeps what a draft would have changed.
-pub(crate) async fn keep_impact(
-    app: &App,
-    tenant: TenantId,
-    draft: &StoredDraft,
-    impact: &Impact,
-) -> Result<(), Problem> {
-    // A check may have been kept meanwhile.
-    let now = find(app, tenant, draft.id).await?;
-    let mut results = Results::standing(&now)?;
-    results.impact = Some(Summary::of(impact, draft, app.clock.now())?);
-    results.keep(app, tenant, draft).await
+// === impl Assessed ===
+
+impl Assessed {
+    /// Keeps what the draft would have changed.
+    pub(crate) async fn keep(
+        &self,
+        app: &App,
+        tenant: TenantId,
+        impact: &Impact,
+    ) -> Result<(), Problem> {
+        let Self { draft, record } = self;
+        // A check may have been kept meanwhile.
+        let now = find(app, tenant, draft.id).await?;
+        let mut results = Results::standing(&now)?;
+        results.impact = Some(Summary::of(impact, draft, app.clock.now())?);
+        results.keep(app, tenant, draft, record).await
+    }
 }
 
 // === impl Results ===
@@ -151,11 +160,17 @@ impl Results {
     }
 
     /// Writes them into a draft that has not been edited since.
-    async fn keep(&self, app: &App, tenant: TenantId, draft: &StoredDraft) -> Result<(), Problem> {
+    async fn keep(
+        &self,
+        app: &App,
+        tenant: TenantId,
+        draft: &StoredDraft,
+        record: &AdminAction,
+    ) -> Result<(), Problem> {
         let text = json!(self).to_string();
         // One that was edited meanwhile has other results.
         app.store
-            .keep_draft_results(tenant, draft.id, draft.version, &text)
+            .keep_draft_results(tenant, draft.id, draft.version, &text, with(record))
             .await?;
         Ok(())
     }

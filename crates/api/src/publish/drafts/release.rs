@@ -6,11 +6,13 @@ use axum::extract::State;
 use axum::response::Response;
 use remit_core::{DraftId, Revision, TenantId};
 use remit_engine::Snapshot;
-use remit_store::{Expected, StoredDraft, StoredReview};
+use remit_store::{Expected, ReviewVerdict, StoredDraft, StoredReview};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::find;
+use crate::admin::second_person::{Agreed, SecondPersons};
+use crate::admin::{Act, Action};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::preconditions::Preconditions;
@@ -48,11 +50,10 @@ pub(crate) async fn publish(
     Body(PublishBody { message }): Body<PublishBody>,
 ) -> Result<Response, Problem> {
     let publication = Publication {
-        action: "publish_draft",
         message,
-        until,
         key,
-        ..Publication::default()
+        until,
+        ..Publication::of(Action::PublishDraft)
     };
     let next = Next::Draft(id);
     let published = publish::publish(&app, &caller, &preconditions, publication, next).await?;
@@ -109,6 +110,27 @@ fn behind(draft: &StoredDraft, stored: Option<Revision>) -> Problem {
         draft.id
     );
     Problem::new(Kind::STALE_REVISION, detail).with("in_force", json!(stored))
+}
+
+// === impl Drafted ===
+
+impl Drafted {
+    /// Finds those who count as a second person: of the draft's reviewers, and whoever publishes it.
+    pub(in crate::publish) async fn second_persons(
+        &self,
+        app: &App,
+        caller: &Caller,
+    ) -> Result<SecondPersons, Problem> {
+        let reviews = self.reviews.iter();
+        let approvals = reviews
+            .filter(|review| review.verdict == ReviewVerdict::Approve)
+            .map(|review| Agreed {
+                principal: &review.principal,
+                key: review.key,
+            });
+        let act = Act::on(Action::ReviewDraft, &self.draft.id);
+        SecondPersons::of(app, caller, &self.draft.authors, approvals, &act).await
+    }
 }
 
 impl Wire for PublishBody {}

@@ -8,8 +8,10 @@ use http::StatusCode;
 use remit_core::{DraftId, KeyId, Timestamp};
 use remit_store::{NewReview, ReviewVerdict, StoredReview};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{editable, told};
+use super::{about, editable, told, with};
+use crate::admin::Action;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::preconditions::Preconditions;
@@ -53,15 +55,22 @@ pub(crate) async fn review(
     Body(ReviewBody { verdict, message }): Body<ReviewBody>,
 ) -> Result<Response, Problem> {
     let draft = editable(&app, caller.tenant, id, &preconditions).await?;
+    let act = about(Action::ReviewDraft, &draft)
+        .own(draft.authors.contains(caller.principal.name.as_str()))
+        .with("verdict", json!(verdict));
+    let record = app.permit(&caller, act).await?;
     let new = NewReview {
-        principal: &caller.acts_as(),
+        principal: caller.principal.name.as_str(),
         key: caller.key,
         verdict: verdict.into(),
         message: message.as_deref(),
     };
     let marked = (draft.id, draft.version);
-    let kept = app.store.review_draft(caller.tenant, marked, new).await?;
-    told(&caller, "review_draft", &draft);
+    let kept = app
+        .store
+        .review_draft(caller.tenant, marked, new, with(&record))
+        .await?;
+    told(&caller, &record, &draft);
     Ok((StatusCode::CREATED, Json(Shown::from(kept))).into_response())
 }
 

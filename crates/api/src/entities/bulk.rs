@@ -6,15 +6,17 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, header};
-use remit_core::{Entity, EntityUid};
+use remit_core::{ContentHash, Entity, EntityUid};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::{Refusal, Wish, change_once, finish};
+use crate::admin::{Act, Action};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::change::{Attempt, Attempts};
-use crate::entities::{Refusal, change_once, finish};
 use crate::problem::{Kind, Problem};
+use crate::publish::idempotency::{IdempotencyKey, Named, once};
 use crate::query::Query;
 use crate::revisions::Until;
 use crate::wire::{Raw, Wire, check_content_type, decode, from_value};
@@ -62,6 +64,7 @@ pub(crate) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     headers: HeaderMap,
+    key: IdempotencyKey,
     Query(until): Query<Until>,
     raw: Raw<Items>,
 ) -> Result<Response, Problem> {
@@ -70,6 +73,11 @@ pub(crate) async fn change(
         check_content_type(&headers)?;
     }
     let bytes = raw.bytes;
+    let sent = bytes.clone();
+    let caller_key = caller.key;
+    // The bytes as they were sent: whoever sends a request again sends it as it was.
+    let asks = move || json!({ "caller": caller_key, "action": Action::ChangeEntities.name(), "hash": ContentHash::of(&sent) });
+    let named = Named::of(&key, asks).await?;
     let read = move || {
         if lines {
             Changes::of_lines(&bytes)
@@ -78,24 +86,27 @@ pub(crate) async fn change(
         }
     };
     let changes = app.blocking(read).await??;
-    let mut attempts = Attempts::new(&app, caller.tenant);
-    let done = loop {
-        let base = attempts.base();
-        let attempt = change_once(&app, &caller, base, &changes.upserts, &changes.removals).await;
-        match attempt.map_err(|refusal| changes.refuse(refusal))? {
-            Attempt::Written(done) => break done,
-            Attempt::Moved(head) => attempts.again(head).await?,
+    let make = async {
+        let mut attempts = Attempts::new(&app, caller.tenant);
+        loop {
+            let wish = Wish {
+                act: Act::of(Action::ChangeEntities)
+                    .with("written", json!(changes.upserts.len()))
+                    .with("removed", json!(changes.removals.len())),
+                upserts: &changes.upserts,
+                removals: &changes.removals,
+                kept: None,
+                named: named.as_ref(),
+            };
+            let attempt = change_once(&app, &caller, attempts.base(), wish).await;
+            match attempt.map_err(|refusal| changes.refuse(refusal))? {
+                Attempt::Written(done) => break Ok(done),
+                Attempt::Moved(head) => attempts.again(head).await?,
+            }
         }
     };
-    finish(
-        &app,
-        &caller,
-        "change_entities",
-        done,
-        changes.upserts.len(),
-        until,
-    )
-    .await
+    let (revision, done) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    finish(&app, &caller, revision, done, until).await
 }
 
 /// Returns the media type without its parameters.

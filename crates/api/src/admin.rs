@@ -1,0 +1,435 @@
+//! The governed admin plane: who may change what, decided by our own engine and recorded with the change.
+//!
+//! A route names its [`Action`] in the router. It is decided before a handler runs, and a handler that changes something
+//! asks again with all that it knows by then ([`App::permit`]). What it is given is the record of the change, which the
+//! store writes in the transaction of the change. A change that is denied is recorded before it is answered.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use http::request::Parts;
+use remit_core::{
+    Action as Asked, AdminAction, AdminActionId, Decision, EntityUid, Facts, Principal, Question,
+    Resource, Role, Subject, TenantId, Verdict,
+};
+use remit_engine::Snapshot;
+use remit_store::Scope;
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::auth::{Caller, lacking};
+use crate::problem::{Kind, Problem};
+
+pub(crate) mod admin_actions;
+pub(crate) mod lockout;
+pub(crate) mod principals;
+pub(crate) mod second_person;
+pub(crate) mod settings;
+pub(crate) mod system;
+
+/// What is told where nobody else has agreed.
+const AGREE: &str = "this may permit what is denied now, and the tenant demands a second person for that: put it into a \
+    draft (`POST /v1/drafts`), let another person approve it (`POST /v1/drafts/{id}/review`), and publish the draft";
+
+macro_rules! actions {
+    ($($name:ident $text:literal $on:literal $changes:literal;)*) => {
+        /// What can be done in the administration: the name of an operation.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Action {
+            $(#[doc = concat!("The operation `", $text, "`.")] $name,)*
+        }
+
+        impl Action {
+            /// Every action.
+            pub const ALL: &'static [Action] = &[$(Action::$name),*];
+
+            /// Returns the name, as it stands in the schema, in records and as the id of the operation.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+
+            /// Returns the type of what it is done to.
+            const fn on(self) -> &'static str {
+                match self { $(Self::$name => $on),* }
+            }
+
+            /// Whether it changes something, and so is recorded.
+            pub const fn changes(self) -> bool {
+                match self { $(Self::$name => $changes),* }
+            }
+        }
+    };
+}
+
+actions! {
+    GetBundle "get_bundle" "Tenant" false;
+    CheckBundle "check_bundle" "Tenant" false;
+    AssessBundle "assess_bundle" "Tenant" false;
+    ListVersions "list_versions" "Tenant" false;
+    GetVersion "get_version" "Version" false;
+    ListPolicies "list_policies" "Tenant" false;
+    GetPolicy "get_policy" "Policy" false;
+    ListEntities "list_entities" "Tenant" false;
+    GetEntity "get_entity" "LiveEntity" false;
+    GetRevision "get_revision" "Revision" false;
+    ListDecisions "list_decisions" "Tenant" false;
+    GetDecision "get_decision" "Decision" false;
+    ExplainDecision "explain_decision" "Decision" false;
+    ListDrafts "list_drafts" "Tenant" false;
+    GetDraft "get_draft" "Draft" false;
+    GetSettings "get_settings" "Tenant" false;
+    ListAdminActions "list_admin_actions" "Tenant" false;
+    ListPrincipals "list_principals" "Tenant" false;
+    GetPrincipal "get_principal" "Principal" false;
+    ListKeys "list_keys" "Tenant" false;
+    GetKey "get_key" "Key" false;
+    CreateDraft "create_draft" "Tenant" true;
+    PutDraftBundle "put_draft_bundle" "Draft" true;
+    PutDraftPolicy "put_draft_policy" "Draft" true;
+    DeleteDraftPolicy "delete_draft_policy" "Draft" true;
+    DiscardDraft "discard_draft" "Draft" true;
+    RebaseDraft "rebase_draft" "Draft" true;
+    CheckDraft "check_draft" "Draft" true;
+    AssessDraft "assess_draft" "Draft" true;
+    PutBundle "put_bundle" "Tenant" true;
+    RollbackBundle "rollback_bundle" "Tenant" true;
+    PutPolicy "put_policy" "Policy" true;
+    DeletePolicy "delete_policy" "Policy" true;
+    PublishDraft "publish_draft" "Draft" true;
+    ChangeEntities "change_entities" "Tenant" true;
+    PutEntity "put_entity" "LiveEntity" true;
+    DeleteEntity "delete_entity" "LiveEntity" true;
+    ReviewDraft "review_draft" "Draft" true;
+    ApproveBreakGlass "approve_break_glass" "BreakGlass" true;
+    CreateKey "create_key" "Tenant" true;
+    RevokeKey "revoke_key" "Key" true;
+    PutPrincipal "put_principal" "Principal" true;
+    DisablePrincipal "disable_principal" "Principal" true;
+    PutSettings "put_settings" "Tenant" true;
+    ConfirmSettings "confirm_settings" "Tenant" true;
+    RequestBreakGlass "request_break_glass" "Tenant" true;
+}
+
+/// One act of administration: what is done, to what, and what is known of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Act {
+    action: Action,
+    /// What it is done to; `None` for the tenant.
+    id: Option<String>,
+    /// The type of a live entity.
+    kind: Option<String>,
+    own: bool,
+    reviewed: bool,
+    loosens: Option<bool>,
+    details: Map<String, Value>,
+}
+
+// === impl Act ===
+
+impl Act {
+    /// Does something to the tenant.
+    pub(crate) fn of(action: Action) -> Self {
+        Self {
+            action,
+            id: None,
+            kind: None,
+            own: false,
+            reviewed: false,
+            loosens: None,
+            details: Map::new(),
+        }
+    }
+
+    /// Does something to one thing.
+    pub(crate) fn on(action: Action, id: &(impl ToString + ?Sized)) -> Self {
+        Self {
+            id: Some(id.to_string()),
+            ..Self::of(action)
+        }
+    }
+
+    /// Does something to a live entity.
+    pub(crate) fn on_entity(action: Action, uid: &EntityUid) -> Self {
+        Self {
+            kind: Some(uid.kind.to_string()),
+            ..Self::on(action, uid)
+        }
+    }
+
+    /// Says whether it is done to whoever does it.
+    pub(crate) fn own(self, own: bool) -> Self {
+        Self { own, ..self }
+    }
+
+    /// Says whether another person has approved exactly this.
+    pub(crate) fn reviewed(self, reviewed: bool) -> Self {
+        Self { reviewed, ..self }
+    }
+
+    /// Says whether something that was denied may be permitted by it.
+    pub(crate) fn loosens(self, loosens: bool) -> Self {
+        Self {
+            loosens: Some(loosens),
+            ..self
+        }
+    }
+
+    /// Adds what else the record is to hold.
+    pub(crate) fn with(mut self, name: &str, value: Value) -> Self {
+        self.details.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Reads from the address what an operation is done to, as far as the address says.
+    async fn of_parts(action: Action, caller: &Caller, parts: &mut Parts) -> Self {
+        // What is not UTF-8 is refused by the handler; nothing has such a name.
+        let params = RawPathParams::from_request_parts(parts, &()).await;
+        let params: Vec<(String, String)> = params
+            .map(|params| {
+                let pairs = params.iter();
+                pairs
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let named = |wanted: &str| {
+            let found = params.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.as_str()).unwrap_or_default()
+        };
+        match action.on() {
+            "Tenant" => Self::of(action),
+            "LiveEntity" => Self::on_entity(action, &EntityUid::new(named("type"), named("id"))),
+            "Principal" => {
+                Self::on(action, named("name")).own(named("name") == caller.principal.name.as_str())
+            }
+            _ => Self::on(
+                action,
+                params
+                    .first()
+                    .map(|(_, value)| value.as_str())
+                    .unwrap_or_default(),
+            ),
+        }
+    }
+
+    /// Puts it as a question to the policies of the administration.
+    fn question(&self, tenant: TenantId, principal: &Principal, second_person: bool) -> Question {
+        let mut properties = Map::new();
+        properties.extend(
+            self.kind
+                .as_ref()
+                .map(|kind| ("kind".to_owned(), json!(kind))),
+        );
+        let mut context = Map::new();
+        context.insert("second_person".to_owned(), json!(second_person));
+        context.insert("own".to_owned(), json!(self.own));
+        context.insert("reviewed".to_owned(), json!(self.reviewed));
+        context.extend(
+            self.loosens
+                .map(|loosens| ("loosens".to_owned(), json!(loosens))),
+        );
+        Question {
+            action: Asked {
+                name: self.action.name().to_owned(),
+                properties: Map::new(),
+            },
+            context,
+            resource: Resource {
+                id: self.id.clone().unwrap_or_else(|| tenant.to_string()),
+                properties,
+                kind: self.action.on().to_owned(),
+            },
+            subject: subject(principal),
+        }
+    }
+}
+
+/// Names a principal as the policies know it, with its roles.
+fn subject(principal: &Principal) -> Subject {
+    let roles = principal.roles.iter();
+    let roles: Vec<Value> = roles
+        .map(|role| json!({ "type": "Role", "id": role }))
+        .collect();
+    let mut properties = Map::new();
+    properties.insert("roles".to_owned(), Value::Array(roles));
+    Subject {
+        id: principal.name.to_string(),
+        properties,
+        kind: match principal.kind {
+            remit_core::PrincipalKind::Person => "Person".to_owned(),
+            remit_core::PrincipalKind::Machine => "Machine".to_owned(),
+        },
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Decides whether `caller` may do `act`, and returns the record that the change is to be written with.
+    ///
+    /// # Errors
+    ///
+    /// `not-permitted`, recorded where it would have been a change; `store-unavailable` when that cannot be recorded;
+    /// `not-ready` while this replica does not know the tenant's policies.
+    pub(crate) async fn permit(&self, caller: &Caller, act: Act) -> Result<AdminAction, Problem> {
+        let system = system::in_force(self, caller.tenant).await?;
+        let second_person = self.second_person(caller.tenant).await?;
+        let facts = self.facts(caller);
+        let question = act.question(caller.tenant, &caller.principal, second_person);
+        let decision = Self::judge(&system, &question, &facts);
+        let resource = EntityUid::new(&question.resource.kind, &question.resource.id);
+        let record = self.record_of(caller, &act, resource, &decision);
+        if decision.verdict == Verdict::Permit {
+            return Ok(record);
+        }
+        self.deny(caller.tenant, act.action, &record).await?;
+        let roles = act.roles_that_may(caller, &system, second_person, &facts);
+        Err(refusal(&record, &decision, &roles))
+    }
+
+    /// Decides what a route says of itself, before its handler runs.
+    ///
+    /// # Errors
+    ///
+    /// `missing-scope` for a key without the scope; otherwise as [`App::permit`].
+    pub(crate) async fn admit(
+        &self,
+        caller: &Caller,
+        lacks: Option<Scope>,
+        action: Action,
+        parts: &mut Parts,
+    ) -> Result<(), Problem> {
+        let act = Act::of_parts(action, caller, parts).await;
+        let Some(scope) = lacks else {
+            return self.permit(caller, act).await.map(drop);
+        };
+        self.deny_scope(caller, &act).await?;
+        Err(lacking(scope))
+    }
+
+    /// Records what was denied because the key has not the scope for it.
+    ///
+    /// # Errors
+    ///
+    /// `store-unavailable` when it cannot be recorded.
+    pub(crate) async fn deny_scope(&self, caller: &Caller, act: &Act) -> Result<(), Problem> {
+        let id = act.id.clone().unwrap_or_else(|| caller.tenant.to_string());
+        let record = AdminAction {
+            reason: "missing_scope".to_owned(),
+            verdict: Verdict::Deny,
+            ..self.blank(caller, act, EntityUid::new(act.action.on(), id))
+        };
+        self.deny(caller.tenant, act.action, &record).await
+    }
+
+    /// Whether the tenant demands a second person for what loosens, asked of the database: no replica is behind in that.
+    ///
+    /// # Errors
+    ///
+    /// `store-unavailable`.
+    pub(crate) async fn second_person(&self, tenant: TenantId) -> Result<bool, Problem> {
+        Ok(self.store.settings(tenant).await?.settings.second_person)
+    }
+
+    /// Records what was denied; nothing is answered before that.
+    async fn deny(
+        &self,
+        tenant: TenantId,
+        action: Action,
+        record: &AdminAction,
+    ) -> Result<(), Problem> {
+        if !action.changes() {
+            return Ok(());
+        }
+        tracing::warn!(
+            target: "remit::admin", action = action.name(), %tenant, principal = %record.principal,
+            reason = record.reason, request_id = record.request_id, "denied"
+        );
+        let written = self.store.record_denied(tenant, record).await;
+        written.map_err(|error| Problem::caused(Kind::STORE_UNAVAILABLE, error))
+    }
+
+    fn record_of(
+        &self,
+        caller: &Caller,
+        act: &Act,
+        resource: EntityUid,
+        decision: &Decision,
+    ) -> AdminAction {
+        AdminAction {
+            determining: decision.determining.clone(),
+            reason: decision.reason.code().to_owned(),
+            verdict: decision.verdict,
+            ..self.blank(caller, act, resource)
+        }
+    }
+
+    /// Makes a record of an act that nothing has decided.
+    fn blank(&self, caller: &Caller, act: &Act, resource: EntityUid) -> AdminAction {
+        let id = AdminActionId::from_uuid(self.clock.id());
+        AdminAction {
+            details: act.details.clone(),
+            key: Some(caller.key),
+            loosens: act.loosens,
+            principal: caller.principal.name.clone(),
+            request_id: Some(caller.request_id.clone()).filter(|id| !id.is_empty()),
+            roles: caller.principal.roles.clone(),
+            ..AdminAction::of_itself(id, self.now(), act.action.name(), resource)
+        }
+    }
+}
+
+impl Act {
+    /// Finds the roles each of which would have been enough, beside those that the caller has.
+    fn roles_that_may(
+        &self,
+        caller: &Caller,
+        system: &Arc<Snapshot>,
+        second_person: bool,
+        facts: &Facts,
+    ) -> Vec<Role> {
+        let would = |role: &Role| {
+            let mut principal = Principal::clone(&caller.principal);
+            principal.roles.insert(*role);
+            let question = self.question(caller.tenant, &principal, second_person);
+            App::judge(system, &question, facts).verdict == Verdict::Permit
+        };
+        Role::ALL.iter().copied().filter(would).collect()
+    }
+}
+
+/// Says what was not permitted, which roles would have been enough, and which policies settled it.
+fn refusal(record: &AdminAction, decision: &Decision, roles: &[Role]) -> Problem {
+    let settled = &decision.determining;
+    if settled
+        .iter()
+        .any(|one| one.as_str() == second_person::RULE)
+    {
+        return Problem::new(Kind::REVIEW_REQUIRED, AGREE)
+            .with("action", json!(record.action))
+            .with("resource", json!(record.resource))
+            .with("policies", json!(settled));
+    }
+    let names: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();
+    let way = if names.is_empty() {
+        "no role would be enough".to_owned()
+    } else {
+        format!("it takes the role {}", names.join(" or "))
+    };
+    let policies = decision.determining.iter();
+    let policies: Vec<String> = policies.map(|policy| format!("`{policy}`")).collect();
+    let because = if policies.is_empty() {
+        String::new()
+    } else {
+        format!(", because of {}", policies.join(", "))
+    };
+    let detail = format!(
+        "`{}` may not `{}`{because}; {way}",
+        record.principal, record.action
+    );
+    Problem::new(Kind::NOT_PERMITTED, detail)
+        .with("action", json!(record.action))
+        .with("resource", json!(record.resource))
+        .with("roles", json!(roles))
+        .with("policies", json!(decision.determining))
+}

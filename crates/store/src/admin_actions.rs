@@ -1,0 +1,220 @@
+//! Records of administration: written in the transaction of the change that they are about, read newest first.
+
+use remit_core::{
+    AdminAction, AdminActionId, KeyId, PrincipalName, Revision, TenantId, Verdict, canonical_json,
+};
+use uuid::Uuid;
+
+use crate::db::Conn;
+use crate::error::{Error, Failure};
+use crate::idempotency::Once;
+use crate::shipping::verdict as verdict_text;
+use crate::store::Store;
+use crate::tenants::number;
+
+/// The most records of one page, and one more that tells whether there is another.
+const MOST: usize = 1_001;
+
+/// What goes with a change, in its own transaction: both are there with it, or none of the three.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change<'a> {
+    /// The record of who makes it; its revision is filled in.
+    ///
+    /// Only what nobody asked for through the API has none: what `serve --dev` loads, and what tests arrange.
+    pub record: Option<&'a AdminAction>,
+    /// The request that makes it, where it is named.
+    pub once: Option<Once<'a>>,
+}
+
+/// Which records are wanted: those that fit every member given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AdminActionFilter {
+    /// Of this principal.
+    pub principal: Option<PrincipalName>,
+    /// Of this operation.
+    pub action: Option<String>,
+    /// With this verdict.
+    pub verdict: Option<Verdict>,
+}
+
+pub(crate) mod sql {
+    statements! {
+        /// Keeps a record.
+        INSERT_ADMIN_ACTION = "INSERT INTO admin_actions (tenant, id, at, principal, key, action, resource_type, \
+            resource_id, verdict, reason, revision, request_id, body) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+        /// Lists records, newest first.
+        ADMIN_ACTIONS = "SELECT body FROM admin_actions WHERE tenant = $1 AND id < $2 \
+            AND (principal = $3 OR $3 IS NULL) AND (action = $4 OR $4 IS NULL) AND (verdict = $5 OR $5 IS NULL) \
+            ORDER BY id DESC LIMIT $6";
+        /// Finds a key that may still be used, as far as no clock is needed to tell.
+        KEY_STANDS = "SELECT count(*) FROM api_keys k LEFT JOIN principals p ON p.tenant = k.tenant AND p.name = k.principal \
+            WHERE k.tenant = $1 AND k.id = $2 AND k.revoked_at IS NULL \
+            AND (k.principal IS NULL OR (p.name IS NOT NULL AND p.disabled_at IS NULL))";
+    }
+}
+
+// === impl Change ===
+
+impl Change<'_> {
+    /// Checks the name of the request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for one that cannot be kept.
+    pub fn check(&self) -> Result<(), Error> {
+        self.once.map_or(Ok(()), |once| once.check())
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Keeps the record of what was denied, which changes nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database: whoever cannot write it must not answer either.
+    pub async fn record_denied(&self, tenant: TenantId, record: &AdminAction) -> Result<(), Error> {
+        let body = body_of(record)?;
+        self.within("record what was denied", async {
+            let mut conn = self.connect_to_write().await?;
+            insert(&mut conn, tenant, record, &body).await?;
+            conn.release();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lists records, newest first: those older than `before`, at most `limit` and never more than 1,001.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when a row cannot be read.
+    pub async fn admin_actions(
+        &self,
+        tenant: TenantId,
+        filter: &AdminActionFilter,
+        before: Option<AdminActionId>,
+        limit: usize,
+    ) -> Result<Vec<AdminAction>, Error> {
+        let before = before.map_or(Uuid::max(), AdminActionId::uuid);
+        let limit = i64::try_from(limit.min(MOST)).unwrap_or(i64::MAX);
+        let rows: Vec<String> = read!(self, "list the records of administration", |raw| {
+            sqlx::query_scalar(sql::ADMIN_ACTIONS)
+                .bind(tenant.uuid())
+                .bind(before)
+                .bind(filter.principal.as_ref().map(PrincipalName::as_str))
+                .bind(filter.action.as_deref())
+                .bind(filter.verdict.map(verdict_text))
+                .bind(limit)
+                .fetch_all(raw)
+        })?;
+        rows.iter()
+            .map(|body| {
+                serde_json::from_str(body)
+                    .map_err(|error| Error::corrupt("admin_actions", error.to_string()))
+            })
+            .collect()
+    }
+
+    /// Writes what goes with a change, before its transaction is committed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Withdrawn`] when whoever makes the change may not any more; then the transaction must not be committed.
+    pub(crate) async fn accompany(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        next: Revision,
+        change: Change<'_>,
+    ) -> Result<(), Failure> {
+        self.go_with(conn, tenant, Some(next), change).await?;
+        if let Some(once) = change.once {
+            self.keep_answer(conn, tenant, next, once).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the record of a change that brings no revision, before its transaction is committed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::accompany`].
+    pub(crate) async fn accompany_aside(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        change: Change<'_>,
+    ) -> Result<(), Failure> {
+        self.go_with(conn, tenant, None, change).await
+    }
+
+    async fn go_with(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        next: Option<Revision>,
+        change: Change<'_>,
+    ) -> Result<(), Failure> {
+        if let Some(record) = change.record {
+            // The tenant's row is locked, so that a withdrawal is before this or after it.
+            if let Some(key) = record.key {
+                stands(conn, tenant, key).await?;
+            }
+            let record = AdminAction {
+                revision: next,
+                ..record.clone()
+            };
+            let body = body_of(&record)?;
+            insert(conn, tenant, &record, &body).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn stands(conn: &mut Conn, tenant: TenantId, key: KeyId) -> Result<(), Failure> {
+    let found: i64 = on!(conn, |raw| sqlx::query_scalar(sql::KEY_STANDS)
+        .bind(tenant.uuid())
+        .bind(key.uuid())
+        .fetch_one(raw)
+        .await)?;
+    if found == 0 {
+        return Err(Error::Withdrawn.into());
+    }
+    Ok(())
+}
+
+async fn insert(
+    conn: &mut Conn,
+    tenant: TenantId,
+    record: &AdminAction,
+    body: &str,
+) -> Result<(), Failure> {
+    on!(conn, |raw| sqlx::query(sql::INSERT_ADMIN_ACTION)
+        .bind(tenant.uuid())
+        .bind(record.id.uuid())
+        .bind(record.at.micros())
+        .bind(record.principal.as_str())
+        .bind(record.key.map(KeyId::uuid))
+        .bind(record.action.as_str())
+        .bind(record.resource.kind.as_str())
+        .bind(record.resource.id.as_str())
+        .bind(verdict_text(record.verdict))
+        .bind(record.reason.as_str())
+        .bind(record.revision.map(number))
+        .bind(record.request_id.as_deref())
+        .bind(body)
+        .execute(raw)
+        .await
+        .map(drop))?;
+    Ok(())
+}
+
+fn body_of(record: &AdminAction) -> Result<String, Error> {
+    canonical_json(record)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| Error::invalid("record", "cannot be written as JSON"))
+}

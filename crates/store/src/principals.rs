@@ -1,0 +1,214 @@
+//! Principals: who administers a tenant. None is ever removed, so that a record always names somebody who was.
+
+use std::collections::BTreeSet;
+
+use remit_core::{Principal, PrincipalName, Revision, Role, TenantId, Timestamp};
+
+use crate::admin_actions::Change;
+use crate::db::Conn;
+use crate::error::{Error, Failure};
+use crate::store::Store;
+
+/// The most principals of one page, and one more that tells whether there is another.
+const MOST: usize = 1_001;
+
+/// A principal as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPrincipal {
+    /// The principal.
+    pub principal: Principal,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was disabled, if it is.
+    pub disabled_at: Option<Timestamp>,
+}
+
+type Row = (String, String, String, i64, Option<i64>);
+
+pub(crate) mod sql {
+    statements! {
+        /// Makes a principal, or gives one other roles and takes back that it is disabled.
+        UPSERT_PRINCIPAL = "INSERT INTO principals (tenant, name, kind, roles, created_at) VALUES ($1, $2, $3, $4, $5) \
+            ON CONFLICT (tenant, name) DO UPDATE SET kind = excluded.kind, roles = excluded.roles, disabled_at = NULL";
+        /// Disables a principal; one that is disabled stays so since the first time.
+        DISABLE_PRINCIPAL = "UPDATE principals SET disabled_at = coalesce(disabled_at, $3) \
+            WHERE tenant = $1 AND name = $2";
+        /// Finds one principal.
+        PRINCIPAL = "SELECT name, kind, roles, created_at, disabled_at FROM principals WHERE tenant = $1 AND name = $2";
+        /// Lists principals by name.
+        PRINCIPALS = "SELECT name, kind, roles, created_at, disabled_at FROM principals \
+            WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3";
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Makes a principal, or gives the one of this name another kind and other roles; either way it is enabled.
+    ///
+    /// With `checked`, nothing of the tenant may have changed since that revision.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a name that only Remit gives; [`Error::Moved`], [`Error::Withdrawn`], and
+    /// [`Error::NotFound`] when there is no such tenant.
+    pub async fn put_principal(
+        &self,
+        tenant: TenantId,
+        checked: Option<Revision>,
+        principal: &Principal,
+        change: Change<'_>,
+    ) -> Result<Revision, Error> {
+        if principal.name.is_reserved() {
+            return Err(Error::invalid(
+                "name",
+                "must not be `remit` or begin with `key:`, which are names that Remit gives",
+            ));
+        }
+        self.within("keep a principal", async {
+            let (mut conn, next) = self.begin_change_since(tenant, checked).await?;
+            self.accompany(&mut conn, tenant, next, change).await?;
+            on!(conn, |raw| sqlx::query(sql::UPSERT_PRINCIPAL)
+                .bind(tenant.uuid())
+                .bind(principal.name.as_str())
+                .bind(principal.kind.as_str())
+                .bind(join(&principal.roles))
+                .bind(self.clock().now().micros())
+                .execute(raw)
+                .await
+                .map(drop))?;
+            conn.commit().await?;
+            Ok(next)
+        })
+        .await
+    }
+
+    /// Disables a principal: none of its keys can be used from the revision that is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the tenant has no such principal; otherwise as [`Store::put_principal`].
+    pub async fn disable_principal(
+        &self,
+        tenant: TenantId,
+        checked: Option<Revision>,
+        name: &PrincipalName,
+        change: Change<'_>,
+    ) -> Result<Revision, Error> {
+        self.within("disable a principal", async {
+            let (mut conn, next) = self.begin_change_since(tenant, checked).await?;
+            self.accompany(&mut conn, tenant, next, change).await?;
+            let found = on!(conn, |raw| sqlx::query(sql::DISABLE_PRINCIPAL)
+                .bind(tenant.uuid())
+                .bind(name.as_str())
+                .bind(self.clock().now().micros())
+                .execute(raw)
+                .await
+                .map(|done| done.rows_affected()))?;
+            if found == 0 {
+                conn.rollback().await?;
+                return Err(Error::NotFound { what: "principal" }.into());
+            }
+            conn.commit().await?;
+            Ok(next)
+        })
+        .await
+    }
+
+    /// Returns one principal of a tenant.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when the row cannot be read.
+    pub async fn principal(
+        &self,
+        tenant: TenantId,
+        name: &PrincipalName,
+    ) -> Result<Option<StoredPrincipal>, Error> {
+        let row: Option<Row> = read!(self, "read a principal", |raw| sqlx::query_as(
+            sql::PRINCIPAL
+        )
+        .bind(tenant.uuid())
+        .bind(name.as_str())
+        .fetch_optional(raw))?;
+        row.map(StoredPrincipal::read).transpose()
+    }
+
+    /// Lists principals by name, bytewise, disabled ones included: those after `after`, at most `limit` and never more
+    /// than 1,001.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when a row cannot be read.
+    pub async fn principals(
+        &self,
+        tenant: TenantId,
+        after: Option<&PrincipalName>,
+        limit: usize,
+    ) -> Result<Vec<StoredPrincipal>, Error> {
+        let rows: Vec<Row> = read!(self, "list the principals", |raw| sqlx::query_as(
+            sql::PRINCIPALS
+        )
+        .bind(tenant.uuid())
+        .bind(after.map_or("", PrincipalName::as_str))
+        .bind(i64::try_from(limit.min(MOST)).unwrap_or(i64::MAX))
+        .fetch_all(raw))?;
+        rows.into_iter().map(StoredPrincipal::read).collect()
+    }
+
+    /// Checks, within the transaction that binds a key to it, that a principal is there and enabled.
+    pub(crate) async fn check_principal(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        name: &PrincipalName,
+    ) -> Result<(), Failure> {
+        let row: Option<Row> = on!(conn, |raw| sqlx::query_as(sql::PRINCIPAL)
+            .bind(tenant.uuid())
+            .bind(name.as_str())
+            .fetch_optional(raw)
+            .await)?;
+        let problem = match row {
+            None => "names nobody; make the principal first, with `PUT /v1/principals/{name}`",
+            Some((.., Some(_))) => "names a principal that is disabled",
+            Some((.., None)) => return Ok(()),
+        };
+        Err(Error::invalid("principal", problem).into())
+    }
+}
+
+// === impl StoredPrincipal ===
+
+impl StoredPrincipal {
+    fn read((name, kind, roles, created_at, disabled_at): Row) -> Result<Self, Error> {
+        Ok(Self {
+            principal: read(&name, &kind, &roles)?,
+            created_at: Timestamp::from_micros(created_at),
+            disabled_at: disabled_at.map(Timestamp::from_micros),
+        })
+    }
+}
+
+/// Reads a principal from its columns.
+pub(crate) fn read(name: &str, kind: &str, roles: &str) -> Result<Principal, Error> {
+    let corrupt = |what: String| {
+        let name: String = name.chars().take(80).collect();
+        Error::corrupt("principals", format!("`{name}`: {what}"))
+    };
+    Ok(Principal {
+        kind: kind.parse().map_err(|error| corrupt(format!("{error}")))?,
+        name: name.parse().map_err(|error| corrupt(format!("{error}")))?,
+        roles: roles
+            .split(' ')
+            .filter(|role| !role.is_empty())
+            .map(str::parse)
+            .collect::<Result<BTreeSet<Role>, _>>()
+            .map_err(|error| corrupt(error.to_string()))?,
+    })
+}
+
+fn join(roles: &BTreeSet<Role>) -> String {
+    let mut names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+    names.sort_unstable();
+    names.join(" ")
+}
