@@ -1,7 +1,7 @@
 //! Drafts over HTTP: made, edited, moved on, checked, reviewed and published, without losing what anybody wrote.
 
 use http::{Method, StatusCode};
-use remit_core::{Bundle, Source};
+use remit_core::{Bundle, PrincipalKind, Role, Source};
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const DRAFTS: &str = "/v1/drafts";
 
 /// A policy that changes nothing.
-fn idle(id: &str) -> String {
+pub(crate) fn idle(id: &str) -> String {
     format!(
         "@id(\"{id}\")\n@owner(\"tests\")\nforbid (principal, action, resource is Tool)\nwhen {{ false }};"
     )
@@ -26,35 +26,43 @@ fn with(file: &str, text: &str) -> Bundle {
 }
 
 /// One draft, as somebody works on it.
-struct Draft<'t> {
-    test: &'t TestApp,
-    id: String,
-    tag: String,
+pub(crate) struct Draft<'t> {
+    pub(crate) test: &'t TestApp,
+    /// The key of whoever does.
+    pub(crate) key: String,
+    pub(crate) id: String,
+    pub(crate) tag: String,
 }
 
 // === impl Draft ===
 
 impl<'t> Draft<'t> {
     async fn make(test: &'t TestApp, body: Value) -> Self {
-        let made = test.post(DRAFTS, body).await;
+        Self::make_with(test, &test.key, body).await
+    }
+
+    pub(crate) async fn make_with(test: &'t TestApp, key: &str, body: Value) -> Self {
+        let request = test.request_with(key, Method::POST, DRAFTS);
+        let made = test.send(request, body).await;
         assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
         let id = made.json()["id"].as_str().unwrap().to_owned();
         assert_eq!(made.header("location"), format!("{DRAFTS}/{id}"));
         Self {
             test,
+            key: key.to_owned(),
             id,
             tag: made.header("etag").to_owned(),
         }
     }
 
     /// Sends a request about the draft as it was last read.
-    async fn ask(&self, method: Method, path: &str, body: &Value) -> Reply {
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: &Value) -> Reply {
         self.ask_at(&self.tag, method, path, body).await
     }
 
     async fn ask_at(&self, tag: &str, method: Method, path: &str, body: &Value) -> Reply {
         let path = format!("{DRAFTS}/{}{path}", self.id);
-        let mut request = self.test.request(method, &path);
+        let mut request = self.test.request_with(&self.key, method, &path);
         if !tag.is_empty() {
             request = request.header("if-match", tag);
         }
@@ -66,33 +74,43 @@ impl<'t> Draft<'t> {
         self.test.send(request, body).await
     }
 
+    /// Lets somebody else work on it.
+    pub(crate) fn by(&self, key: &str) -> Self {
+        Self {
+            test: self.test,
+            key: key.to_owned(),
+            id: self.id.clone(),
+            tag: self.tag.clone(),
+        }
+    }
+
     /// Edits the draft, and remembers what it is then.
-    async fn edit(&mut self, method: Method, path: &str, body: &Value) -> Value {
+    pub(crate) async fn edit(&mut self, method: Method, path: &str, body: &Value) -> Value {
         let saved = self.ask(method, path, body).await;
         assert_eq!(saved.status, StatusCode::OK, "{}", saved.text);
         saved.header("etag").clone_into(&mut self.tag);
         saved.json()
     }
 
-    async fn read(&self) -> Value {
+    pub(crate) async fn read(&self) -> Value {
         let read = self.test.get(&format!("{DRAFTS}/{}", self.id)).await;
         assert_eq!(read.status, StatusCode::OK, "{}", read.text);
         read.json()
     }
 
-    async fn publish(&self) -> Reply {
+    pub(crate) async fn publish(&self) -> Reply {
         self.ask(Method::POST, "/publish", &json!({})).await
     }
 }
 
-fn refused(reply: &Reply, status: StatusCode, code: &str) -> Value {
+pub(crate) fn refused(reply: &Reply, status: StatusCode, code: &str) -> Value {
     assert_eq!(reply.status, status, "{}", reply.text);
     let problem = reply.json();
     assert_eq!(problem["code"], code, "{}", reply.text);
     problem
 }
 
-async fn bundle(test: &TestApp) -> Bundle {
+pub(crate) async fn bundle(test: &TestApp) -> Bundle {
     serde_json::from_str(&test.get("/v1/bundle").await.text).unwrap()
 }
 
@@ -203,11 +221,19 @@ async fn a_draft_goes_from_the_first_edit_to_a_version() {
         (Method::POST, "/check", Value::Null),
         (Method::POST, "/impact", Value::Null),
         (Method::POST, "/rebase", Value::Null),
-        (Method::POST, "/review", json!({ "verdict": "approve" })),
     ] {
         let over = draft.ask(method, path, &body).await;
         refused(&over, StatusCode::CONFLICT, "conflict");
     }
+    let reviewer = test
+        .key_of(PrincipalKind::Person, "ben", &[Role::Approver])
+        .await;
+    let approve = json!({ "verdict": "approve" });
+    let over = draft
+        .by(&reviewer)
+        .ask(Method::POST, "/review", &approve)
+        .await;
+    refused(&over, StatusCode::CONFLICT, "conflict");
 }
 
 #[tokio::test]
@@ -297,6 +323,9 @@ async fn of_two_who_edit_at_once_one_wins_and_nothing_is_lost() {
     assert_eq!(problem["current"], "\"2\"");
     assert_eq!(hash(&draft.read().await["bundle"]), hash(won));
 
+    let reviewer = test
+        .key_of(PrincipalKind::Person, "ben", &[Role::Approver])
+        .await;
     for (method, path, body) in [
         (Method::PUT, "/bundle", &ours),
         (
@@ -310,6 +339,10 @@ async fn of_two_who_edit_at_once_one_wins_and_nothing_is_lost() {
         (Method::POST, "/publish", &json!({})),
         (Method::DELETE, "", &Value::Null),
     ] {
+        let draft = match path {
+            "/review" => draft.by(&reviewer),
+            _ => draft.by(&test.key),
+        };
         let stale = draft.ask_at("\"1\"", method.clone(), path, body).await;
         refused(&stale, StatusCode::PRECONDITION_FAILED, "stale-revision");
         let blind = draft.ask_at("", method, path, body).await;
@@ -519,12 +552,15 @@ async fn a_first_bundle_can_be_a_draft() {
 async fn a_review_stands_until_the_draft_is_another_one() {
     let test = TestApp::start(&pack("starter")).await;
     let mut draft = Draft::make(&test, json!({ "name": "reviewed" })).await;
+    let approver = [Role::Approver];
+    let reviewer = test.key_of(PrincipalKind::Person, "ben", &approver).await;
+    let reviewer = draft.by(&reviewer);
     let approve = json!({ "verdict": "approve", "message": "Fine" });
-    let given = draft.ask(Method::POST, "/review", &approve).await;
+    let given = reviewer.ask(Method::POST, "/review", &approve).await;
     assert_eq!(given.status, StatusCode::CREATED, "{}", given.text);
     assert_eq!(draft.read().await["reviews"], json!([given.json()]));
     let reject = json!({ "verdict": "reject" });
-    let given = draft.ask(Method::POST, "/review", &reject).await;
+    let given = reviewer.ask(Method::POST, "/review", &reject).await;
     assert_eq!(
         draft.read().await["reviews"],
         json!([given.json()]),
@@ -533,6 +569,7 @@ async fn a_review_stands_until_the_draft_is_another_one() {
     let policy = json!({ "text": idle("idle") });
     draft.edit(Method::PUT, "/policies/idle", &policy).await;
     assert_eq!(draft.read().await["reviews"], json!([]));
+    let reviewer = draft.by(&reviewer.key);
     for (body, member) in [
         (json!({ "verdict": "maybe" }), "verdict"),
         (
@@ -541,7 +578,7 @@ async fn a_review_stands_until_the_draft_is_another_one() {
         ),
         (json!({}), "verdict"),
     ] {
-        let invalid = draft.ask(Method::POST, "/review", &body).await;
+        let invalid = reviewer.ask(Method::POST, "/review", &body).await;
         let problem = refused(&invalid, StatusCode::BAD_REQUEST, "invalid-request");
         assert!(problem["detail"].as_str().unwrap().contains(member));
     }

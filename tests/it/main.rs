@@ -49,6 +49,7 @@ mod policy_test;
 mod replicas;
 mod revisions;
 mod search;
+mod second_person;
 mod serve;
 mod single_policies;
 mod store;

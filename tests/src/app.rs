@@ -9,10 +9,10 @@ use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use remit_api::{App, AppParts, Options};
-use remit_core::{Bundle, Clock, Revision, TenantId, Timestamp};
+use remit_core::{Bundle, Clock, Principal, PrincipalKind, Revision, Role, TenantId, Timestamp};
 use remit_engine::Engine;
 use remit_log::DecisionLog;
-use remit_store::{Expected, NewKey, Pepper, Scope, Store};
+use remit_store::{Change, Expected, NewKey, Pepper, Scope, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -168,6 +168,33 @@ impl TestApp {
         key.reveal()
     }
 
+    /// Makes a principal, or gives it other roles, and returns the text of a new key of it once that is accepted.
+    pub async fn key_of(&self, kind: PrincipalKind, name: &str, roles: &[Role]) -> String {
+        let principal = Principal {
+            kind,
+            name: name.parse().unwrap(),
+            roles: roles.iter().copied().collect(),
+        };
+        self.store
+            .put_principal(self.tenant, None, &principal, Change::default())
+            .await
+            .unwrap();
+        let new = NewKey {
+            name: name.to_owned(),
+            environment: "dev".to_owned(),
+            scopes: Scope::ALL.iter().copied().collect(),
+            expires_at: None,
+            principal: Some(principal.name),
+        };
+        let (_, key) = self
+            .store
+            .create_key(self.tenant, &new, &self.pepper)
+            .await
+            .unwrap();
+        self.caught_up().await;
+        key.reveal()
+    }
+
     /// Stops the installing of new states, as if the database were away.
     pub fn pause(&mut self) {
         if let Some(stop) = self.stop.take() {
@@ -225,10 +252,15 @@ impl TestApp {
 
     /// Starts a request with the key that may do everything and a JSON content type.
     pub fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        self.request_with(&self.key, method, path)
+    }
+
+    /// Starts a request with another key and a JSON content type.
+    pub fn request_with(&self, key: &str, method: Method, path: &str) -> http::request::Builder {
         Request::builder()
             .method(method)
             .uri(path)
-            .header("authorization", format!("Bearer {}", self.key))
+            .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/json")
     }
 
