@@ -209,3 +209,66 @@ async fn a_name_is_short_printable_and_sent_once() {
     let fits = send(&[&long[1..]]).await;
     assert_eq!(fits.status, StatusCode::NOT_FOUND, "{}", fits.text);
 }
+
+/// Entities, keys and principals are no different, but for a secret, which is told once.
+#[tokio::test]
+async fn what_is_no_bundle_is_changed_once_as_well() {
+    let test = TestApp::start(&pack("starter")).await;
+    let send = async |method: Method, path: &str, name: &str, body: &Value| {
+        let request = test.request(method, path).header("idempotency-key", name);
+        if body.is_null() {
+            return test.send(request, "").await;
+        }
+        test.send(request, body).await
+    };
+    let head = async || test.store.heads().await.unwrap()[0].revision;
+    let entity = json!([{ "uid": { "type": "Team", "id": "day" } }, { "remove": { "type": "Team", "id": "none" } }]);
+    let otto = json!({ "kind": "machine", "roles": ["reader"] });
+    let victim = test.new_key(&[Scope::Read], "dev", None).await;
+    let victim: remit_core::KeyId = victim.split('_').nth(2).unwrap().parse().unwrap();
+    for (number, (method, path, body)) in [
+        (Method::PUT, "/v1/entities/Team/night", json!({})),
+        (Method::POST, "/v1/entities/bulk", entity),
+        (Method::DELETE, "/v1/entities/Team/night", Value::Null),
+        (Method::PUT, "/v1/principals/otto", otto),
+        (Method::DELETE, "/v1/principals/otto", Value::Null),
+        (Method::DELETE, &format!("/v1/keys/{victim}"), Value::Null),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("change {number}");
+        let first = send(method.clone(), path, &name, &body).await;
+        assert!(first.status.is_success(), "{path}: {}", first.text);
+        let after = head().await;
+        let again = send(method.clone(), path, &name, &body).await;
+        assert_eq!(
+            (again.status, &again.text),
+            (first.status, &first.text),
+            "{path}"
+        );
+        for header in ["etag", "remit-revision"] {
+            assert_eq!(again.header(header), first.header(header), "{path}");
+        }
+        assert_eq!(head().await, after, "{path}: nothing more was changed");
+        // The same name for something else.
+        let other = send(Method::PUT, "/v1/entities/Team/other", &name, &json!({})).await;
+        assert_eq!(other.json()["code"], "idempotency-key-reused", "{path}");
+    }
+    let records = test.get("/v1/admin/actions").await.json();
+    assert_eq!(
+        records["actions"].as_array().unwrap().len(),
+        6,
+        "one a change"
+    );
+
+    let new = json!({ "name": "x", "environment": "dev", "scopes": ["read"] });
+    let first = send(Method::POST, "/v1/keys", "key", &new).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{}", first.text);
+    let after = head().await;
+    let again = send(Method::POST, "/v1/keys", "key", &new).await;
+    assert_eq!(again.status, StatusCode::CONFLICT, "{}", again.text);
+    assert_eq!(again.json()["key"], first.json()["id"]);
+    assert!(!again.text.contains(first.json()["key"].as_str().unwrap()));
+    assert_eq!(head().await, after);
+}

@@ -19,6 +19,7 @@
 )]
 
 mod access_matrix;
+mod admin_actions;
 mod agentdojo;
 mod authzen;
 mod bad_input;
@@ -46,6 +47,7 @@ mod openapi;
 mod operations;
 mod policies;
 mod policy_test;
+mod principals;
 mod replicas;
 mod revisions;
 mod search;
@@ -54,5 +56,6 @@ mod serve;
 mod single_policies;
 mod store;
 mod survive;
+mod system;
 mod telemetry;
 mod versions;

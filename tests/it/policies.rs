@@ -14,7 +14,7 @@ use remit_tests::bundles;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-const PACKS: &[&str] = &["starter", "authzen-certification"];
+const PACKS: &[&str] = &["starter", "authzen-certification", "system"];
 
 #[test]
 fn packs_compile_and_their_cases_pass() {

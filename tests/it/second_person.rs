@@ -20,6 +20,11 @@ fn permit(id: &str) -> String {
     )
 }
 
+/// A forbid that takes away what no case asks for.
+fn shut(id: &str) -> String {
+    permit(id).replace("permit (", "forbid (")
+}
+
 fn starter_with(text: &str) -> Bundle {
     let mut bundle = pack("starter");
     bundle.policies.push(Source {
@@ -112,7 +117,7 @@ fn waits(reply: &Reply) {
 
 #[tokio::test]
 async fn what_loosens_waits_for_a_second_person_on_every_road() {
-    let world = World::make(&starter_with(&idle("more"))).await;
+    let world = World::make(&starter_with(&shut("more"))).await;
     let test = &world.test;
     let first = test.get("/v1/bundle").await.header("etag").to_owned();
     let send = async |method, path: &str, body: Value| {
@@ -136,7 +141,7 @@ async fn what_loosens_waits_for_a_second_person_on_every_road() {
     assert_eq!(test.get("/v1/bundle").await.header("etag"), first);
 
     // What takes away waits for nobody, and going back from it does.
-    let policy = json!({ "text": idle("other") });
+    let policy = json!({ "text": shut("other").replace("nobody", "somebody") });
     let put = send(Method::PUT, "/v1/policies/other", policy).await;
     assert_eq!(put.status, StatusCode::OK, "{}", put.text);
     let to: u64 = first.trim_matches('"').parse().unwrap();

@@ -44,6 +44,7 @@ mod drafts;
 mod entities;
 mod keys;
 mod outages;
+mod principals;
 mod replicas;
 mod shipping;
 mod versions;

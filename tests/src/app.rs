@@ -168,8 +168,37 @@ impl TestApp {
         key.reveal()
     }
 
-    /// Makes a principal, or gives it other roles, and returns the text of a new key of it once that is accepted.
+    /// Makes a person in these roles and a key bound to it, and returns the text of the key once it is accepted.
+    pub async fn person(&self, name: &str, roles: &[Role], scopes: &[Scope]) -> String {
+        self.principal(name, PrincipalKind::Person, roles).await;
+        self.bound_key(name, scopes).await
+    }
+
+    /// Makes a key with every scope for a principal, which gets these roles.
     pub async fn key_of(&self, kind: PrincipalKind, name: &str, roles: &[Role]) -> String {
+        self.principal(name, kind, roles).await;
+        self.bound_key(name, Scope::ALL).await
+    }
+
+    async fn bound_key(&self, name: &str, scopes: &[Scope]) -> String {
+        let new = NewKey {
+            name: format!("of {name}"),
+            environment: "dev".to_owned(),
+            scopes: scopes.iter().copied().collect(),
+            expires_at: None,
+            principal: Some(name.parse().unwrap()),
+        };
+        let (_, key) = self
+            .store
+            .create_key(self.tenant, &new, &self.pepper)
+            .await
+            .unwrap();
+        self.caught_up().await;
+        key.reveal()
+    }
+
+    /// Makes a principal, or gives it these roles.
+    pub async fn principal(&self, name: &str, kind: PrincipalKind, roles: &[Role]) {
         let principal = Principal {
             kind,
             name: name.parse().unwrap(),
@@ -179,20 +208,21 @@ impl TestApp {
             .put_principal(self.tenant, None, &principal, Change::default())
             .await
             .unwrap();
-        let new = NewKey {
-            name: name.to_owned(),
-            environment: "dev".to_owned(),
-            scopes: Scope::ALL.iter().copied().collect(),
-            expires_at: None,
-            principal: Some(principal.name),
-        };
-        let (_, key) = self
-            .store
-            .create_key(self.tenant, &new, &self.pepper)
-            .await
-            .unwrap();
         self.caught_up().await;
-        key.reveal()
+    }
+
+    /// Sends a request with another key; `null` for no body.
+    pub async fn as_key(&self, key: &str, method: Method, path: &str, body: &Value) -> Reply {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {key}"))
+            .header("if-match", "*")
+            .header("content-type", "application/json");
+        if body.is_null() {
+            return self.send(request, "").await;
+        }
+        self.send(request, body).await
     }
 
     /// Stops the installing of new states, as if the database were away.

@@ -4,6 +4,7 @@
 //! HTTP. Tests keep it true: the paths are those of the router, every example fits its schema, and every answer the
 //! integration tests see is held against the schema of its operation and status.
 
+mod admin;
 mod decide;
 mod drafts;
 mod examples;
@@ -84,6 +85,7 @@ pub fn document() -> Value {
         .chain(manage::operations())
         .chain(drafts::operations())
         .chain(settings::operations())
+        .chain(admin::operations())
         .chain(revisions::operations())
         .chain([impact::operation()]);
     for operation in operations {
@@ -96,6 +98,7 @@ pub fn document() -> Value {
     schemas.append(&mut settings::schemas());
     schemas.append(&mut impact::schemas());
     schemas.append(&mut revisions::schemas());
+    schemas.append(&mut admin::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -139,6 +142,7 @@ fn tags() -> Value {
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Settings", "description": "What the tenant demands of its administration." },
+        { "name": "Administration", "description": "Who may administer, and who did what." },
         { "name": "Service", "description": "What this server is and speaks." },
     ])
 }
@@ -371,7 +375,18 @@ impl Operation {
         match self.access {
             Access::Open => {}
             Access::Key => usual.push(Kind::UNAUTHENTICATED),
-            Access::Scope(_) => usual.extend([Kind::UNAUTHENTICATED, Kind::MISSING_SCOPE]),
+            Access::Scope(_) => {
+                usual.extend([Kind::UNAUTHENTICATED, Kind::MISSING_SCOPE]);
+                // Whoever administers is decided by policies, and a change that is denied is recorded.
+                if self.errors == Errors::Problem {
+                    let undecided = [
+                        Kind::NOT_PERMITTED,
+                        Kind::NOT_READY,
+                        Kind::STORE_UNAVAILABLE,
+                    ];
+                    usual.extend(undecided);
+                }
+            }
         }
         if self.body.is_some() {
             usual.extend([Kind::MALFORMED_BODY, Kind::BODY_TOO_SLOW, Kind::TOO_LARGE]);

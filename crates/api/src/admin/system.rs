@@ -169,3 +169,6 @@ fn error(code: &str, message: String) -> Diagnostic {
         span: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -205,13 +205,14 @@ pub(super) fn explained() -> Value {
 }
 
 pub(super) fn new_key() -> Value {
-    json!({ "name": "mail gateway", "environment": "live", "scopes": ["evaluate"], "expires_at": "2027-01-01T00:00:00Z" })
+    json!({ "name": "mail gateway", "environment": "live", "scopes": ["evaluate"], "expires_at": "2027-01-01T00:00:00Z", "principal": "deploy" })
 }
 
 pub(super) fn key() -> Value {
     json!({
         "id": KEY, "name": "mail gateway", "environment": "live", "scopes": ["evaluate"],
         "created_at": "2026-11-22T09:00:00.000000Z", "expires_at": "2027-01-01T00:00:00.000000Z",
+        "principal": "deploy",
     })
 }
 
@@ -234,5 +235,8 @@ pub(super) fn key_list() -> Value {
 }
 
 pub(super) fn who_am_i() -> Value {
-    json!({ "key": KEY, "tenant": TENANT, "environment": "live", "scopes": ["evaluate"], "revision": 42 })
+    json!({
+        "key": KEY, "tenant": TENANT, "environment": "live", "scopes": ["read", "write"], "revision": 42,
+        "principal": { "name": "maya", "kind": "person", "roles": ["author", "approver"] },
+    })
 }

@@ -55,7 +55,7 @@ pub(super) fn once(operation: Operation) -> Operation {
     )
 }
 
-/// Takes the parameters of a list.
+/// Takes the parameters of a page.
 pub(super) fn paged(operation: Operation) -> Operation {
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": 1_000, "default": 100 });
     operation
@@ -120,6 +120,7 @@ pub(super) const UNCHANGED: &[&Kind] = &[
     Kind::STALE_REVISION,
     Kind::POLICY_INVALID,
     Kind::CASES_FAILED,
+    Kind::LOCK_OUT,
     Kind::IDEMPOTENCY_KEY_REUSED,
     Kind::REVIEW_REQUIRED,
     Kind::PRECONDITION_REQUIRED,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::problem::Kind;
 
-use super::{Operation, examples, lifecycle};
+use super::{Operation, admin, examples, lifecycle};
 
 /// Returns the operations in the order of the page.
 pub(super) fn operations() -> Vec<Operation> {
@@ -138,6 +138,11 @@ fn list_entities() -> Operation {
 }
 
 fn of_entity(operation: Operation) -> Operation {
+    let operation = if operation.method == "GET" {
+        operation
+    } else {
+        lifecycle::once(operation)
+    };
     operation
         .part("type", "The entity's type, percent-encoded.", "Agent")
         .part(
@@ -181,6 +186,7 @@ const UNCHANGED: &[&Kind] = &[
     Kind::INVALID_REQUEST,
     Kind::CONFLICT,
     Kind::ENTITY_INVALID,
+    Kind::IDEMPOTENCY_KEY_REUSED,
     Kind::NOT_READY,
     Kind::REVISION_NOT_REACHED,
     Kind::STORE_UNAVAILABLE,
@@ -229,7 +235,8 @@ fn delete_entity() -> Operation {
 }
 
 fn change_entities() -> Operation {
-    Operation::new("POST", "/v1/entities/bulk", "change_entities", "Entities")
+    let operation = Operation::new("POST", "/v1/entities/bulk", "change_entities", "Entities");
+    lifecycle::once(operation)
         .says(
             "Change many entities",
             "Writes and removes up to 100,000 entities, all of them or none. As `application/json` an array, as \
@@ -310,16 +317,17 @@ fn explain_decision() -> Operation {
 const KEY: &str = "019aa8e0-11d4-7a30-8f52-6d1c7b9e4f01";
 
 fn create_key() -> Operation {
-    Operation::new("POST", "/v1/keys", "create_key", "Keys")
+    lifecycle::once(Operation::new("POST", "/v1/keys", "create_key", "Keys"))
         .says(
             "Make a key",
             "The whole key is in the answer and nowhere else: Remit keeps a keyed hash. A key cannot give scopes that it \
-             does not have itself.",
+             does not have itself. Sent again under its `Idempotency-Key`, the request is 409 and names the key it made: \
+             the secret is not told twice.",
         )
         .scope("keys")
         .takes("NewKey", "What it is for and what it may do.", &examples::new_key())
         .gives(201, "The key, shown this once.", "CreatedKey", &examples::created_key(), &["Location", "Remit-Revision"])
-        .fails(&[Kind::REVISION_NOT_REACHED, Kind::STORE_UNAVAILABLE])
+        .fails(&[Kind::CONFLICT, Kind::IDEMPOTENCY_KEY_REUSED, Kind::REVISION_NOT_REACHED, Kind::STORE_UNAVAILABLE])
 }
 
 fn list_keys() -> Operation {
@@ -344,20 +352,21 @@ fn get_key() -> Operation {
 }
 
 fn revoke_key() -> Operation {
-    Operation::new("DELETE", "/v1/keys/{id}", "revoke_key", "Keys")
-        .says("Revoke a key", "It is refused by this replica when the answer comes, and by the others within seconds; with `wait=fleet` by all of them. Revoking it again changes nothing.")
+    lifecycle::once(Operation::new("DELETE", "/v1/keys/{id}", "revoke_key", "Keys"))
+        .says("Revoke a key", "It is refused by this replica when the answer comes, and by the others within seconds; with `wait=fleet` by all of them. Revoking it again changes nothing. Revoking the last key by which somebody could publish policies or manage principals is refused: 422 `lock-out`.")
         .scope("keys")
         .part("id", "The id of the key.", KEY)
         .until()
         .gives_nothing(204, "It is revoked.", &["Remit-Revision"])
-        .fails(&[Kind::INVALID_REQUEST, Kind::NOT_FOUND, Kind::REVISION_NOT_REACHED, Kind::STORE_UNAVAILABLE])
+        .fails(admin::UNCHANGED)
+        .fails(&[Kind::NOT_FOUND])
 }
 
 fn who_am_i() -> Operation {
     Operation::new("GET", "/v1/whoami", "who_am_i", "Keys")
         .says(
             "Ask who I am",
-            "What the presented key is and may do, and the revision this replica decides at.",
+            "What the presented key is and may do, who acts through it, and the revision this replica decides at.",
         )
         .any_key()
         .gives(

@@ -57,6 +57,7 @@ fn bundles() -> Value {
                 "policies": list_of("Source", "The policy files. Every policy has a unique `@id`."),
                 "links": list_of("TemplateLink", "Links of the templates in those files."),
                 "entities": list_of("Entity", "Entities that belong to the policies and change only with them."),
+                "admin": list_of("Source", "Files of policies that say who may administer, beside the built-in ones: `admin/` and a plain name ending in .cedar."),
                 "cases": list_of("Case", "The tests of the policies; a bundle whose cases fail is refused."),
             },
         },
@@ -382,6 +383,7 @@ fn keys() -> Value {
                 "environment": { "type": "string", "pattern": "^[a-z0-9]{1,16}$", "description": "Where it is used; policies read it as a fact." },
                 "scopes": { "type": "array", "minItems": 1, "items": reference("Scope"), "description": "What it may do; its maker has all of them." },
                 "expires_at": or_null(time("When it stops working; never where left out.")),
+                "principal": or_null(text("Who acts through it: the name of a principal that is there and enabled. Where left out the key acts for itself, in the roles of its scopes.")),
             },
         },
         "Key": {
@@ -390,6 +392,7 @@ fn keys() -> Value {
             "properties": {
                 "id": id("The public half of the key."), "name": text("What or who it is for."), "environment": text("Where it is used."), "scopes": scopes,
                 "created_at": time("When it was made."), "expires_at": time("When it stops working."), "revoked_at": time("When it was revoked."),
+                "principal": text("Who acts through it; absent where it acts for itself."),
             },
         },
         "CreatedKey": {
@@ -399,8 +402,11 @@ fn keys() -> Value {
         "KeyList": { "type": "object", "required": ["keys"], "properties": { "keys": list_of("Key", "Oldest first, revoked and expired ones included.") } },
         "WhoAmI": {
             "type": "object", "description": "What the presented key is.",
-            "required": ["key", "tenant", "environment", "scopes", "revision"],
-            "properties": { "key": id("The key."), "tenant": id("The tenant."), "environment": text("The key's environment."), "scopes": scopes, "revision": reference("Revision") },
+            "required": ["key", "tenant", "environment", "scopes", "principal", "revision"],
+            "properties": {
+                "key": id("The key."), "tenant": id("The tenant."), "environment": text("The key's environment."), "scopes": scopes,
+                "principal": reference("Actor"), "revision": reference("Revision"),
+            },
         },
     })
 }

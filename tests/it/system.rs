@@ -1,0 +1,287 @@
+//! The `system` bundle: what each role may do, and what a tenant's own policies make of it.
+
+use std::collections::BTreeSet;
+
+use http::{Method, StatusCode};
+use remit_api::Access;
+use remit_core::{Bundle, Role, Source};
+use remit_store::Scope;
+use remit_tests::app::TestApp;
+use remit_tests::bundles::pack;
+use serde_json::{Value, json};
+
+const EVERY: &[Scope] = Scope::ALL;
+
+fn admin(text: &str) -> Vec<Source> {
+    vec![Source {
+        file: "admin/own.cedar".to_owned(),
+        text: text.to_owned(),
+    }]
+}
+
+/// The starter bundle with policies of the administration.
+fn governed(text: &str) -> Bundle {
+    Bundle {
+        admin: admin(text),
+        ..pack("starter")
+    }
+}
+
+fn body(bundle: &Bundle) -> Value {
+    serde_json::to_value(bundle).unwrap()
+}
+
+/// Nothing is routed that the cases say nothing about: each operation, in each role and in none.
+#[test]
+fn every_operation_has_a_case_in_every_role() {
+    let cases = pack("system").cases;
+    let shown: BTreeSet<(String, String)> = cases
+        .iter()
+        .filter(|case| case.question.context["second_person"] == false)
+        .map(|case| {
+            let roles = case.question.subject.properties["roles"]
+                .as_array()
+                .unwrap();
+            let roles: Vec<&str> = roles
+                .iter()
+                .map(|role| role["id"].as_str().unwrap())
+                .collect();
+            (case.question.action.name.clone(), roles.join(" "))
+        })
+        .collect();
+    let mut operations = 0;
+    for endpoint in remit_api::endpoints() {
+        let Access::May(_, action) = endpoint.access else {
+            continue;
+        };
+        operations += 1;
+        for role in Role::ALL.iter().map(|role| role.as_str()).chain([""]) {
+            let wanted = (action.name().to_owned(), role.to_owned());
+            assert!(shown.contains(&wanted), "no case shows {wanted:?}");
+        }
+    }
+    assert!(operations >= 29, "{operations}");
+}
+
+#[tokio::test]
+async fn a_bundle_without_policies_of_its_own_keeps_its_hash() {
+    let bundle = pack("starter");
+    assert!(body(&bundle).get("admin").is_none());
+    let governed = governed("");
+    assert_ne!(governed.content_hash(), bundle.content_hash());
+    let two = |first: &str, second: &str| {
+        let source = |name: &str| Source {
+            file: format!("admin/{name}.cedar"),
+            text: format!("// {name}"),
+        };
+        Bundle {
+            admin: vec![source(first), source(second)],
+            ..Bundle::default()
+        }
+    };
+    assert_eq!(two("a", "b").content_hash(), two("b", "a").content_hash());
+}
+
+#[tokio::test]
+async fn a_tenants_permit_gives_and_its_forbid_takes_away() {
+    let mut test = TestApp::start(&pack("starter")).await;
+    let maya = test.person("maya", &[Role::Reader], EVERY).await;
+    let tom = test.person("tom", &[Role::Publisher], EVERY).await;
+    let entity = "/v1/entities/Team/night";
+    let put = async |test: &TestApp, key: &str, path: &str| {
+        let request = http::Request::builder()
+            .method(Method::PUT)
+            .uri(path)
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/json");
+        test.send(request, json!({})).await
+    };
+    assert_eq!(
+        put(&test, &maya, entity).await.status,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(put(&test, &tom, entity).await.status, StatusCode::OK);
+
+    test.put(&governed(
+        "@id(\"teams\") permit (principal == Person::\"maya\", action == Action::\"put_entity\", resource)\n\
+         when { resource.kind == \"Team\" };\n\
+         @id(\"no-night\") forbid (principal, action == Action::\"put_entity\", resource == LiveEntity::\"Team::\\\"night\\\"\");",
+    ))
+    .await;
+    let gives = put(&test, &maya, "/v1/entities/Team/day").await;
+    assert_eq!(gives.status, StatusCode::OK, "{}", gives.text);
+    let other = put(&test, &maya, "/v1/entities/PayeeList/all").await;
+    assert_eq!(other.json()["code"], "not-permitted");
+    assert_eq!(other.json()["roles"], json!(["publisher"]));
+    assert_eq!(other.json()["policies"], json!([]));
+    let takes = put(&test, &tom, entity).await;
+    assert_eq!(takes.status, StatusCode::FORBIDDEN);
+    assert_eq!(takes.json()["policies"], json!(["no-night"]));
+    assert_eq!(takes.json()["roles"], json!([]), "no role would help");
+    let detail = takes.json()["detail"].as_str().unwrap().to_owned();
+    for part in ["`tom`", "`put_entity`", "`no-night`"] {
+        assert!(detail.contains(part), "{detail}");
+    }
+
+    test.put(&pack("starter")).await;
+    assert_eq!(put(&test, &tom, entity).await.status, StatusCode::OK);
+    assert_eq!(
+        put(&test, &maya, entity).await.status,
+        StatusCode::FORBIDDEN
+    );
+}
+
+#[tokio::test]
+async fn a_forbid_that_errors_denies() {
+    let mut test = TestApp::start(&pack("starter")).await;
+    let tom = test.person("tom", &[Role::Publisher], EVERY).await;
+    test.put(&governed(
+        "@id(\"counts\") forbid (principal == Person::\"tom\", action == Action::\"put_bundle\", resource)\n\
+         when { context.facts.minute_of_day * 9223372036854775807 > 1 };",
+    ))
+    .await;
+    let reply = test
+        .as_key(&tom, Method::PUT, "/v1/bundle", &body(&pack("starter")))
+        .await;
+    assert_eq!(reply.json()["code"], "not-permitted", "{}", reply.text);
+    assert_eq!(reply.json()["policies"], json!(["counts"]));
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_administration_is_refused_and_placed() {
+    let test = TestApp::start(&pack("starter")).await;
+    let before = test.get("/v1/bundle").await;
+    let named = |file: &str| Bundle {
+        admin: vec![Source {
+            file: file.to_owned(),
+            text: String::new(),
+        }],
+        ..pack("starter")
+    };
+    for (bundle, code) in [
+        (
+            governed("@id(\"remit.mine\") permit (principal, action, resource);"),
+            "reserved_id",
+        ),
+        (
+            governed("permit (principal, action, resource);"),
+            "missing_id",
+        ),
+        (
+            governed("@id(\"x\") permit (principal, action == Action::\"fly\", resource);"),
+            "unknown_action",
+        ),
+        (
+            governed(
+                "@id(\"x\") permit (principal, action, resource) when { principal.roles.contains(Role::\"king\") };",
+            ),
+            "",
+        ),
+        (governed("permit ("), ""),
+        (named("own.cedar"), "admin_file"),
+        (named("admin/a/b.cedar"), "admin_file"),
+        (named("admin/.cedar"), "admin_file"),
+        (named("remit/roles.cedar"), "admin_file"),
+    ] {
+        let reply = test
+            .as_key(&test.key, Method::PUT, "/v1/bundle", &body(&bundle))
+            .await;
+        assert_eq!(reply.json()["code"], "policy-invalid", "{}", reply.text);
+        let found = reply.json()["diagnostics"][0].clone();
+        assert!(
+            code.is_empty() || code == "unknown_action" || found["code"] == code,
+            "{found}"
+        );
+        if code != "admin_file" {
+            assert_eq!(found["file"], "admin/own.cedar", "{found}");
+            assert!(found["span"].is_object(), "{found}");
+        }
+        let checked = test.post("/v1/bundle/check", body(&bundle)).await;
+        assert_eq!(checked.json()["valid"], json!(false), "{}", checked.text);
+    }
+    assert_eq!(test.get("/v1/bundle").await.text, before.text);
+}
+
+#[tokio::test]
+async fn who_may_administer_counts_in_what_loosens() {
+    let test = TestApp::start(&pack("starter")).await;
+    let put = async |text: &str| {
+        let reply = test
+            .as_key(&test.key, Method::PUT, "/v1/bundle", &body(&governed(text)))
+            .await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+        reply.json()["loosens"].clone()
+    };
+    let forbid = "@id(\"f\") forbid (principal == Person::\"maya\", action, resource);";
+    let permit = "@id(\"p\") permit (principal == Person::\"maya\", action, resource);";
+    assert_eq!(put(forbid).await, json!(false));
+    assert_eq!(put(forbid).await, json!(false), "the same again");
+    let checked = test.post("/v1/bundle/check", body(&governed(permit))).await;
+    let changes = checked.json()["comparison"]["changes"].clone();
+    assert_eq!(changes[0]["file"], "admin/own.cedar", "{changes}");
+    assert_eq!(put(permit).await, json!(true));
+    assert_eq!(put("").await, json!(false));
+}
+
+#[tokio::test]
+async fn nobody_is_locked_out_by_a_publish() {
+    let test = TestApp::start(&pack("starter")).await;
+    let before = test.get("/v1/bundle").await;
+    let all = "@id(\"none\") forbid (principal, action, resource);";
+    let put = async |text: &str| {
+        test.as_key(&test.key, Method::PUT, "/v1/bundle", &body(&governed(text)))
+            .await
+    };
+    let refused = put(all).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused.json()["code"], "lock-out");
+    assert_eq!(
+        refused.json()["nobody_may"],
+        json!(["put_bundle", "put_principal"])
+    );
+    assert_eq!(test.get("/v1/bundle").await.text, before.text);
+    // Whoever can still say who may, can mend the rest.
+    let publishing =
+        "@id(\"none\") forbid (principal, action in Action::\"publishing\", resource);";
+    assert_eq!(put(publishing).await.status, StatusCode::OK);
+    assert_eq!(put("").await.json()["code"], "not-permitted");
+}
+
+/// The file of a tenant's policies travels with the bundle, and a roll back takes it back.
+#[tokio::test]
+async fn a_roll_back_takes_back_who_may_administer() {
+    let mut test = TestApp::start(&pack("starter")).await;
+    let maya = test.person("maya", &[], EVERY).await;
+    let permit = "@id(\"p\") permit (principal == Person::\"maya\", action == Action::\"list_keys\", resource);";
+    test.put(&governed(permit)).await;
+    let governed = test.get("/v1/bundle").await.header("etag").to_owned();
+    let list = async || {
+        test.as_key(&maya, Method::GET, "/v1/keys", &Value::Null)
+            .await
+            .status
+    };
+    assert_eq!(list().await, StatusCode::OK);
+    let versions = test.get("/v1/bundle/versions").await.json();
+    let first = versions["versions"][1]["revision"].clone();
+    let back = test
+        .as_key(
+            &test.key,
+            Method::POST,
+            "/v1/bundle/rollback",
+            &json!({ "to": first }),
+        )
+        .await;
+    assert_eq!(back.status, StatusCode::OK, "{}", back.text);
+    assert_eq!(list().await, StatusCode::FORBIDDEN);
+    let number: u64 = governed.trim_matches('"').parse().unwrap();
+    let again = test
+        .as_key(
+            &test.key,
+            Method::POST,
+            "/v1/bundle/rollback",
+            &json!({ "to": number }),
+        )
+        .await;
+    assert_eq!(again.json()["loosens"], json!(true), "{}", again.text);
+    assert_eq!(list().await, StatusCode::OK);
+}
