@@ -6,6 +6,8 @@ use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
+mod commands;
+
 const DRAFTS: &str = "/v1/drafts";
 
 /// A policy that changes nothing.

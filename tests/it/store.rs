@@ -46,6 +46,7 @@ mod keys;
 mod outages;
 mod principals;
 mod replicas;
+mod settings;
 mod shipping;
 mod versions;
 
