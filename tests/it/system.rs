@@ -10,6 +10,8 @@ use remit_tests::app::TestApp;
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
+use crate::serve::Server;
+
 const EVERY: &[Scope] = Scope::ALL;
 
 fn admin(text: &str) -> Vec<Source> {
@@ -284,4 +286,44 @@ async fn a_roll_back_takes_back_who_may_administer() {
         .await;
     assert_eq!(again.json()["loosens"], json!(true), "{}", again.text);
     assert_eq!(list().await, StatusCode::OK);
+}
+
+#[test]
+fn a_folder_says_who_may_administer() {
+    let server = Server::dev();
+    server.run(&["bundle", "pull", "own"]).succeeds(&[]);
+    let before =
+        server.run(&["bundle", "push", "own", "-o", "json"]).json()["revision"].to_string();
+    let folder = server.path().join("own/admin");
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("own.cedar");
+    let reserved = "@id(\"remit.mine\") permit (principal, action, resource);\n";
+    std::fs::write(&file, reserved).unwrap();
+    for command in [
+        &["policy", "validate", "own"][..],
+        &["policy", "test", "own"],
+        &["bundle", "push", "own", "--dry-run"],
+        &["bundle", "push", "own"],
+    ] {
+        server.run(command).fails(3, &["admin/own.cedar:1"]);
+    }
+    let permit = "@id(\"p\") permit (principal == Person::\"maya\", action == Action::\"put_entity\", resource);\n";
+    std::fs::write(&file, permit).unwrap();
+    server
+        .run(&["policy", "validate", "own"])
+        .succeeds(&["yes"]);
+    server
+        .run(&["bundle", "push", "own", "--dry-run"])
+        .succeeds(&["would be accepted"]);
+    server
+        .run(&["bundle", "push", "own"])
+        .succeeds(&["in force at revision"]);
+    server
+        .run(&["policy", "diff", &before])
+        .succeeds(&["added administration admin/own.cedar", "+@id(\"p\")"]);
+    server
+        .run(&["bundle", "pull", "copy"])
+        .succeeds(&["added    admin/own.cedar"]);
+    let copied = std::fs::read_to_string(server.path().join("copy/admin/own.cedar")).unwrap();
+    assert_eq!(copied, permit);
 }
