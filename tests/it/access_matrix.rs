@@ -176,7 +176,8 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
             ("/v1/principals/victim".to_owned(), body(Value::Null))
         }
         "put_principal" => (
-            "/v1/principals/victim".to_owned(),
+            // Not the one to be disabled, so that another tenant has none of that name.
+            "/v1/principals/newcomer".to_owned(),
             body(json!({ "kind": "machine", "roles": ["reader"] })),
         ),
         "list_admin_actions" => ("/v1/admin/actions".to_owned(), body(Value::Null)),

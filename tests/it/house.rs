@@ -216,6 +216,26 @@ fn only_app_decides() {
     );
 }
 
+/// A change that somebody asks for through the API is written with its record.
+#[test]
+fn no_change_of_the_api_goes_unrecorded() {
+    only_in(
+        "Change::default()",
+        &["crates/server/src/dev.rs"],
+        &["crates/store/"],
+    );
+    for file in product_files().filter(|file| shown(file).starts_with("crates/api/")) {
+        for (number, line) in code_lines(&fs::read_to_string(&file).unwrap()) {
+            let unrecorded = line.contains("record: None") || line.contains(".create_key(");
+            assert!(
+                !unrecorded,
+                "{}:{number} changes without a record: {line}",
+                shown(&file)
+            );
+        }
+    }
+}
+
 #[test]
 fn the_engine_reads_nothing_but_its_inputs() {
     let banned = [

@@ -29,7 +29,7 @@ pub(crate) const REVISION: http::HeaderName = http::HeaderName::from_static("rem
 const REFUSED: &str = "the API key is not valid here: it may be mistyped, expired or revoked";
 const CHALLENGE_MISSING: &str = r#"Bearer realm="remit""#;
 const CHALLENGE_MALFORMED: &str = r#"Bearer realm="remit", error="invalid_request""#;
-const CHALLENGE_REFUSED: &str = r#"Bearer realm="remit", error="invalid_token""#;
+pub(crate) const CHALLENGE_REFUSED: &str = r#"Bearer realm="remit", error="invalid_token""#;
 const CHALLENGE_SCOPE: &str = r#"Bearer realm="remit", error="insufficient_scope""#;
 
 /// Who asks one request: what its API key says, and how the request is to be found again.

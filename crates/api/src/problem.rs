@@ -13,6 +13,7 @@ use http::{HeaderValue, StatusCode, header};
 use remit_core::Revision;
 use serde_json::{Map, Value, json};
 
+use crate::auth::CHALLENGE_REFUSED;
 use crate::layers::Told;
 
 type Source = Box<dyn Error + Send + Sync>;
@@ -268,7 +269,9 @@ impl From<remit_store::Error> for Problem {
             E::Stale { current, .. } => Self::new(Kind::STALE_REVISION, error.to_string())
                 .with("current", json!(format!("\"{current}\""))),
             E::Moved { .. } | E::Unfit { .. } => Self::new(Kind::CONFLICT, error.to_string()),
-            E::Withdrawn => Self::new(Kind::UNAUTHENTICATED, error.to_string()),
+            E::Withdrawn => {
+                Self::new(Kind::UNAUTHENTICATED, error.to_string()).challenge(CHALLENGE_REFUSED)
+            }
             E::Deadline { .. } | E::Unavailable { .. } => {
                 Self::caused(Kind::STORE_UNAVAILABLE, error)
             }

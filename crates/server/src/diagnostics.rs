@@ -33,6 +33,7 @@ impl Found {
     /// Keeps `diagnostics` with the text of the files of `bundle`.
     pub(crate) fn new(diagnostics: Vec<Diagnostic>, bundle: &Bundle) -> Self {
         let files = bundle.schema.iter().chain(&bundle.policies);
+        let files = files.chain(&bundle.admin);
         Self {
             diagnostics,
             sources: files

@@ -68,6 +68,17 @@ pub(crate) fn compiled(admin: &[Source]) -> Result<Arc<Snapshot>, CompileError> 
     Ok(Arc::clone(kept.entry(hash).or_insert(snapshot)))
 }
 
+impl App {
+    /// Compiles what a bundle says of the administration, and returns what somebody should look at in it.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] with every error in its files of the folder `admin/`.
+    pub fn review_admin(bundle: &Bundle) -> Result<Vec<Diagnostic>, CompileError> {
+        Ok(warnings(&*compiled(&bundle.admin)?))
+    }
+}
+
 /// Returns what somebody should look at in a tenant's files.
 pub(crate) fn warnings(system: &Snapshot) -> Vec<Diagnostic> {
     let mut found = system.warnings().to_vec();

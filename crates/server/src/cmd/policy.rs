@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use remit_api::App;
 use remit_core::{Bundle, Source};
 use remit_engine::{Diagnostic, Snapshot};
 use serde::Serialize;
@@ -134,10 +135,13 @@ fn validate(folders: &[PathBuf], deny_warnings: bool, out: &Output) -> Result<Ex
 }
 
 fn compile(bundle: &Bundle) -> (bool, usize, Found) {
-    match Snapshot::compile(bundle) {
-        Ok(snapshot) => {
+    let compiled =
+        Snapshot::compile(bundle).and_then(|snapshot| Ok((snapshot, App::review_admin(bundle)?)));
+    match compiled {
+        Ok((snapshot, of_admin)) => {
             let mut found = snapshot.warnings().to_vec();
             found.extend(snapshot.review());
+            found.extend(of_admin);
             (true, snapshot.policy_count(), Found::new(found, bundle))
         }
         Err(error) => (false, 0, Found::new(error.diagnostics, bundle)),

@@ -127,6 +127,8 @@ struct Difference {
     from: u64,
     to: u64,
     policies: Vec<Delta>,
+    /// The files of policies that say who may administer.
+    admin: Vec<Delta>,
     schema: Vec<Delta>,
     links: Vec<Delta>,
     entities: Vec<Delta>,
@@ -218,6 +220,7 @@ pub(super) async fn diff(args: &Diff, out: &Output) -> Result<Exit, Error> {
         from,
         to,
         policies: changes(&policies(&old, from)?, &policies(&new, to)?),
+        admin: changes(&files(&old.admin), &files(&new.admin)),
         schema: changes(&files(&old.schema), &files(&new.schema)),
         links: changes(
             &values(&old.links, |link| link.id.to_string()),
@@ -358,9 +361,10 @@ fn unified(before: &str, after: &str) -> String {
 // === impl Difference ===
 
 impl Difference {
-    fn groups(&self) -> [(&'static str, &[Delta]); 5] {
+    fn groups(&self) -> [(&'static str, &[Delta]); 6] {
         [
             ("policy", &self.policies),
+            ("administration", &self.admin),
             ("schema", &self.schema),
             ("link", &self.links),
             ("entity", &self.entities),

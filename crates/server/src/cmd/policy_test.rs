@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use remit_api::App;
 use remit_core::PolicyId;
 use remit_engine::{CaseOutcome, Mismatch, Snapshot};
 use serde::Serialize;
@@ -67,7 +68,11 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
     folder.warnings.iter().for_each(|warning| out.warn(warning));
     let located = cases::read_folder(&args.dir)?;
     let bundle = folder.bundle;
-    let snapshot = Snapshot::compile(&bundle).map_err(|error| Error::Diagnostics {
+    let compiled = Snapshot::compile(&bundle).and_then(|snapshot| {
+        App::review_admin(&bundle)?;
+        Ok(snapshot)
+    });
+    let snapshot = compiled.map_err(|error| Error::Diagnostics {
         what: format!("the bundle in `{}`", args.dir.display()),
         found: Box::new(Found::new(error.diagnostics, &bundle)),
     })?;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use remit_api::App;
 use remit_core::{Bundle, EntityUid, Verdict};
 use remit_engine::Snapshot;
 
@@ -149,7 +150,11 @@ fn bundle(dir: Option<&Path>, out: &Output) -> Result<Bundle, Error> {
         }
         None => starter::bundle()?,
     };
-    let snapshot = Snapshot::compile(&bundle).map_err(|error| Error::Diagnostics {
+    let compiled = Snapshot::compile(&bundle).and_then(|snapshot| {
+        App::review_admin(&bundle)?;
+        Ok(snapshot)
+    });
+    let snapshot = compiled.map_err(|error| Error::Diagnostics {
         what: match dir {
             Some(dir) => format!("the bundle in `{}`", dir.display()),
             None => "the starter bundle".to_owned(),
