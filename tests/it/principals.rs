@@ -282,6 +282,38 @@ async fn nobody_locks_everybody_out() {
     assert_eq!(who(&test, &maya).await.status, StatusCode::UNAUTHORIZED);
 }
 
+/// What each checked against the other's state is not written over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_who_disable_each_other_one_stays() {
+    for _ in 0..10 {
+        let test = TestApp::start(&pack("starter")).await;
+        let ada = test.person("ada", &[Role::Admin], EVERY).await;
+        let bob = test.person("bob", &[Role::Admin], EVERY).await;
+        let keys = test.store.keys(test.tenant).await.unwrap();
+        let everything = keys.iter().find(|key| !key.bound).unwrap().id;
+        let none = remit_store::Change::default();
+        let revoked = test
+            .store
+            .revoke_key(test.tenant, everything, None, none)
+            .await
+            .unwrap();
+        test.reached(revoked).await;
+        let (left, right) = tokio::join!(disable(&test, &ada, "bob"), disable(&test, &bob, "ada"));
+        let enabled = test.store.principals(test.tenant, None, 10).await.unwrap();
+        let enabled = enabled
+            .iter()
+            .filter(|one| one.disabled_at.is_none())
+            .count();
+        assert_eq!(enabled, 1, "{} {}", left.text, right.text);
+        let lost = [left, right]
+            .into_iter()
+            .find(|reply| reply.status != StatusCode::NO_CONTENT)
+            .unwrap();
+        let said = [StatusCode::UNPROCESSABLE_ENTITY, StatusCode::UNAUTHORIZED];
+        assert!(said.contains(&lost.status), "{}", lost.text);
+    }
+}
+
 /// A replica that has not heard yet does nothing for whoever was disabled.
 #[tokio::test]
 async fn who_was_disabled_changes_nothing_through_a_replica_that_does_not_know() {

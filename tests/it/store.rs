@@ -49,12 +49,14 @@ macro_rules! for_each_database {
 
 mod bundles;
 mod decisions;
+mod drafts;
 mod entities;
 mod keys;
 mod outages;
 mod principals;
 mod replicas;
 mod row_security;
+mod settings;
 mod shadows;
 mod shipping;
 mod tenants;

@@ -10,6 +10,8 @@ use remit_tests::app::TestApp;
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
+use crate::serve::Server;
+
 const EVERY: &[Scope] = Scope::ALL;
 
 fn admin(text: &str) -> Vec<Source> {
@@ -130,6 +132,67 @@ async fn a_tenants_permit_gives_and_its_forbid_takes_away() {
         put(&test, &maya, entity).await.status,
         StatusCode::FORBIDDEN
     );
+}
+
+/// What a thing is called is read from the address as the handler reads it.
+#[tokio::test]
+async fn a_forbid_of_one_thing_holds_however_its_name_is_written() {
+    let test = TestApp::start(&governed(
+        "@id(\"hidden\") forbid (principal, action == Action::\"get_entity\", resource == LiveEntity::\"Team::\\\"n/t ü\\\"\");\n\
+         @id(\"mine\") forbid (principal, action == Action::\"get_policy\", resource == Policy::\"reader-tools\");",
+    ))
+    .await;
+    for path in [
+        "/v1/entities/Team/n%2Ft%20%C3%BC",
+        "/v1/entities/%54eam/n%2ft%20%c3%bc",
+        "/v1/policies/reader-tools",
+        "/v1/policies/%72eader%2Dtools",
+    ] {
+        let reply = test.get(path).await;
+        assert_eq!(
+            reply.json()["code"],
+            "not-permitted",
+            "{path}: {}",
+            reply.text
+        );
+    }
+    let other = test.get("/v1/entities/Team/n%2Ft").await;
+    assert_eq!(other.status, StatusCode::NOT_FOUND, "{}", other.text);
+    assert_eq!(
+        test.get("/v1/policies/reader-data").await.status,
+        StatusCode::OK
+    );
+    let broken = test.get("/v1/policies/%ff").await;
+    assert_eq!(broken.status, StatusCode::BAD_REQUEST, "{}", broken.text);
+}
+
+/// A replica that does not know what the bundle says of the administration lets nobody in.
+#[tokio::test]
+async fn nobody_administers_by_a_bundle_that_is_not_loaded() {
+    let mut test = TestApp::empty(remit_api::Options::default()).await;
+    assert_eq!(
+        test.get("/v1/keys").await.status,
+        StatusCode::OK,
+        "there is none"
+    );
+    test.pause();
+    let own =
+        governed("@id(\"none\") forbid (principal, action == Action::\"list_keys\", resource);");
+    test.store
+        .put_bundle(test.tenant, remit_store::Expected::Absent, &own, None)
+        .await
+        .unwrap();
+    for path in ["/v1/keys", "/v1/admin/actions", "/v1/entities"] {
+        let early = test.get(path).await;
+        assert_eq!(early.json()["code"], "not-ready", "{path}: {}", early.text);
+    }
+    test.resume();
+    test.caught_up().await;
+    assert_eq!(
+        test.get("/v1/keys").await.json()["policies"],
+        json!(["none"])
+    );
+    assert_eq!(test.get("/v1/entities").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -285,4 +348,44 @@ async fn a_roll_back_takes_back_who_may_administer() {
         .await;
     assert_eq!(again.json()["loosens"], json!(true), "{}", again.text);
     assert_eq!(list().await, StatusCode::OK);
+}
+
+#[test]
+fn a_folder_says_who_may_administer() {
+    let server = Server::dev();
+    server.run(&["bundle", "pull", "own"]).succeeds(&[]);
+    let before =
+        server.run(&["bundle", "push", "own", "-o", "json"]).json()["revision"].to_string();
+    let folder = server.path().join("own/admin");
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("own.cedar");
+    let reserved = "@id(\"remit.mine\") permit (principal, action, resource);\n";
+    std::fs::write(&file, reserved).unwrap();
+    for command in [
+        &["policy", "validate", "own"][..],
+        &["policy", "test", "own"],
+        &["bundle", "push", "own", "--dry-run"],
+        &["bundle", "push", "own"],
+    ] {
+        server.run(command).fails(3, &["admin/own.cedar:1"]);
+    }
+    let permit = "@id(\"p\") permit (principal == Person::\"maya\", action == Action::\"put_entity\", resource);\n";
+    std::fs::write(&file, permit).unwrap();
+    server
+        .run(&["policy", "validate", "own"])
+        .succeeds(&["yes"]);
+    server
+        .run(&["bundle", "push", "own", "--dry-run"])
+        .succeeds(&["would be accepted"]);
+    server
+        .run(&["bundle", "push", "own"])
+        .succeeds(&["in force at revision"]);
+    server
+        .run(&["policy", "diff", &before])
+        .succeeds(&["added administration admin/own.cedar", "+@id(\"p\")"]);
+    server
+        .run(&["bundle", "pull", "copy"])
+        .succeeds(&["added    admin/own.cedar"]);
+    let copied = std::fs::read_to_string(server.path().join("copy/admin/own.cedar")).unwrap();
+    assert_eq!(copied, permit);
 }

@@ -171,6 +171,16 @@ impl TestApp {
     /// Makes a person in these roles and a key bound to it, and returns the text of the key once it is accepted.
     pub async fn person(&self, name: &str, roles: &[Role], scopes: &[Scope]) -> String {
         self.principal(name, PrincipalKind::Person, roles).await;
+        self.bound_key(name, scopes).await
+    }
+
+    /// Makes a key with every scope for a principal, which gets these roles.
+    pub async fn key_of(&self, kind: PrincipalKind, name: &str, roles: &[Role]) -> String {
+        self.principal(name, kind, roles).await;
+        self.bound_key(name, Scope::ALL).await
+    }
+
+    async fn bound_key(&self, name: &str, scopes: &[Scope]) -> String {
         let new = NewKey {
             name: format!("of {name}"),
             environment: "dev".to_owned(),
@@ -272,10 +282,15 @@ impl TestApp {
 
     /// Starts a request with the key that may do everything and a JSON content type.
     pub fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        self.request_with(&self.key, method, path)
+    }
+
+    /// Starts a request with another key and a JSON content type.
+    pub fn request_with(&self, key: &str, method: Method, path: &str) -> http::request::Builder {
         Request::builder()
             .method(method)
             .uri(path)
-            .header("authorization", format!("Bearer {}", self.key))
+            .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/json")
     }
 

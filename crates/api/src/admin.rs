@@ -23,7 +23,13 @@ use crate::problem::{Kind, Problem};
 pub(crate) mod admin_actions;
 pub(crate) mod lockout;
 pub(crate) mod principals;
+pub(crate) mod second_person;
+pub(crate) mod settings;
 pub(crate) mod system;
+
+/// What is told where nobody else has agreed.
+const AGREE: &str = "this may permit what is denied now, and the tenant demands a second person for that: put it into a \
+    draft (`POST /v1/drafts`), let another person approve it (`POST /v1/drafts/{id}/review`), and publish the draft";
 
 macro_rules! actions {
     ($($name:ident $text:literal $on:literal $changes:literal;)*) => {
@@ -104,6 +110,7 @@ actions! {
     PutPrincipal "put_principal" "Principal" true;
     DisablePrincipal "disable_principal" "Principal" true;
     PutSettings "put_settings" "Tenant" true;
+    ConfirmSettings "confirm_settings" "Tenant" true;
     RequestBreakGlass "request_break_glass" "Tenant" true;
     ListTenants "list_tenants" "Tenant" false;
     GetTenant "get_tenant" "HostedTenant" false;
@@ -277,7 +284,7 @@ impl App {
     /// `not-ready` while this replica does not know the tenant's policies.
     pub(crate) async fn permit(&self, caller: &Caller, act: Act) -> Result<AdminAction, Problem> {
         let system = system::in_force(self, caller.tenant).await?;
-        let second_person = self.second_person(caller.tenant);
+        let second_person = self.second_person(caller.tenant).await?;
         let facts = self.facts(caller);
         let question = act.question(caller.tenant, &caller.principal, second_person);
         let decision = Self::judge(&system, &question, &facts);
@@ -326,13 +333,13 @@ impl App {
         self.deny(caller.tenant, act.action, &record).await
     }
 
-    /// Whether the tenant demands a second person for what loosens.
-    #[expect(
-        clippy::unused_self,
-        reason = "no tenant can demand it yet; what says so will be loaded with the keys"
-    )]
-    pub(crate) fn second_person(&self, _tenant: TenantId) -> bool {
-        false
+    /// Whether the tenant demands a second person for what loosens, asked of the database: no replica is behind in that.
+    ///
+    /// # Errors
+    ///
+    /// `store-unavailable`.
+    pub(crate) async fn second_person(&self, tenant: TenantId) -> Result<bool, Problem> {
+        Ok(self.store.settings(tenant).await?.settings.second_person)
     }
 
     /// Records what was denied; nothing is answered before that.
@@ -404,6 +411,16 @@ impl Act {
 
 /// Says what was not permitted, which roles would have been enough, and which policies settled it.
 fn refusal(record: &AdminAction, decision: &Decision, roles: &[Role]) -> Problem {
+    let settled = &decision.determining;
+    if settled
+        .iter()
+        .any(|one| one.as_str() == second_person::RULE)
+    {
+        return Problem::new(Kind::REVIEW_REQUIRED, AGREE)
+            .with("action", json!(record.action))
+            .with("resource", json!(record.resource))
+            .with("policies", json!(settled));
+    }
     let names: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();
     let way = if names.is_empty() {
         "no role would be enough".to_owned()

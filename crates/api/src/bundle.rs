@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use remit_core::{Bundle, ContentHash, Revision};
+use remit_core::{Bundle, ContentHash, Revision, TenantId};
 use remit_engine::{CaseOutcome, Comparison, Diagnostic};
 use remit_store::StoredBundle;
 use serde::{Deserialize, Serialize};
@@ -31,15 +31,15 @@ pub(crate) struct BundleBody(Bundle);
 
 /// The answer to a bundle that was only looked at.
 #[derive(Debug, Serialize)]
-struct Checked {
-    valid: bool,
+pub(crate) struct Checked {
+    pub(crate) valid: bool,
     hash: ContentHash,
     policies: usize,
-    diagnostics: Vec<Diagnostic>,
-    cases: Vec<CaseOutcome>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    pub(crate) cases: Vec<CaseOutcome>,
     /// What it changes against the bundle in force; nothing where there is none, or it does not compile.
     #[serde(skip_serializing_if = "Option::is_none")]
-    comparison: Option<Comparison>,
+    pub(crate) comparison: Option<Comparison>,
 }
 
 /// Answers with the bundle in force, exactly as it was put.
@@ -89,7 +89,19 @@ pub(crate) async fn check(
     caller: Caller,
     Body(BundleBody(bundle)): Body<BundleBody>,
 ) -> Result<Response, Problem> {
-    let base = app.engine.snapshot(caller.tenant);
+    let (checked, revision) = look(&app, caller.tenant, bundle).await?;
+    let mut response = Json(checked).into_response();
+    Told::revision(revision).attach(&mut response);
+    Ok(response)
+}
+
+/// Says what would come of putting a bundle, and at which revision.
+pub(crate) async fn look(
+    app: &App,
+    tenant: TenantId,
+    bundle: Bundle,
+) -> Result<(Checked, Revision), Problem> {
+    let base = app.engine.snapshot(tenant);
     let revision = base
         .as_ref()
         .map_or_else(Revision::default, |base| base.revision());
@@ -112,9 +124,7 @@ pub(crate) async fn check(
             comparison: None,
         },
     };
-    let mut response = Json(checked).into_response();
-    Told::revision(revision).attach(&mut response);
-    Ok(response)
+    Ok((checked, revision))
 }
 
 // === impl BundleBody ===

@@ -27,6 +27,7 @@ use crate::decisions::CATCH_UP;
 use crate::explain::{READ_BACK, as_of, changed_since};
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
+use crate::publish::drafts::findings::Assessed;
 use crate::publish::refused;
 use crate::query::Query;
 use crate::wire::{Body, Json};
@@ -65,20 +66,20 @@ pub(crate) struct Window {
 
 /// What a draft would have changed.
 #[derive(Debug, Serialize)]
-struct Impact {
-    from: Timestamp,
-    until: Timestamp,
+pub(crate) struct Impact {
+    pub(crate) from: Timestamp,
+    pub(crate) until: Timestamp,
     /// How many were made again.
-    replayed: u64,
+    pub(crate) replayed: u64,
     /// How many of them come out the same: verdict, reason and policies.
-    unchanged: u64,
+    pub(crate) unchanged: u64,
     /// Whether there are more of that time than were asked for.
-    truncated: bool,
+    pub(crate) truncated: bool,
     /// As of when live entities were taken.
     entities: Entities,
-    totals: BTreeMap<Outcome, u64>,
+    pub(crate) totals: BTreeMap<Outcome, u64>,
     groups: Vec<Group>,
-    not_replayable: Vec<Left>,
+    pub(crate) not_replayable: Vec<Left>,
 }
 
 /// As of when live entities were taken.
@@ -111,6 +112,8 @@ struct Assessment {
     bundle: Arc<Bundle>,
     /// The draft over today's live entities.
     draft: Snapshot,
+    /// Where the totals are kept.
+    of: Option<Assessed>,
     from: Timestamp,
     until: Timestamp,
     limit: usize,
@@ -126,6 +129,19 @@ pub(crate) async fn assess(
     Query(window): Query<Window>,
     Body(body): Body<BundleBody>,
 ) -> Result<Response, Problem> {
+    let bundle = Arc::new(body.into_bundle());
+    assess_bundle(app, &caller, &headers, window, bundle, None).await
+}
+
+/// Says what recorded decisions would have been under a bundle, and keeps the totals with the draft that it is of.
+pub(crate) async fn assess_bundle(
+    app: Arc<App>,
+    caller: &Caller,
+    headers: &HeaderMap,
+    window: Window,
+    bundle: Arc<Bundle>,
+    draft: Option<Assessed>,
+) -> Result<Response, Problem> {
     let hours = within("hours", window.hours, HOURS, MOST_HOURS)?;
     let limit = within("limit", window.limit, USUAL, MOST)?;
     let room = Arc::clone(&app.assessments)
@@ -133,12 +149,11 @@ pub(crate) async fn assess(
         .map_err(|_| Problem::new(Kind::OVERLOADED, "other assessments are running"))?;
     let current = app.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
     let revision = current.revision();
-    let bundle = Arc::new(body.into_bundle());
-    let draft = {
+    let compiled = {
         let (current, bundle) = (Arc::clone(&current), Arc::clone(&bundle));
         give_way(move || current.recompile(&bundle)).await?
     };
-    let draft = draft.map_err(|error| refused(&error))?;
+    let compiled = compiled.map_err(|error| refused(&error))?;
     // As for a list: what this replica has answered is there.
     app.log.caught_up(CATCH_UP).await;
     let until = app.clock.now();
@@ -146,7 +161,8 @@ pub(crate) async fn assess(
         app,
         tenant: caller.tenant,
         bundle,
-        draft,
+        draft: compiled,
+        of: draft,
         from: Timestamp::from_micros(until.micros() - i64::from(hours) * HOUR),
         until,
         limit,
@@ -215,6 +231,8 @@ impl Assessment {
         let mut asked = self.limit.min(PAGE);
         let mut page = self.page(None, asked).await?;
         let mut truncated = false;
+        // Nobody listens any more: what is known so far is not all there is.
+        let mut cut_short = false;
         while let Some(last) = page.last().map(|stored| stored.record.id) {
             let states = match &mut states {
                 Some(states) => states,
@@ -250,6 +268,7 @@ impl Assessment {
             if let Some(told) = told {
                 let progress = json!({ "replayed": tally.replayed, "unchanged": tally.unchanged });
                 if told.send(event("progress", &progress)).await.is_err() {
+                    cut_short = true;
                     break;
                 }
             }
@@ -258,7 +277,7 @@ impl Assessment {
             Some(States::One(_)) if self.too_many() => Entities::Current,
             _ => Entities::Recorded,
         };
-        Ok(Impact {
+        let impact = Impact {
             from: self.from,
             until: self.until,
             replayed: tally.replayed,
@@ -268,7 +287,11 @@ impl Assessment {
             groups: tally.groups(),
             not_replayable: tally.left(),
             totals: tally.totals,
-        })
+        };
+        if let Some(draft) = self.of.as_ref().filter(|_| !cut_short) {
+            draft.keep(&self.app, self.tenant, &impact).await?;
+        }
+        Ok(impact)
     }
 
     async fn page(

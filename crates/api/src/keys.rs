@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use remit_core::{KeyId, Principal, PrincipalName, Revision, TenantId, Timestamp};
+use remit_core::{AdminAction, KeyId, Principal, PrincipalName, Revision, TenantId, Timestamp};
 use remit_store::{ApiKey, Change, NewKey, Scope, StoredKey};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -65,9 +65,9 @@ struct Created {
 #[derive(Serialize, Deserialize)]
 struct Made {
     id: KeyId,
-    /// The answer, to the request that made it.
+    /// The answer and the record, for the request that made it.
     #[serde(skip)]
-    created: Option<Created>,
+    created: Option<(Created, AdminAction)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,7 +113,7 @@ pub(crate) async fn create(
     let named = Named::of(&key, move || asks).await?;
     let make = create_once(&app, &caller, &new, named.as_ref());
     let (_, outcome) = once(&app, caller.tenant, named.as_ref(), make).await?;
-    let Some(created) = outcome.created else {
+    let Some((created, record)) = outcome.created else {
         let detail = format!(
             "this request made the key {} before, and a secret is told once; revoke it and make another where it was lost",
             outcome.id
@@ -121,6 +121,7 @@ pub(crate) async fn create(
         return Err(Problem::new(Kind::CONFLICT, detail).with("key", json!(outcome.id)));
     };
     let revision = settle(&app, &caller).await?;
+    principals::log(&caller, &record, revision);
     let location = format!("/v1/keys/{}", created.shown.id);
     let mut response = (StatusCode::CREATED, Json(created)).into_response();
     if let Ok(location) = HeaderValue::try_from(location) {
@@ -166,14 +167,13 @@ async fn create_once(
         .store
         .insert_key(caller.tenant, &secret, new, app.keys.pepper(), change)
         .await?;
-    principals::log(caller, &record, Revision::default());
     let created = Created {
         shown: stored.into(),
         key: secret.reveal(),
     };
     let made = Made {
         id,
-        created: Some(created),
+        created: Some((created, record)),
     };
     Ok((Revision::default(), made))
 }

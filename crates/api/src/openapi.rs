@@ -6,6 +6,7 @@
 
 mod admin;
 mod decide;
+mod drafts;
 mod examples;
 mod impact;
 mod lifecycle;
@@ -13,6 +14,7 @@ mod manage;
 mod records;
 mod revisions;
 mod schemas;
+mod settings;
 mod shadow;
 mod tenants;
 
@@ -83,6 +85,8 @@ pub fn document() -> Value {
     let operations = decide::operations()
         .into_iter()
         .chain(manage::operations())
+        .chain(drafts::operations())
+        .chain(settings::operations())
         .chain(admin::operations())
         .chain(revisions::operations())
         .chain(tenants::operations())
@@ -94,6 +98,8 @@ pub fn document() -> Value {
     }
     let mut schemas = schemas::all();
     schemas.append(&mut records::all());
+    schemas.append(&mut drafts::schemas());
+    schemas.append(&mut settings::schemas());
     schemas.append(&mut impact::schemas());
     schemas.append(&mut shadow::schemas());
     schemas.append(&mut revisions::schemas());
@@ -137,10 +143,12 @@ fn tags() -> Value {
         { "name": "Decisions", "description": "Ask, one question or many, and search what would be permitted." },
         { "name": "Record", "description": "What was decided, and why." },
         { "name": "Bundle", "description": "Policies, schema, static entities and cases: what decides, replaced as one value." },
+        { "name": "Drafts", "description": "Changes of the bundle that are worked on, checked and reviewed before they decide." },
         { "name": "Policies", "description": "The policies of the bundle in force, read and changed one by one." },
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
+        { "name": "Settings", "description": "What the tenant demands of its administration." },
         { "name": "Administration", "description": "Who may administer, and who did what." },
         { "name": "Service", "description": "What this server is and speaks." },
     ])

@@ -27,9 +27,9 @@ use crate::wire::{Body, Json, Wire, absent_if_null};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PolicyBody {
-    text: String,
+    pub(crate) text: String,
     #[serde(default, deserialize_with = "absent_if_null")]
-    file: Option<String>,
+    pub(crate) file: Option<String>,
 }
 
 /// One policy to be changed.
@@ -228,7 +228,8 @@ impl Edit {
     }
 }
 
-fn cannot(error: EditError) -> Problem {
+/// Says why a policy cannot be edited so.
+pub(crate) fn cannot(error: EditError) -> Problem {
     match error {
         EditError::Text(error) => refused(&error),
         EditError::OtherFile { .. } => Problem::new(Kind::CONFLICT, error.to_string()),

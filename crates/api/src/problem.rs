@@ -58,6 +58,8 @@ problems! {
     NOT_PERMITTED 403 "not-permitted" "you may not do this";
     /// The tenant that the API key belongs to is suspended: none of its keys is answered until who runs Remit resumes it. Nothing is lost meanwhile.
     TENANT_SUSPENDED 403 "tenant-suspended" "the tenant of this API key is suspended";
+    /// The change may permit what is denied now, and the tenant demands that another person has agreed to exactly this. Put it into a draft, let somebody with the role `approver` who has no hand in it approve it (`POST /v1/drafts/{id}/review`), and publish the draft. An edit after the approval takes the approval away.
+    REVIEW_REQUIRED 403 "review-required" "another person must approve this first";
     /// There is nothing of that name here, or it is not yours. Paths are matched exactly: no dot segments, no doubled or trailing slashes.
     NOT_FOUND 404 "not-found" "there is nothing here";
     /// The path exists, but not with this method; `Allow` lists those it takes.
@@ -266,7 +268,9 @@ impl From<remit_store::Error> for Problem {
             E::Invalid { .. } => Self::new(Kind::INVALID_REQUEST, error.to_string()),
             E::NotFound { .. } => Self::new(Kind::NOT_FOUND, error.to_string()),
             E::Conflict { .. } => Self::new(Kind::STALE_REVISION, error.to_string()),
-            E::Moved { .. } | E::TenantTaken | E::NotSuspended => {
+            E::Stale { current, .. } => Self::new(Kind::STALE_REVISION, error.to_string())
+                .with("current", json!(format!("\"{current}\""))),
+            E::Moved { .. } | E::Unfit { .. } | E::TenantTaken | E::NotSuspended => {
                 Self::new(Kind::CONFLICT, error.to_string())
             }
             E::Withdrawn => {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::header;
-use remit_core::{Bundle, ContentHash, PolicyId, Revision, TenantId};
+use remit_core::{Bundle, ContentHash, DraftId, PolicyId, Revision, TenantId};
 use remit_engine::{CaseOutcome, Comparison, CompileError, Diagnostic, Snapshot};
-use remit_store::{Authorship, Change, Expected};
+use remit_store::{Authorship, Change, Expected, StoredDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::admin::lockout::Roster;
+use crate::admin::second_person::SecondPersons;
 use crate::admin::{Act, Action, system};
 use crate::app::App;
 use crate::auth::Caller;
@@ -24,8 +25,12 @@ use crate::problem::{Kind, Problem};
 use crate::revisions::{Barrier, Until, Wait, settle};
 use crate::wire::Json;
 
+pub(crate) mod drafts;
+pub(crate) mod evidence;
 pub(crate) mod idempotency;
 
+use drafts::release::{self, Drafted};
+use evidence::Evidence;
 use idempotency::{Answer, IdempotencyKey, Named, once};
 
 /// What is to come into force.
@@ -34,6 +39,8 @@ pub(crate) enum Next {
     Bundle(Arc<Bundle>),
     /// The one in force, with one policy changed.
     Policy(Arc<Edit>),
+    /// This draft.
+    Draft(DraftId),
 }
 
 /// What is said of a change, and kept with it.
@@ -41,8 +48,6 @@ pub(crate) enum Next {
 pub(crate) struct Publication {
     /// What is done.
     pub(crate) action: Action,
-    /// Whether another person has approved exactly this.
-    pub(crate) reviewed: bool,
     /// What its author says it is for.
     pub(crate) message: Option<String>,
     /// The revision of the version that it brings back.
@@ -96,6 +101,8 @@ struct Checked {
     bundle: Arc<Bundle>,
     expected: Expected,
     tried: Tried,
+    /// The draft that it is.
+    draft: Option<Drafted>,
 }
 
 /// Puts a bundle in force: compiled and tried first, written only if nothing has changed meanwhile, deciding when this
@@ -145,30 +152,12 @@ async fn write(
     let (revision, applied) = loop {
         let checked = next.check(app, caller.tenant, attempts.base(), preconditions);
         let head = match checked.await? {
-            Ok(Checked {
-                bundle,
-                expected,
-                tried,
-            }) => {
-                accepted(&tried.cases)?;
-                app.progress.prepare(caller.tenant, &tried.snapshot);
-                let applied = Applied::of(&tried, publication.about.as_ref());
-                let record = app.permit(caller, publication.act(&tried)).await?;
-                if tried.governs {
-                    let roster = Roster::of(app, caller.tenant).await?;
-                    roster.check(&tried.admin)?;
-                }
-                let answer = Answer::of(named, &applied)?;
-                let change = Change {
-                    record: Some(&record),
-                    once: answer.once(),
-                };
-                let authorship = publication.authorship(caller);
-                let written = app
-                    .store
-                    .put_version(caller.tenant, expected, &bundle, authorship, change)
-                    .await;
-                match Attempt::of(written)? {
+            Ok(checked) => {
+                accepted(&checked.tried.cases)?;
+                app.progress.prepare(caller.tenant, &checked.tried.snapshot);
+                let applied = Applied::of(&checked.tried, publication.about.as_ref());
+                let written = put(app, caller, publication, named, &checked, &applied);
+                match Attempt::of(Box::pin(written).await?)? {
                     Attempt::Written(revision) => break (revision, applied),
                     Attempt::Moved(head) => head,
                 }
@@ -187,6 +176,56 @@ async fn write(
     Ok(Applied {
         revision,
         ..applied
+    })
+}
+
+/// Writes what was checked, with what speaks for it and what it is answered.
+async fn put(
+    app: &App,
+    caller: &Caller,
+    publication: &Publication,
+    named: Option<&Named>,
+    checked: &Checked,
+    applied: &Applied,
+) -> Result<Result<Revision, remit_store::Error>, Problem> {
+    let second = match &checked.draft {
+        Some(drafted) => drafted.second_persons(app, caller).await?,
+        None => SecondPersons::default(),
+    };
+    let act = publication.act(checked).reviewed(second.any());
+    let record = app.permit(caller, act).await?;
+    if checked.tried.governs {
+        let roster = Roster::of(app, caller.tenant).await?;
+        roster.check(&checked.tried.admin)?;
+    }
+    let answer = Answer::of(named, applied)?;
+    let change = Change {
+        record: Some(&record),
+        once: answer.once(),
+    };
+    let evidence = Evidence::of(caller, checked, &second)?;
+    let evidence =
+        serde_json::to_string(&evidence).map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+    let draft = checked.draft.as_ref().map(|drafted| &drafted.draft);
+    let authorship = publication.authorship(caller);
+    let authorship = Authorship {
+        message: authorship
+            .message
+            .or_else(|| draft.and_then(|draft| draft.message.as_deref())),
+        draft: draft.map(StoredDraft::mark),
+        evidence: Some(&evidence),
+        ..authorship
+    };
+    let (tenant, expected) = (caller.tenant, checked.expected);
+    let written = app
+        .store
+        .put_version(tenant, expected, &checked.bundle, authorship, change);
+    Ok(match written.await {
+        // Somebody reviewed or edited it meanwhile: it is looked at again.
+        Err(remit_store::Error::Stale { .. }) => Err(remit_store::Error::Moved {
+            head: checked.tried.snapshot.revision(),
+        }),
+        written => written,
     })
 }
 
@@ -238,6 +277,7 @@ impl Next {
         match self {
             Self::Bundle(bundle) => json!({ "bundle": bundle.content_hash() }),
             Self::Policy(edit) => edit.asks(),
+            Self::Draft(id) => json!({ "draft": id }),
         }
     }
 
@@ -272,6 +312,7 @@ impl Next {
                     bundle: Arc::clone(bundle),
                     expected,
                     tried,
+                    draft: None,
                 }))
             }
             Self::Policy(edit) => {
@@ -292,8 +333,10 @@ impl Next {
                     bundle: Arc::new(bundle),
                     expected,
                     tried,
+                    draft: None,
                 }))
             }
+            Self::Draft(id) => release::check(app, tenant, *id, base, preconditions).await,
         }
     }
 }
@@ -365,7 +408,6 @@ impl Publication {
     pub(crate) fn of(action: Action) -> Self {
         Self {
             action,
-            reviewed: false,
             message: None,
             restores: None,
             about: None,
@@ -379,17 +421,20 @@ impl Publication {
             by: Some(caller.key),
             message: self.message.as_deref(),
             restores: self.restores,
+            draft: None,
+            evidence: None,
         }
     }
 
     /// Says what is done, now that it is known what comes of it.
-    fn act(&self, tried: &Tried) -> Act {
-        let act = match &self.about {
-            Some(policy) => Act::on(self.action, policy),
-            None => Act::of(self.action),
+    fn act(&self, checked: &Checked) -> Act {
+        let tried = &checked.tried;
+        let act = match (&self.about, &checked.draft) {
+            (Some(policy), _) => Act::on(self.action, policy),
+            (None, Some(drafted)) => Act::on(self.action, &drafted.draft.id),
+            (None, None) => Act::of(self.action),
         };
         act.loosens(tried.loosens())
-            .reviewed(self.reviewed)
             .with("hash", json!(tried.snapshot.content_hash()))
             .with("message", json!(self.message))
             .with("restores", json!(self.restores))

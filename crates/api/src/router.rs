@@ -8,10 +8,11 @@ use axum::routing::{MethodFilter, MethodRouter, get, on};
 use axum::{Extension, Router, middleware};
 use remit_store::Scope;
 
-use crate::admin::{Action, admin_actions, principals};
+use crate::admin::{Action, admin_actions, principals, settings};
 use crate::app::App;
 use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
+use crate::publish::drafts::{self, edit, findings, release, review};
 use crate::{
     bundle, decisions, docs, entities, evaluate, evaluations, explain, impact, keys, layers,
     metadata, openapi, policies, revisions, search, tenants, versions,
@@ -68,7 +69,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 fn routes() -> Routes {
-    let routes = bundle_and_policies(ask(Routes::default()));
+    let routes = work_on_drafts(bundle_and_policies(ask(Routes::default())));
     tenants_of_all(administer(entities_and_decisions(routes)))
         .get("/v1/whoami", Access::AnyKey, keys::who_am_i)
         .get("/openapi.json", Access::Anybody, openapi::get)
@@ -165,6 +166,65 @@ fn bundle_and_policies(routes: Routes) -> Routes {
         )
 }
 
+/// What is to decide.
+fn work_on_drafts(routes: Routes) -> Routes {
+    use Access::May;
+    use Scope::{Read, Write};
+    routes
+        .get("/v1/drafts", May(Read, Action::ListDrafts), drafts::list)
+        .post(
+            "/v1/drafts",
+            May(Write, Action::CreateDraft),
+            drafts::create,
+        )
+        .get("/v1/drafts/{id}", May(Read, Action::GetDraft), drafts::get)
+        .delete(
+            "/v1/drafts/{id}",
+            May(Write, Action::DiscardDraft),
+            drafts::discard,
+        )
+        .put(
+            "/v1/drafts/{id}/bundle",
+            May(Write, Action::PutDraftBundle),
+            edit::put_bundle,
+        )
+        .put(
+            "/v1/drafts/{id}/policies/{policy}",
+            May(Write, Action::PutDraftPolicy),
+            edit::put_policy,
+        )
+        .delete(
+            "/v1/drafts/{id}/policies/{policy}",
+            May(Write, Action::DeleteDraftPolicy),
+            edit::delete_policy,
+        )
+        .post(
+            "/v1/drafts/{id}/rebase",
+            May(Write, Action::RebaseDraft),
+            edit::rebase,
+        )
+        .post(
+            "/v1/drafts/{id}/check",
+            May(Write, Action::CheckDraft),
+            findings::check,
+        )
+        .post(
+            "/v1/drafts/{id}/impact",
+            May(Write, Action::AssessDraft),
+            findings::impact,
+        )
+        .post(
+            "/v1/drafts/{id}/review",
+            May(Write, Action::ReviewDraft),
+            review::review,
+        )
+        .post(
+            "/v1/drafts/{id}/publish",
+            May(Write, Action::PublishDraft),
+            release::publish,
+        )
+}
+
 /// What decisions are about, and what was decided.
 fn entities_and_decisions(routes: Routes) -> Routes {
     use Access::May;
@@ -225,7 +285,7 @@ fn entities_and_decisions(routes: Routes) -> Routes {
 /// Who may ask and administer, and what was done.
 fn administer(routes: Routes) -> Routes {
     use Access::May;
-    use Scope::{Keys, Read};
+    use Scope::{Keys, Read, Write};
     routes
         .get("/v1/keys", May(Keys, Action::ListKeys), keys::list)
         .post("/v1/keys", May(Keys, Action::CreateKey), keys::create)
@@ -250,6 +310,21 @@ fn administer(routes: Routes) -> Routes {
             "/v1/principals/{name}",
             May(Keys, Action::DisablePrincipal),
             principals::disable,
+        )
+        .get(
+            "/v1/settings",
+            May(Read, Action::GetSettings),
+            settings::get,
+        )
+        .put(
+            "/v1/settings",
+            May(Keys, Action::PutSettings),
+            settings::put,
+        )
+        .post(
+            "/v1/settings/confirm",
+            May(Write, Action::ConfirmSettings),
+            settings::confirm,
         )
         .get(
             "/v1/admin/actions",

@@ -17,6 +17,7 @@ use crate::bundle;
 use crate::paging::{self, Page, Paging};
 use crate::preconditions::Preconditions;
 use crate::problem::{Kind, Problem};
+use crate::publish::evidence::Evidence;
 use crate::publish::idempotency::IdempotencyKey;
 use crate::publish::{Next, Publication, publish};
 use crate::query::{Query, Segments};
@@ -44,6 +45,9 @@ struct Shown {
     message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     restores: Option<Revision>,
+    /// What spoke for it when it was published; nothing of one that Remit put itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<Evidence>,
 }
 
 /// The API key that put a version.
@@ -75,7 +79,8 @@ pub(crate) async fn list(
         .bundle_versions(caller.tenant, paging.after, paging.limit + 1)
         .await?;
     let (found, next) = paging.cut(&app, found, |last| last.revision)?;
-    let versions = found.into_iter().map(Shown::from).collect();
+    let versions = found.into_iter().map(Shown::of);
+    let versions = versions.collect::<Result<_, _>>()?;
     let page = VersionPage { versions, next };
     let mut response = Json(&page).into_response();
     paging::link(&mut response, &uri, page.next.as_deref());
@@ -130,17 +135,18 @@ async fn version(app: &App, tenant: TenantId, revision: Revision) -> Result<Stor
 
 // === impl Shown ===
 
-impl From<StoredVersion> for Shown {
-    fn from(stored: StoredVersion) -> Self {
+impl Shown {
+    fn of(stored: StoredVersion) -> Result<Self, Problem> {
         let name = stored.author;
-        Self {
+        Ok(Self {
             revision: stored.revision,
             hash: stored.hash,
             at: stored.at,
             author: stored.by.map(|key| Author { key, name }),
             message: stored.message,
             restores: stored.restores,
-        }
+            evidence: stored.evidence.as_deref().map(Evidence::read).transpose()?,
+        })
     }
 }
 

@@ -76,6 +76,8 @@ uuid_ids! {
     AdminActionId;
     /// One running process that decides; new at every start.
     ReplicaId;
+    /// A bundle that somebody works on and that decides nothing yet.
+    DraftId;
 }
 
 /// The id of a policy: the value of its `@id` annotation.

@@ -13,6 +13,10 @@ use crate::guard::{self, Segment};
 use crate::rule::Rule;
 use crate::stack::{in_chunks, on_large_stack};
 
+mod drafts;
+
+pub use drafts::{Clash, ClashKind, Differences, Part, differences, put_text, rebase, remove_text};
+
 /// The file that a new policy goes to where none is named.
 pub const NEW_POLICIES: &str = "policies.cedar";
 /// The ending of a file of policies.

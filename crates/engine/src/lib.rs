@@ -44,7 +44,10 @@ pub use cases::{CaseOutcome, Mismatch};
 pub use compare::{Change, ChangeCode, Comparison};
 pub use coverage::{ClauseCoverage, Coverage, PolicyCoverage, Seen, TermCoverage};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
-pub use edit::{EditError, Edited, NEW_POLICIES, WrittenPolicy, policy_texts};
+pub use edit::{
+    Clash, ClashKind, Differences, EditError, Edited, NEW_POLICIES, Part, WrittenPolicy,
+    differences, policy_texts, put_text, rebase, remove_text,
+};
 pub use engine::{Engine, cedar_version};
 pub use entity::EntityError;
 pub use explain::{

@@ -40,6 +40,12 @@ enum Command {
     /// Put a folder of policies in force, or fetch what is in force.
     #[command(subcommand)]
     Bundle(cmd::bundle::Command),
+    /// Show and change what the administration is held to.
+    #[command(subcommand)]
+    Settings(cmd::settings::Command),
+    /// Work on drafts of what decides: edit, check, review and publish them.
+    #[command(subcommand)]
+    Draft(cmd::draft::Command),
     /// Manage stored entities.
     #[command(subcommand)]
     Entities(cmd::entities::Command),
@@ -128,6 +134,8 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Explain(args) => cmd::explain::run(args, out).await,
         Command::Policy(command) => cmd::policy::run(command, out).await,
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
+        Command::Settings(command) => cmd::settings::run(command, out).await,
+        Command::Draft(command) => Box::pin(cmd::draft::run(command, out)).await,
         Command::Entities(command) => cmd::entities::run(command, out).await,
         Command::Key(command) => cmd::key::run(command, out).await,
         Command::Principal(command) => cmd::principal::run(command, out).await,

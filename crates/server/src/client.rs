@@ -354,9 +354,15 @@ impl ProblemBody {
         problem
     }
 
+    /// Whether another person has to agree first.
+    pub(crate) fn waits_for_review(&self) -> bool {
+        self.kind.ends_with(":review-required")
+    }
+
     /// Returns the exit code for this refusal.
     pub(crate) fn exit(&self) -> Exit {
         match self.status {
+            403 if self.waits_for_review() => Exit::GateFailed,
             401 | 403 => Exit::NotPermitted,
             412 => Exit::GateFailed,
             422 if self.code == "cases-failed" => Exit::CasesFailed,
@@ -387,6 +393,9 @@ impl ProblemBody {
                     named.join(", ")
                 ))
             }
+            403 if self.waits_for_review() => Some(
+                "another person runs `remit draft review <DRAFT> --approve`; then publish it".to_owned(),
+            ),
             401 => Some("check REMIT_KEY: the key is unknown, revoked or expired here".to_owned()),
             403 => Some(
                 "use a key with the scope that this needs, of a principal with a role that may; `remit key create` and `remit principal set` make them".to_owned(),

@@ -138,20 +138,45 @@ impl Store {
         next: Revision,
         change: Change<'_>,
     ) -> Result<(), Failure> {
+        self.go_with(conn, tenant, Some(next), change).await?;
+        if let Some(once) = change.once {
+            self.keep_answer(conn, tenant, next, once).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the record of a change that brings no revision, before its transaction is committed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::accompany`].
+    pub(crate) async fn accompany_aside(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        change: Change<'_>,
+    ) -> Result<(), Failure> {
+        self.go_with(conn, tenant, None, change).await
+    }
+
+    async fn go_with(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        next: Option<Revision>,
+        change: Change<'_>,
+    ) -> Result<(), Failure> {
         if let Some(record) = change.record {
             // The tenant's row is locked, so that a withdrawal is before this or after it.
             if let Some(key) = record.key {
                 stands(conn, tenant, key).await?;
             }
             let record = AdminAction {
-                revision: Some(next),
+                revision: next,
                 ..record.clone()
             };
             let body = body_of(&record)?;
             insert(conn, tenant, &record, &body).await?;
-        }
-        if let Some(once) = change.once {
-            self.keep_answer(conn, tenant, next, once).await?;
         }
         Ok(())
     }

@@ -57,8 +57,9 @@ pub(crate) mod sql {
         BUNDLE_AT = "SELECT revision, hash, body, at, author FROM bundles \
             WHERE tenant = $1 AND revision <= $2 ORDER BY revision DESC LIMIT 1";
         /// Adds a bundle.
-        INSERT_BUNDLE = "INSERT INTO bundles (tenant, revision, hash, body, at, author, message, restores) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        INSERT_BUNDLE = "INSERT INTO bundles \
+            (tenant, revision, hash, body, at, author, message, restores, evidence) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     }
 }
 
@@ -126,9 +127,19 @@ impl Store {
                 .bind(authorship.by.map(KeyId::uuid))
                 .bind(authorship.message)
                 .bind(authorship.restores.map(number))
+                .bind(authorship.evidence)
                 .execute(raw)
                 .await
                 .map(drop))?;
+            if let Some(draft) = authorship.draft {
+                let taken = self.publish_draft(&mut conn, tenant, draft, next).await?;
+                if !taken {
+                    conn.rollback().await?;
+                    let what = "draft";
+                    let current = draft.version.saturating_add(1);
+                    return Err(Error::Stale { what, current }.into());
+                }
+            }
             conn.commit().await?;
             Ok(next)
         })

@@ -38,6 +38,20 @@ pub enum Error {
         /// The revision of the bundle in force; `None` when there is no bundle.
         current: Option<Revision>,
     },
+    /// Somebody else changed it first; nothing is written.
+    #[error("the {what} was changed meanwhile: its newest version is {current}")]
+    Stale {
+        /// The noun.
+        what: &'static str,
+        /// Its version now.
+        current: u64,
+    },
+    /// What is asked does not go together with what is there; nothing is written.
+    #[error("{problem}")]
+    Unfit {
+        /// Why not.
+        problem: String,
+    },
     /// Something of the tenant has changed since the revision that the change was checked against.
     #[error("the tenant has moved on to revision {head}")]
     Moved {

@@ -45,6 +45,8 @@ migrations! {
     "0009_idempotency",
     "0010_principals",
     "0011_admin_actions",
+    "0012_drafts",
+    "0013_second_person",
     "0014_tenants",
     "0015_row_security",
     "0016_shadows",

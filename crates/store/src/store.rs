@@ -15,8 +15,8 @@ use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
-    admin_actions, bundles, decisions, dialect, entities, idempotency, keys, migrations,
-    principals, replicas, shadows, shipping, tenants, versions,
+    admin_actions, bundles, decisions, dialect, drafts, entities, idempotency, keys, migrations,
+    principals, replicas, settings, shadows, shipping, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -66,6 +66,8 @@ mod sql {
         PING = "SELECT 1";
         /// Locks a tenant's row and moves its revision on; first in every change, so revisions follow commits.
         BUMP = "UPDATE tenants SET revision = revision + 1 WHERE id = $1 AND deleted_at IS NULL RETURNING revision";
+        /// Locks a tenant's row for a change that alters nothing that decides.
+        LOCK = "UPDATE tenants SET revision = revision WHERE id = $1 AND deleted_at IS NULL";
     }
 }
 
@@ -192,6 +194,8 @@ impl Store {
             admin_actions::sql::ALL,
             bundles::sql::ALL,
             decisions::sql::ALL,
+            drafts::sql::ALL,
+            drafts::reviews::sql::ALL,
             entities::sql::ALL,
             idempotency::sql::ALL,
             keys::sql::ALL,
@@ -199,6 +203,7 @@ impl Store {
             principals::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
+            settings::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
             versions::sql::ALL,
@@ -323,6 +328,21 @@ impl Store {
     /// Begins a change of one tenant: a transaction that has locked the tenant's row and moved its revision on.
     pub(crate) async fn begin_change(&self, tenant: TenantId) -> Result<(Conn, Revision), Failure> {
         self.begin_change_since(tenant, None).await
+    }
+
+    /// Begins a change of one tenant that alters nothing that decides: one at a time, and no revision.
+    pub(crate) async fn begin_aside(&self, tenant: TenantId) -> Result<Conn, Failure> {
+        let mut conn = self.begin(tenant).await?;
+        let found = on!(conn, |raw| sqlx::query(sql::LOCK)
+            .bind(tenant.uuid())
+            .execute(raw)
+            .await
+            .map(|done| done.rows_affected()))?;
+        if found == 0 {
+            conn.rollback().await?;
+            return Err(Error::NotFound { what: "tenant" }.into());
+        }
+        Ok(conn)
     }
 
     /// Begins a change that holds only if nothing of the tenant has changed since `checked`.

@@ -4,12 +4,13 @@ use remit_core::{ContentHash, KeyId, Revision, TenantId, Timestamp, is_nfc};
 use uuid::Uuid;
 
 use crate::bundles::{StoredBundle, content_hash};
+use crate::drafts::DraftMark;
 use crate::error::Error;
 use crate::store::Store;
 use crate::tenants::{check_text, number, revision};
 
 /// The longest message of a version, in bytes.
-const MESSAGE_BYTES: usize = 1_024;
+pub(crate) const MESSAGE_BYTES: usize = 1_024;
 /// The most versions that one call returns.
 const MOST: usize = 1_001;
 
@@ -22,6 +23,10 @@ pub struct Authorship<'a> {
     pub message: Option<&'a str>,
     /// The revision of the version that it brings back.
     pub restores: Option<Revision>,
+    /// The draft that it is, which is published by it.
+    pub draft: Option<DraftMark>,
+    /// What speaks for it, as JSON that its writer understands.
+    pub evidence: Option<&'a str>,
 }
 
 /// A version of the bundle, without the bundle.
@@ -41,6 +46,8 @@ pub struct StoredVersion {
     pub message: Option<String>,
     /// The revision of the version that it brought back.
     pub restores: Option<Revision>,
+    /// What spoke for it, as JSON that its writer understands.
+    pub evidence: Option<String>,
 }
 
 type Row = (
@@ -51,12 +58,14 @@ type Row = (
     Option<String>,
     Option<String>,
     Option<i64>,
+    Option<String>,
 );
 
 pub(crate) mod sql {
     statements! {
         /// Lists the versions before a revision, newest first, with the names of their authors' keys.
-        VERSIONS = "SELECT b.revision, b.hash, b.at, b.author, k.name, b.message, b.restores FROM bundles b \
+        VERSIONS = "SELECT b.revision, b.hash, b.at, b.author, k.name, b.message, b.restores, b.evidence \
+            FROM bundles b \
             LEFT JOIN api_keys k ON k.id = b.author AND k.tenant = b.tenant \
             WHERE b.tenant = $1 AND b.revision < $2 ORDER BY b.revision DESC LIMIT $3";
     }
@@ -114,30 +123,41 @@ impl Authorship<'_> {
     ///
     /// [`Error::Invalid`] for a message that is empty, too long, of several lines or not in Unicode NFC.
     pub fn check(&self) -> Result<(), Error> {
-        let Some(message) = self.message else {
-            return Ok(());
-        };
-        check_text("message", message, MESSAGE_BYTES)?;
-        if message.chars().any(char::is_control) {
-            return Err(Error::invalid(
-                "message",
-                "must be one line without control characters",
-            ));
-        }
-        if !is_nfc(message) {
-            return Err(Error::invalid(
-                "message",
-                "must be in Unicode normal form C (NFC)",
-            ));
-        }
-        Ok(())
+        check_line("message", self.message, MESSAGE_BYTES)
     }
+}
+
+/// Checks a line that somebody wrote, where there is one.
+pub(crate) fn check_line(
+    member: &'static str,
+    text: Option<&str>,
+    most: usize,
+) -> Result<(), Error> {
+    let Some(text) = text else {
+        return Ok(());
+    };
+    check_text(member, text, most)?;
+    if text.chars().any(char::is_control) {
+        return Err(Error::invalid(
+            member,
+            "must be one line without control characters",
+        ));
+    }
+    if !is_nfc(text) {
+        return Err(Error::invalid(
+            member,
+            "must be in Unicode normal form C (NFC)",
+        ));
+    }
+    Ok(())
 }
 
 // === impl StoredVersion ===
 
 impl StoredVersion {
-    fn read((number, hash, at, by, author, message, restores): Row) -> Result<Self, Error> {
+    fn read(
+        (number, hash, at, by, author, message, restores, evidence): Row,
+    ) -> Result<Self, Error> {
         Ok(Self {
             revision: revision(number)?,
             hash: content_hash(number, &hash)?,
@@ -146,6 +166,7 @@ impl StoredVersion {
             author,
             message,
             restores: restores.map(revision).transpose()?,
+            evidence,
         })
     }
 }

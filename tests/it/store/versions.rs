@@ -28,6 +28,8 @@ async fn versions_tell_who_and_why_newest_first(fixture: Fixture) {
             by: Some(key.id),
             message,
             restores,
+            draft: None,
+            evidence: None,
         };
         store
             .put_version(

@@ -1,6 +1,6 @@
 //! Lock-out: whether anybody could still bring a policy into force, or say who may, after a change.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remit_core::{
@@ -34,8 +34,16 @@ impl Roster {
             tenant,
             keys,
             now,
-            second_person: app.second_person(tenant),
+            second_person: app.second_person(tenant).await?,
         })
+    }
+
+    /// Demands a second person for what loosens.
+    pub(crate) fn demanding(self) -> Self {
+        Self {
+            second_person: true,
+            ..self
+        }
     }
 
     /// Takes a key away.
@@ -80,52 +88,60 @@ impl Roster {
     }
 
     fn can_publish(&self, system: &Snapshot) -> bool {
-        let publishers = self.who(
-            system,
-            Some(Scope::Write),
-            &Act::of(Action::PutBundle).reviewed(true).loosens(true),
-        );
+        let act = Act::of(Action::PutBundle).loosens(true).reviewed(true);
+        let mut publishers = self.who(system, Some(Scope::Write), &act);
         if !self.second_person {
-            return !publishers.is_empty();
+            return publishers.next().is_some();
         }
-        let reviewers = self.who(system, None, &Act::on(Action::ReviewDraft, ""));
-        let mut persons = reviewers
+        // Two of each tell whether there are two that are not the same.
+        let publishers = first_two(publishers);
+        let act = Act::on(Action::ReviewDraft, "");
+        let reviewers = self.who(system, None, &act);
+        let persons = first_two(reviewers.filter(|one| one.kind == PrincipalKind::Person));
+        let mut pairs = publishers
             .iter()
-            .filter(|(_, kind)| **kind == PrincipalKind::Person);
-        persons.any(|(reviewer, _)| publishers.keys().any(|publisher| publisher != reviewer))
+            .flat_map(|publisher| persons.iter().map(move |person| (publisher, person)));
+        pairs.any(|(publisher, person)| publisher != person)
     }
 
     fn can_manage(&self, system: &Snapshot) -> bool {
         let act = Act::on(Action::PutPrincipal, "");
-        !self.who(system, Some(Scope::Keys), &act).is_empty()
+        self.who(system, Some(Scope::Keys), &act).next().is_some()
     }
 
-    /// Finds the principals that may do `act` with a key that has `scope`.
-    fn who(
-        &self,
-        system: &Snapshot,
+    /// Finds the principals that may do `act` with a key that has `scope`, each as often as it has such a key.
+    fn who<'a>(
+        &'a self,
+        system: &'a Snapshot,
         scope: Option<Scope>,
-        act: &Act,
-    ) -> BTreeMap<PrincipalName, PrincipalKind> {
-        let mut found = BTreeMap::new();
-        for key in &self.keys {
-            let principal = &key.principal;
-            if found.contains_key(&principal.name) || !scope.is_none_or(|scope| key.may(scope)) {
-                continue;
-            }
+        act: &'a Act,
+    ) -> impl Iterator<Item = &'a Principal> {
+        let keys = self.keys.iter();
+        let able = keys.filter(move |key| scope.is_none_or(|scope| key.may(scope)));
+        let may = move |key: &&StoredKey| {
             let facts = Facts {
                 now: self.now,
                 caller: key.id,
                 environment: key.environment.clone(),
                 approved: false,
             };
-            let question = act.question(self.tenant, principal, self.second_person);
-            if App::judge(system, &question, &facts).verdict == Verdict::Permit {
-                found.insert(principal.name.clone(), principal.kind);
-            }
-        }
-        found
+            let question = act.question(self.tenant, &key.principal, self.second_person);
+            App::judge(system, &question, &facts).verdict == Verdict::Permit
+        };
+        able.filter(may).map(|key| key.principal.as_ref())
     }
+}
+
+/// Returns the names of the first two that are not the same.
+fn first_two<'a>(found: impl Iterator<Item = &'a Principal>) -> BTreeSet<&'a PrincipalName> {
+    let mut names = BTreeSet::new();
+    for one in found {
+        names.insert(&one.name);
+        if names.len() == 2 {
+            break;
+        }
+    }
+    names
 }
 
 /// Returns the newest revision of a tenant, upon which a check of the lock-out holds.

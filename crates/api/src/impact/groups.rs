@@ -54,9 +54,9 @@ pub(super) struct Group {
 
 /// Decisions that cannot be made again.
 #[derive(Debug, Serialize)]
-pub(super) struct Left {
+pub(crate) struct Left {
     because: String,
-    count: u64,
+    pub(crate) count: u64,
     samples: Vec<DecisionId>,
 }
 

@@ -7,11 +7,7 @@ use crate::problem::Kind;
 
 /// Returns the operation.
 pub(super) fn operation() -> Operation {
-    let hours = json!({ "type": "integer", "minimum": 1, "maximum": 8_784, "default": 24 });
-    let limit =
-        json!({ "type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 100_000 });
-    Operation::new("POST", "/v1/bundle/impact", "assess_bundle", "Bundle")
-        .says(
+    let operation = Operation::new("POST", "/v1/bundle/impact", "assess_bundle", "Bundle").says(
             "Assess a bundle by what was decided",
             "Makes recorded decisions again under a bundle, each from its own question and facts and over the live entities of \
              its revision, and says what would have come out otherwise. Nothing is changed and nothing enforced. What cannot \
@@ -19,13 +15,39 @@ pub(super) fn operation() -> Operation {
              With `Accept: text/event-stream` the answer is a stream of server-sent events: `progress` after each 1,000 \
              decisions, then `impact` with what is documented here, or `problem`. It is not bound by the deadline of a \
              request, and ends when the connection is closed.",
+        );
+    windowed(operation.takes("Bundle", "The whole bundle.", &examples::bundle())).scope("read")
+}
+
+/// Takes a window of decisions, and answers with what would have come of them.
+pub(super) fn windowed(operation: Operation) -> Operation {
+    let hours = json!({ "type": "integer", "minimum": 1, "maximum": 8_784, "default": 24 });
+    let limit =
+        json!({ "type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 100_000 });
+    operation
+        .query(
+            "hours",
+            &hours,
+            "How far back decisions are taken.",
+            &json!(24),
         )
-        .scope("read")
-        .query("hours", &hours, "How far back decisions are taken.", &json!(24))
-        .query("limit", &limit, "How many decisions at most, the oldest of that time first.", &json!(100_000))
-        .takes("Bundle", "The whole bundle.", &examples::bundle())
-        .gives(200, "What it would have changed.", "Impact", &example(), &["Remit-Revision"])
-        .or_gives("text/event-stream", "event: progress\ndata: {\"replayed\":1000,\"unchanged\":998}\n\n")
+        .query(
+            "limit",
+            &limit,
+            "How many decisions at most, the oldest of that time first.",
+            &json!(100_000),
+        )
+        .gives(
+            200,
+            "What it would have changed.",
+            "Impact",
+            &example(),
+            &["Remit-Revision"],
+        )
+        .or_gives(
+            "text/event-stream",
+            "event: progress\ndata: {\"replayed\":1000,\"unchanged\":998}\n\n",
+        )
         .fails(&[Kind::POLICY_INVALID, Kind::NOT_READY])
 }
 

@@ -122,6 +122,7 @@ pub(super) const UNCHANGED: &[&Kind] = &[
     Kind::CASES_FAILED,
     Kind::LOCK_OUT,
     Kind::IDEMPOTENCY_KEY_REUSED,
+    Kind::REVIEW_REQUIRED,
     Kind::PRECONDITION_REQUIRED,
     Kind::CONFLICT,
     Kind::NOT_READY,
@@ -280,6 +281,7 @@ pub(super) fn schemas() -> Value {
                 },
                 "message": message(),
                 "restores": revision("The version that it brought back; absent for any but a roll-back."),
+                "evidence": reference("Evidence"),
             },
         },
         "VersionPage": {
@@ -327,7 +329,9 @@ pub(super) fn schemas() -> Value {
 fn page() -> Value {
     json!({ "versions": [
         { "revision": 42, "hash": HASH, "at": "2026-11-22T09:31:00.000000Z", "author": { "key": KEY, "name": "release" },
-          "message": "Reports came out empty", "restores": 40 },
+          "message": "Reports came out empty", "restores": 40, "evidence": {
+              "authors": ["ana"], "publisher": "ana", "reviewers": ["ben"], "cases": { "passed": 12, "failed": 0 }, "warnings": 0, "loosens": true,
+          } },
         { "revision": 40, "hash": HASH, "at": "2026-11-22T09:00:00.000000Z" },
     ] })
 }

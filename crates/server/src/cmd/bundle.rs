@@ -103,7 +103,7 @@ pub(super) struct Applied {
 
 /// What the server says of a bundle that it only looked at.
 #[derive(Debug, Serialize, Deserialize)]
-struct Checked {
+pub(super) struct Checked {
     valid: bool,
     hash: String,
     policies: usize,
@@ -168,34 +168,53 @@ async fn check(client: &Client, bundle: &Bundle, out: &Output) -> Result<Exit, E
         .request(Method::POST, &["v1", "bundle", "check"])?
         .json(bundle);
     let checked: Checked = client.send(request).await?.json()?;
-    let failed = checked
-        .cases
-        .iter()
-        .filter(|case| !case.failures.is_empty())
-        .count();
-    if !out.is_machine() {
-        out.diagnostics(&Found::new(checked.diagnostics.clone(), bundle));
+    checked.tell(bundle, out)
+}
+
+// === impl Checked ===
+
+impl Checked {
+    /// Whether it compiles and its cases pass.
+    pub(super) fn is_valid(&self) -> bool {
+        self.valid
     }
-    let compiles = Found::new(checked.diagnostics.clone(), bundle).errors() == 0;
-    out.value(&checked, |checked| {
-        let verdict = if checked.valid {
-            "would be accepted"
-        } else {
-            "would be refused"
-        };
-        let cases = checked.cases.len();
-        let mut lines = changes(checked.comparison.as_ref());
-        lines.push(format!(
-            "{verdict}: {} policies, {failed} of {cases} cases failed, {}",
-            checked.policies, checked.hash
-        ));
-        lines.join("\n")
-    })?;
-    Ok(match (checked.valid, compiles) {
-        (true, _) => Exit::Ok,
-        (false, true) => Exit::CasesFailed,
-        (false, false) => Exit::Invalid,
-    })
+
+    /// Says what would come of a bundle.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing it.
+    pub(super) fn tell(self, bundle: &Bundle, out: &Output) -> Result<Exit, Error> {
+        let checked = self;
+        let failed = checked
+            .cases
+            .iter()
+            .filter(|case| !case.failures.is_empty())
+            .count();
+        if !out.is_machine() {
+            out.diagnostics(&Found::new(checked.diagnostics.clone(), bundle));
+        }
+        let compiles = Found::new(checked.diagnostics.clone(), bundle).errors() == 0;
+        out.value(&checked, |checked| {
+            let verdict = if checked.valid {
+                "would be accepted"
+            } else {
+                "would be refused"
+            };
+            let cases = checked.cases.len();
+            let mut lines = changes(checked.comparison.as_ref());
+            lines.push(format!(
+                "{verdict}: {} policies, {failed} of {cases} cases failed, {}",
+                checked.policies, checked.hash
+            ));
+            lines.join("\n")
+        })?;
+        Ok(match (checked.valid, compiles) {
+            (true, _) => Exit::Ok,
+            (false, true) => Exit::CasesFailed,
+            (false, false) => Exit::Invalid,
+        })
+    }
 }
 
 /// Names what a bundle changes, one change a line.
@@ -249,7 +268,7 @@ async fn push(
 }
 
 /// Waits for the other replicas where that is asked for, and says what came of it.
-async fn finish(
+pub(super) async fn finish(
     client: &Client,
     mut applied: Applied,
     bundle: &Bundle,

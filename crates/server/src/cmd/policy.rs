@@ -8,7 +8,7 @@ use remit_core::{Bundle, Source};
 use remit_engine::{Diagnostic, Snapshot};
 use serde::Serialize;
 
-use super::{policy_history, policy_impact, policy_shadow, policy_test};
+use super::{draft, policy_history, policy_impact, policy_shadow, policy_test};
 use crate::bundle_dir;
 use crate::diagnostics::Found;
 use crate::error::Error;
@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// Decide by a folder of policies beside those in force, enforcing nothing, and tell how far they disagree.
     #[command(subcommand)]
     Shadow(policy_shadow::Command),
+    /// Put a folder in force as a draft: made, checked, and published where nobody else has to agree.
+    #[command(after_help = draft::PUBLISH_FOLDER)]
+    Publish(draft::Folder),
     /// List the versions of what decides: when each was put, by whom and what for.
     #[command(after_help = policy_history::HISTORY)]
     History(policy_history::History),
@@ -95,6 +98,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Test(args) => policy_test::run(&args, out).await,
         Command::Impact(args) => policy_impact::run(&args, out).await,
         Command::Shadow(command) => policy_shadow::run(command, out).await,
+        Command::Publish(args) => Box::pin(draft::publish_folder(args, out)).await,
         Command::History(args) => policy_history::history(&args, out).await,
         Command::Diff(args) => policy_history::diff(&args, out).await,
         Command::Rollback(args) => policy_history::rollback(args, out).await,

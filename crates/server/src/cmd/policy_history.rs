@@ -89,6 +89,24 @@ struct Version {
     message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     restores: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evidence: Option<Evidence>,
+}
+
+/// What spoke for a version; what this program does not know of it is shown as it is.
+#[derive(Debug, Serialize, Deserialize)]
+struct Evidence {
+    publisher: String,
+    reviewers: Vec<String>,
+    cases: Cases,
+    #[serde(flatten)]
+    more: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Cases {
+    passed: u64,
+    failed: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -145,7 +163,15 @@ pub(super) async fn history(args: &History, out: &Output) -> Result<Exit, Error>
     let found: Versions = client.get(&["v1", "bundle", "versions"], &limit).await?;
     out.rows(
         &found.versions,
-        &["revision", "at", "by", "restores", "message"],
+        &[
+            "revision",
+            "at",
+            "by",
+            "approved by",
+            "cases",
+            "restores",
+            "message",
+        ],
         cells,
     )?;
     Ok(Exit::Ok)
@@ -159,13 +185,24 @@ fn cells(version: &Version) -> Vec<String> {
         Some(Author { key, .. }) => key.to_string(),
         None => "remit".to_owned(),
     };
+    let none = || "-".to_owned();
+    let evidence = version.evidence.as_ref();
+    // A key that is bound to nobody says less by its id than by its name.
+    let by = evidence.map(|evidence| &evidence.publisher);
+    let by = by.filter(|publisher| !publisher.starts_with("key:"));
+    let approved = evidence.filter(|evidence| !evidence.reviewers.is_empty());
     vec![
         version.revision.to_string(),
         version.at.to_string(),
-        author,
+        by.map_or(author, |publisher| plain(publisher)),
+        approved.map_or_else(none, |evidence| plain(&evidence.reviewers.join(", "))),
+        evidence.map_or_else(none, |evidence| {
+            let Cases { passed, failed } = evidence.cases;
+            format!("{passed}/{}", passed + failed)
+        }),
         version
             .restores
-            .map_or_else(|| "-".to_owned(), |revision| revision.to_string()),
+            .map_or_else(none, |revision| revision.to_string()),
         version.message.as_deref().map_or_else(String::new, plain),
     ]
 }

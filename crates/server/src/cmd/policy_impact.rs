@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::Method;
 use reqwest::header::ACCEPT;
+use reqwest::{Method, RequestBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle_dir;
-use crate::client::Server;
+use crate::client::{Client, Server};
 use crate::diagnostics::Found;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -34,6 +34,15 @@ const PATIENCE: Duration = Duration::from_hours(1);
 pub(crate) struct Args {
     /// The bundle's folder.
     dir: PathBuf,
+    #[command(flatten)]
+    window: Window,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Which decisions are made again.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Window {
     /// How far back decisions are taken.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8_784))]
     hours: u32,
@@ -43,13 +52,11 @@ pub(crate) struct Args {
     /// Exit 6 when something would be permitted that was denied.
     #[arg(long)]
     deny_loosening: bool,
-    #[command(flatten)]
-    server: Server,
 }
 
 /// What the server says of it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Impact {
+pub(super) struct Impact {
     from: String,
     until: String,
     replayed: u64,
@@ -103,45 +110,70 @@ pub(crate) async fn run(args: &Args, out: &Output) -> Result<Exit, Error> {
     let client = args.server.client()?;
     let request = client
         .request(Method::POST, &["v1", "bundle", "impact"])?
-        .query(&[("hours", args.hours), ("limit", args.limit)])
-        .header(ACCEPT, "text/event-stream")
-        .timeout(PATIENCE)
         .json(&folder.bundle);
-    let bar = out.progress(u64::from(args.limit), "decisions made again");
-    let mut impact = None;
-    let told = client.events(request, |name, data| {
-        match name {
-            "progress" => bar.set_position(client.understand::<Progress>(data)?.replayed),
-            "impact" => impact = Some(client.understand::<Impact>(data)?),
-            _ => {
-                let problem = format!("it gave up: {}", plain(data));
-                return Err(client.not_understood(problem));
-            }
-        }
-        Ok(())
-    });
-    let told = told.await;
-    bar.finish_and_clear();
-    match told {
+    match args.window.ask(&client, request, out).await {
         Err(Error::Refused(problem)) if !problem.diagnostics.is_empty() => {
             let found = Found::new(problem.diagnostics, &folder.bundle).within(&args.dir);
-            return Err(Error::Diagnostics {
+            Err(Error::Diagnostics {
                 what: format!("the bundle in `{}`", args.dir.display()),
                 found: Box::new(found),
-            });
+            })
         }
-        told => told?,
+        impact => args.window.tell(&impact?, out),
     }
-    let Some(impact) = impact else {
-        return Err(client.not_understood("it ends before it is done"));
-    };
-    let loosens = impact.totals.contains_key("newly_permitted");
-    out.value(&impact, |impact| text(impact, out))?;
-    Ok(if loosens && args.deny_loosening {
-        Exit::GateFailed
-    } else {
-        Exit::Ok
-    })
+}
+
+// === impl Window ===
+
+impl Window {
+    /// Asks for an assessment, and shows how far it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of the client.
+    pub(super) async fn ask(
+        &self,
+        client: &Client,
+        request: RequestBuilder,
+        out: &Output,
+    ) -> Result<Impact, Error> {
+        let request = request
+            .query(&[("hours", self.hours), ("limit", self.limit)])
+            .header(ACCEPT, "text/event-stream")
+            .timeout(PATIENCE);
+        let bar = out.progress(u64::from(self.limit), "decisions made again");
+        let mut impact = None;
+        let told = client.events(request, |name, data| {
+            match name {
+                "progress" => bar.set_position(client.understand::<Progress>(data)?.replayed),
+                "impact" => impact = Some(client.understand::<Impact>(data)?),
+                _ => {
+                    let problem = format!("it gave up: {}", plain(data));
+                    return Err(client.not_understood(problem));
+                }
+            }
+            Ok(())
+        });
+        let told = told.await;
+        bar.finish_and_clear();
+        told?;
+        impact.ok_or_else(|| client.not_understood("it ends before it is done"))
+    }
+
+    /// Says what came of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing it.
+    pub(super) fn tell(&self, impact: &Impact, out: &Output) -> Result<Exit, Error> {
+        let loosens = impact.totals.contains_key("newly_permitted");
+        out.value(impact, |impact| text(impact, out))?;
+        Ok(if loosens && self.deny_loosening {
+            Exit::GateFailed
+        } else {
+            Exit::Ok
+        })
+    }
 }
 
 /// Writes a number of decisions.

@@ -71,9 +71,18 @@ tables! {
         { "kind": Text, "id": Text, "revision": Number, "superseded": Number, "body": Text } without [];
     "idempotency" 500 by ["key"] after "$2"
         { "key": Text, "request": Text, "revision": Number, "answer": Text, "at": Number } without [];
+    "draft_reviews" 500 by ["id"] after "$2"
+        { "id": Id, "draft": Id, "principal": Text, "key": Id, "verdict": Text, "about": Text, "message": Text,
+          "at": Number } without [];
+    "drafts" 1 by ["id"] after "$2"
+        { "id": Id, "name": Text, "message": Text, "base": Number, "hash": Text, "body": Text, "authors": Text,
+          "state": Text, "version": Number, "reviews": Number, "created_at": Number, "updated_at": Number,
+          "published_as": Number, "results": Text } without [];
+    "pending_settings" 500 by ["key"] after "$2"
+        { "settings": Text, "asked_by": Text, "key": Id, "at": Number } without [];
     "bundles" 1 by ["revision"] after "$2"
         { "revision": Number, "hash": Text, "body": Text, "at": Number, "author": Id, "message": Text,
-          "restores": Number } without [];
+          "restores": Number, "evidence": Text } without [];
     "api_keys" 500 by ["id"] after "$2"
         { "id": Id, "name": Text, "environment": Text, "scopes": Text, "created_at": Number, "expires_at": Number,
           "revoked_at": Number, "principal": Text } without ["mac"];

@@ -1,0 +1,98 @@
+//! The second person: whether somebody else, who had no hand in a change, has agreed to exactly that.
+//!
+//! Who counts is asked of the database and of the policies in force when the change is made, not when somebody agreed: a
+//! person who was disabled since, or may not review any more, does not count. A machine never does, and two keys of one
+//! principal are one person.
+
+use std::collections::BTreeSet;
+
+use remit_core::{Facts, KeyId, PrincipalKind, PrincipalName, TenantId, Verdict};
+use remit_engine::Snapshot;
+
+use super::{Act, system};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::problem::Problem;
+
+/// The rule that denies what loosens and nobody else has agreed to.
+pub(super) const RULE: &str = "remit.second-person";
+
+/// Somebody who has agreed to a change.
+pub(crate) struct Agreed<'a> {
+    /// The principal.
+    pub(crate) principal: &'a str,
+    /// The key that it came with.
+    pub(crate) key: KeyId,
+}
+
+/// Those who count as a second person for one change.
+#[derive(Debug, Default)]
+pub(crate) struct SecondPersons {
+    /// Those who have agreed to it.
+    pub(crate) agreed: BTreeSet<String>,
+    /// Whether whoever makes the change is one.
+    maker: bool,
+}
+
+// === impl SecondPersons ===
+
+impl SecondPersons {
+    /// Finds those who count for a change that `authors` have written and `caller` makes: live persons who are none of
+    /// the authors and may do `act`, such as review it.
+    pub(crate) async fn of(
+        app: &App,
+        caller: &Caller,
+        authors: &BTreeSet<String>,
+        agreed: impl Iterator<Item = Agreed<'_>>,
+        act: &Act,
+    ) -> Result<Self, Problem> {
+        let tenant = caller.tenant;
+        let system = system::in_force(app, tenant).await?;
+        let mut found = Self::default();
+        for Agreed { principal, key } in agreed {
+            if !authors.contains(principal)
+                && counts(app, &system, tenant, principal, key, act).await?
+            {
+                found.agreed.insert(principal.to_owned());
+            }
+        }
+        let maker = caller.principal.name.as_str();
+        found.maker = !authors.contains(maker)
+            && counts(app, &system, tenant, maker, caller.key, act).await?;
+        Ok(found)
+    }
+
+    /// Whether there is anybody.
+    pub(crate) fn any(&self) -> bool {
+        self.maker || !self.agreed.is_empty()
+    }
+}
+
+/// Whether somebody is a live person who may do `act`.
+async fn counts(
+    app: &App,
+    system: &Snapshot,
+    tenant: TenantId,
+    name: &str,
+    key: KeyId,
+    act: &Act,
+) -> Result<bool, Problem> {
+    // What is no name of a principal is nobody.
+    let Ok(name) = name.parse::<PrincipalName>() else {
+        return Ok(false);
+    };
+    let found = app.store.principal(tenant, &name).await?;
+    let Some(stored) = found.filter(|found| found.disabled_at.is_none()) else {
+        return Ok(false);
+    };
+    let stored_key = app.store.key(tenant, key).await?;
+    let facts = Facts {
+        now: app.now(),
+        caller: key,
+        environment: stored_key.map(|key| key.environment).unwrap_or_default(),
+        approved: false,
+    };
+    let question = act.question(tenant, &stored.principal, true);
+    Ok(stored.principal.kind == PrincipalKind::Person
+        && App::judge(system, &question, &facts).verdict == Verdict::Permit)
+}

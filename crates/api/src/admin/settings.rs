@@ -1,0 +1,213 @@
+//! `/v1/settings`: what a tenant demands of its administration.
+//!
+//! A demand holds as soon as somebody makes it. It is dropped when two agree: one asks, and another person confirms.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use remit_core::{KeyId, PrincipalName, Revision, Timestamp};
+use remit_store::{Change, PendingSettings, Settings, StoredSettings};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::lockout::{Roster, head};
+use super::principals::log;
+use super::{Act, Action, system};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::change::{Attempt, Attempts};
+use crate::layers::Told;
+use crate::preconditions::{Preconditions, etag};
+use crate::problem::{Kind, Problem};
+use crate::query::Query;
+use crate::revisions::{Until, settle};
+use crate::wire::{Body, Json, Wire};
+
+/// How long what was asked waits for another person.
+const PATIENCE: Duration = Duration::from_hours(24);
+
+/// What the settings are to be.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SettingsBody {
+    second_person: bool,
+}
+
+/// The settings, and what they are to be.
+#[derive(Debug, Serialize)]
+struct Shown {
+    second_person: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<Pending>,
+}
+
+/// What somebody has asked for and another has to confirm.
+#[derive(Debug, Serialize)]
+struct Pending {
+    second_person: bool,
+    asked_by: PrincipalName,
+    key: KeyId,
+    at: Timestamp,
+    expires_at: Timestamp,
+}
+
+/// Answers with the settings.
+pub(crate) async fn get(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    let stored = app.store.settings(caller.tenant).await?;
+    Ok(show(&app, stored, StatusCode::OK))
+}
+
+/// Changes the settings: at once where more is demanded, as a request where less is.
+pub(crate) async fn put(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    preconditions: Preconditions,
+    Query(until): Query<Until>,
+    Body(body): Body<SettingsBody>,
+) -> Result<Response, Problem> {
+    preconditions.required()?;
+    let wanted = body.into();
+    let tenant = caller.tenant;
+    let mut attempts = Attempts::new(&app, tenant);
+    loop {
+        let checked = head(&app, tenant).await?;
+        let stored = app.store.settings(tenant).await?;
+        preconditions.check(Some(stored.revision))?;
+        let act = Act::of(Action::PutSettings)
+            .with("before", json!(stored.settings))
+            .with("settings", json!(wanted));
+        let record = app.permit(&caller, act).await?;
+        let change = Change {
+            record: Some(&record),
+            once: None,
+        };
+        if wanted == stored.settings || stored.settings.second_person {
+            // One who asks for what is there takes back what was asked.
+            let pending = (wanted != stored.settings).then(|| PendingSettings {
+                settings: wanted,
+                asked_by: caller.principal.name.clone(),
+                key: caller.key,
+                at: app.now(),
+            });
+            app.store
+                .ask_settings(tenant, pending.as_ref(), change)
+                .await?;
+            log(&caller, &record, stored.revision);
+            let status = match pending {
+                Some(_) => StatusCode::ACCEPTED,
+                None => StatusCode::OK,
+            };
+            return Ok(show(&app, StoredSettings { pending, ..stored }, status));
+        }
+        let roster = Roster::of(&app, tenant).await?.demanding();
+        let system = system::in_force(&app, tenant).await?;
+        roster.check(&system)?;
+        let written = app.store.change_settings(tenant, checked, wanted, change);
+        match Attempt::of(written.await)? {
+            Attempt::Written(revision) => {
+                log(&caller, &record, revision);
+                return changed(&app, &caller, wanted, revision, until).await;
+            }
+            Attempt::Moved(head) => attempts.again(head).await?,
+        }
+    }
+}
+
+/// Agrees to what another person has asked of the settings.
+pub(crate) async fn confirm(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(until): Query<Until>,
+    Body(body): Body<SettingsBody>,
+) -> Result<Response, Problem> {
+    let wanted = Settings::from(body);
+    let tenant = caller.tenant;
+    let mut attempts = Attempts::new(&app, tenant);
+    loop {
+        let checked = head(&app, tenant).await?;
+        let stored = app.store.settings(tenant).await?;
+        let pending = live(&app, stored.pending).filter(|pending| pending.settings == wanted);
+        let Some(pending) = pending else {
+            let detail = "nobody has asked for these settings within the last 24 hours";
+            return Err(Problem::new(Kind::CONFLICT, detail));
+        };
+        let act = Act::of(Action::ConfirmSettings)
+            .own(pending.asked_by == caller.principal.name)
+            .with("asked_by", json!(pending.asked_by))
+            .with("settings", json!(wanted));
+        let record = app.permit(&caller, act).await?;
+        let change = Change {
+            record: Some(&record),
+            once: None,
+        };
+        let confirmer = &caller.principal.name;
+        let written = app
+            .store
+            .confirm_settings(tenant, checked, &pending, confirmer, change);
+        match Attempt::of(written.await)? {
+            Attempt::Written(revision) => {
+                log(&caller, &record, revision);
+                return changed(&app, &caller, wanted, revision, until).await;
+            }
+            Attempt::Moved(head) => attempts.again(head).await?,
+        }
+    }
+}
+
+/// Answers with settings that have just been changed, once they are in force here.
+async fn changed(
+    app: &App,
+    caller: &Caller,
+    settings: Settings,
+    revision: Revision,
+    until: Until,
+) -> Result<Response, Problem> {
+    settle(app, caller.tenant, revision, until).await?;
+    let stored = StoredSettings {
+        settings,
+        revision,
+        pending: None,
+    };
+    let mut response = show(app, stored, StatusCode::OK);
+    Told::revision(revision).attach(&mut response);
+    Ok(response)
+}
+
+fn show(app: &App, stored: StoredSettings, status: StatusCode) -> Response {
+    let tag = etag(stored.revision);
+    let pending = live(app, stored.pending).map(|pending| Pending {
+        second_person: pending.settings.second_person,
+        asked_by: pending.asked_by,
+        key: pending.key,
+        at: pending.at,
+        expires_at: end(pending.at),
+    });
+    let shown = Shown {
+        second_person: stored.settings.second_person,
+        pending,
+    };
+    (status, [(header::ETAG, tag)], Json(shown)).into_response()
+}
+
+/// Leaves out what was asked too long ago.
+fn live(app: &App, pending: Option<PendingSettings>) -> Option<PendingSettings> {
+    pending.filter(|pending| app.now() < end(pending.at))
+}
+
+fn end(at: Timestamp) -> Timestamp {
+    let patience = i64::try_from(PATIENCE.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(at.micros().saturating_add(patience))
+}
+
+impl From<SettingsBody> for Settings {
+    fn from(body: SettingsBody) -> Self {
+        Self {
+            second_person: body.second_person,
+        }
+    }
+}
+
+impl Wire for SettingsBody {}

@@ -1,0 +1,379 @@
+//! `/v1/drafts`: bundles that somebody works on, from the first edit to the version that they become.
+//!
+//! A draft need not compile. Its `ETag` counts its edits, so of two who edit at once one is told that he came second, and
+//! nothing of the first is written over. It is a change of the bundle that was in force when it began: it is published
+//! over that one and over no other, and `rebase` moves it on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, Uri, header};
+use remit_core::{AdminAction, Bundle, ContentHash, DraftId, Revision, TenantId, Timestamp};
+use remit_engine::{CompileError, Diagnostic, Differences, Snapshot, differences};
+use remit_store::{Change, DraftFilter, DraftState, NewDraft, StoredDraft};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::absent;
+use crate::admin::{Act, Action, system};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::background::give_way;
+use crate::paging::{self, Paging};
+use crate::preconditions::{Preconditions, etag};
+use crate::problem::{Kind, Problem};
+use crate::query::{Query, Segments};
+use crate::wire::{Body, Json, Wire, absent_if_null};
+
+pub(crate) mod edit;
+pub(crate) mod findings;
+pub(crate) mod release;
+pub(crate) mod review;
+
+/// A draft to be made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DraftBody {
+    name: String,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    message: Option<String>,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    bundle: Option<Bundle>,
+}
+
+/// Which drafts to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    state: Option<Standing>,
+    name: Option<String>,
+}
+
+/// What has become of a draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Standing {
+    Open,
+    Published,
+    Discarded,
+}
+
+/// A draft without its bundle.
+#[derive(Debug, Serialize)]
+struct Head {
+    id: DraftId,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    state: Standing,
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<Revision>,
+    /// Whether another bundle than its base is in force.
+    behind: bool,
+    hash: ContentHash,
+    authors: BTreeSet<String>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published_as: Option<Revision>,
+}
+
+/// A draft with all that is known of it.
+#[derive(Debug, Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    head: Head,
+    /// What it changes against its base.
+    differences: Differences,
+    results: findings::Results,
+    reviews: Vec<review::Shown>,
+    bundle: Bundle,
+}
+
+/// The answer to a draft that was saved.
+#[derive(Debug, Serialize)]
+struct Saved {
+    #[serde(flatten)]
+    head: Head,
+    /// Whether it compiles.
+    compiles: bool,
+    diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Debug, Serialize)]
+struct DraftPage {
+    drafts: Vec<Head>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Makes a draft, of a bundle or of the one in force.
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(body): Body<DraftBody>,
+) -> Result<Response, Problem> {
+    let DraftBody {
+        name,
+        message,
+        bundle,
+    } = body;
+    let tenant = caller.tenant;
+    let (base, bundle) = match bundle {
+        Some(bundle) => (app.store.bundle_revision(tenant).await?, bundle),
+        None => {
+            let stored = app.store.bundle(tenant).await?.ok_or_else(absent)?;
+            (Some(stored.revision), stored.bundle)
+        }
+    };
+    let act = Act::of(Action::CreateDraft)
+        .with("name", json!(name))
+        .with("base", json!(base));
+    let record = app.permit(&caller, act).await?;
+    let new = NewDraft {
+        name: &name,
+        message: message.as_deref(),
+        base,
+        bundle: &bundle,
+        author: caller.principal.name.as_str(),
+    };
+    let draft = app.store.create_draft(tenant, new, with(&record)).await?;
+    told(&caller, &record, &draft);
+    let location = format!("/v1/drafts/{}", draft.id);
+    let mut response = saved(&app, tenant, draft, bundle).await?;
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Lists drafts, newest first.
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Problem> {
+    let Wanted {
+        limit,
+        cursor,
+        state,
+        name,
+    } = wanted;
+    let tenant = caller.tenant;
+    let filter = json!({ "list": "drafts", "tenant": tenant, "state": state, "name": name });
+    let paging = Paging::<DraftId>::of(&app, &filter, limit, cursor.as_deref())?;
+    let filter = DraftFilter {
+        state: state.map(DraftState::from),
+        name: name.as_deref(),
+    };
+    let found = app
+        .store
+        .drafts(tenant, filter, paging.after, paging.limit + 1)
+        .await?;
+    let in_force = app.store.bundle_revision(tenant).await?;
+    let (found, next) = paging.cut(&app, found, |last| last.id)?;
+    let drafts = found
+        .into_iter()
+        .map(|one| Head::of(one, in_force))
+        .collect();
+    let page = DraftPage { drafts, next };
+    let mut response = Json(&page).into_response();
+    paging::link(&mut response, &uri, page.next.as_deref());
+    Ok(response)
+}
+
+/// Answers with one draft: its bundle, what it changes, what was found out about it and what others say of it.
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segments(id): Segments<DraftId>,
+) -> Result<Response, Problem> {
+    let tenant = caller.tenant;
+    let draft = find(&app, tenant, id).await?;
+    let bundle = app.store.draft_bundle(tenant, &draft).await?;
+    let before = base(&app, tenant, draft.base).await?;
+    let (differences, bundle) = give_way(move || (differences(&before, &bundle), bundle)).await?;
+    let differences = differences.map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+    let reviews = app.store.draft_reviews(tenant, id).await?;
+    let in_force = app.store.bundle_revision(tenant).await?;
+    let tag = etag(Revision::new(draft.version));
+    let whole = Whole {
+        differences,
+        results: findings::Results::standing(&draft)?,
+        reviews: draft
+            .standing(reviews)
+            .into_iter()
+            .map(review::Shown::from)
+            .collect(),
+        bundle,
+        head: Head::of(draft, in_force),
+    };
+    Ok(([(header::ETAG, tag)], Json(whole)).into_response())
+}
+
+/// Gives a draft up; it stays readable, and its name is free again.
+pub(crate) async fn discard(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segments(id): Segments<DraftId>,
+    preconditions: Preconditions,
+) -> Result<Response, Problem> {
+    let draft = editable(&app, caller.tenant, id, &preconditions).await?;
+    let record = app
+        .permit(&caller, about(Action::DiscardDraft, &draft))
+        .await?;
+    app.store
+        .discard_draft(caller.tenant, id, draft.version, with(&record))
+        .await?;
+    told(&caller, &record, &draft);
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Finds a draft.
+async fn find(app: &App, tenant: TenantId, id: DraftId) -> Result<StoredDraft, Problem> {
+    let found = app.store.draft(tenant, id).await?;
+    found.ok_or_else(|| Problem::new(Kind::NOT_FOUND, "there is no such draft"))
+}
+
+/// Finds a draft that is open and as the caller has read it.
+async fn editable(
+    app: &App,
+    tenant: TenantId,
+    id: DraftId,
+    preconditions: &Preconditions,
+) -> Result<StoredDraft, Problem> {
+    preconditions.required()?;
+    let draft = find(app, tenant, id).await?;
+    draft.changeable(draft.version)?;
+    preconditions.check(Some(Revision::new(draft.version)))?;
+    Ok(draft)
+}
+
+/// Reads the bundle that a draft changes: an empty one where there was none.
+async fn base(app: &App, tenant: TenantId, base: Option<Revision>) -> Result<Bundle, Problem> {
+    let Some(revision) = base else {
+        return Ok(Bundle::default());
+    };
+    let stored = app.store.bundle_version(tenant, revision).await?;
+    let stored = stored.ok_or_else(|| {
+        Problem::caused(
+            Kind::INTERNAL,
+            format!("the base {revision} of a draft is gone"),
+        )
+    })?;
+    Ok(stored.bundle)
+}
+
+/// Tells of a draft that was saved, and what is wrong with it.
+async fn saved(
+    app: &App,
+    tenant: TenantId,
+    draft: StoredDraft,
+    bundle: Bundle,
+) -> Result<Response, Problem> {
+    let over = app.engine.snapshot(tenant);
+    let outcome = give_way(move || {
+        let snapshot = match over {
+            Some(over) => over.recompile(&bundle)?,
+            None => Snapshot::compile(&bundle)?,
+        };
+        let admin = system::compiled(&bundle.admin)?;
+        let mut found = snapshot.warnings().to_vec();
+        found.extend(system::warnings(&admin));
+        Ok::<_, CompileError>(found)
+    });
+    let (compiles, diagnostics) = match outcome.await? {
+        Ok(warnings) => (true, warnings),
+        Err(error) => (false, error.diagnostics),
+    };
+    let in_force = app.store.bundle_revision(tenant).await?;
+    let tag = etag(Revision::new(draft.version));
+    let saved = Saved {
+        head: Head::of(draft, in_force),
+        compiles,
+        diagnostics,
+    };
+    Ok(([(header::ETAG, tag)], Json(saved)).into_response())
+}
+
+/// Says what is done to a draft, as it is.
+fn about(action: Action, draft: &StoredDraft) -> Act {
+    Act::on(action, &draft.id)
+        .with("name", json!(draft.name))
+        .with("version", json!(draft.version))
+        .with("hash", json!(draft.hash))
+}
+
+/// Makes a change with its record.
+fn with(record: &AdminAction) -> Change<'_> {
+    Change {
+        record: Some(record),
+        once: None,
+    }
+}
+
+/// Writes the log line of a change of a draft.
+fn told(caller: &Caller, record: &AdminAction, draft: &StoredDraft) {
+    tracing::info!(
+        target: "remit::admin", action = record.action, tenant = %caller.tenant, key = %caller.key,
+        principal = %record.principal, request_id = caller.request_id, draft = %draft.id, version = draft.version,
+        hash = %draft.hash, "admin"
+    );
+}
+
+// === impl Head ===
+
+impl Head {
+    fn of(stored: StoredDraft, in_force: Option<Revision>) -> Self {
+        let state = Standing::from(stored.state);
+        Self {
+            behind: state == Standing::Open && stored.base != in_force,
+            state,
+            id: stored.id,
+            name: stored.name,
+            message: stored.message,
+            version: stored.version,
+            base: stored.base,
+            hash: stored.hash,
+            authors: stored.authors,
+            created_at: stored.created_at,
+            updated_at: stored.updated_at,
+            published_as: stored.published_as,
+        }
+    }
+}
+
+// === impl Standing ===
+
+impl From<DraftState> for Standing {
+    fn from(state: DraftState) -> Self {
+        match state {
+            DraftState::Open => Self::Open,
+            DraftState::Published => Self::Published,
+            DraftState::Discarded => Self::Discarded,
+        }
+    }
+}
+
+impl From<Standing> for DraftState {
+    fn from(state: Standing) -> Self {
+        match state {
+            Standing::Open => Self::Open,
+            Standing::Published => Self::Published,
+            Standing::Discarded => Self::Discarded,
+        }
+    }
+}
+
+impl Wire for DraftBody {
+    const BYTES: usize = 64 << 20;
+    const NODES: usize = 4_000_000;
+    const PATIENT: bool = true;
+}

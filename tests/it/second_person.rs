@@ -1,0 +1,516 @@
+//! The second person: what may permit more is published when somebody else, who counts, has agreed to exactly that.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use remit_core::{Bundle, PrincipalKind, PrincipalName, Role, Source};
+use remit_store::{Change, Settings};
+use remit_tests::app::{Reply, TestApp};
+use remit_tests::bundles::pack;
+use serde_json::{Value, json};
+
+use crate::drafts::{Draft, bundle, idle, refused};
+
+const SETTINGS: &str = "/v1/settings";
+
+/// A permit that is new, and so loosens; the cases do not meet it.
+fn permit(id: &str) -> String {
+    format!(
+        "@id(\"{id}\")\n@owner(\"tests\")\npermit (principal == Person::\"nobody\", action == Action::\"suspend\", resource is Agent);"
+    )
+}
+
+/// A forbid that takes away what no case asks for.
+fn shut(id: &str) -> String {
+    permit(id).replace("permit (", "forbid (")
+}
+
+fn starter_with(text: &str) -> Bundle {
+    let mut bundle = pack("starter");
+    bundle.policies.push(Source {
+        file: "more.cedar".to_owned(),
+        text: text.to_owned(),
+    });
+    bundle
+}
+
+/// A tenant that demands a second person, and people in it.
+struct World {
+    test: TestApp,
+    /// Writes and publishes, and may review what others write.
+    ana: String,
+    /// Reviews.
+    ben: String,
+}
+
+// === impl World ===
+
+impl World {
+    async fn make(bundle: &Bundle) -> Self {
+        let test = TestApp::start(bundle).await;
+        let all = [Role::Author, Role::Publisher, Role::Approver];
+        let ana = test.key_of(PrincipalKind::Person, "ana", &all).await;
+        let ben = test
+            .key_of(PrincipalKind::Person, "ben", &[Role::Approver])
+            .await;
+        demand(&test, true).await;
+        Self { test, ana, ben }
+    }
+
+    /// Makes a draft of Ana's that loosens.
+    async fn draft(&self, name: &str) -> Draft<'_> {
+        let mut draft = Draft::make_with(&self.test, &self.ana, json!({ "name": name })).await;
+        let policy = json!({ "text": permit(name), "file": "more.cedar" });
+        draft
+            .edit(Method::PUT, &format!("/policies/{name}"), &policy)
+            .await;
+        draft
+    }
+
+    async fn actions(&self, action: &str, verdict: &str) -> Vec<Value> {
+        let path = format!("/v1/admin/actions?action={action}&verdict={verdict}");
+        let page = self.test.get(&path).await.json();
+        page["actions"].as_array().unwrap().clone()
+    }
+
+    /// Counts the versions there are.
+    async fn versions(&self) -> usize {
+        let page = self.test.get("/v1/bundle/versions").await.json();
+        page["versions"].as_array().unwrap().len()
+    }
+}
+
+async fn demand(test: &TestApp, second_person: bool) {
+    let heads = test.store.heads().await.unwrap();
+    let settings = Settings { second_person };
+    test.store
+        .change_settings(test.tenant, heads[0].revision, settings, Change::default())
+        .await
+        .unwrap();
+    test.caught_up().await;
+}
+
+async fn disable(test: &TestApp, name: &str) {
+    let name: PrincipalName = name.parse().unwrap();
+    test.store
+        .disable_principal(test.tenant, None, &name, Change::default())
+        .await
+        .unwrap();
+    test.caught_up().await;
+}
+
+async fn approve(draft: &Draft<'_>, key: &str) -> Reply {
+    let approve = json!({ "verdict": "approve" });
+    draft.by(key).ask(Method::POST, "/review", &approve).await
+}
+
+async fn approved(draft: &Draft<'_>, key: &str) {
+    let given = approve(draft, key).await;
+    assert_eq!(given.status, StatusCode::CREATED, "{}", given.text);
+}
+
+fn waits(reply: &Reply) {
+    let problem = refused(reply, StatusCode::FORBIDDEN, "review-required");
+    assert_eq!(problem["policies"], json!(["remit.second-person"]));
+    assert!(problem["detail"].as_str().unwrap().contains("/review"));
+}
+
+#[tokio::test]
+async fn what_loosens_waits_for_a_second_person_on_every_road() {
+    let world = World::make(&starter_with(&shut("more"))).await;
+    let test = &world.test;
+    let first = test.get("/v1/bundle").await.header("etag").to_owned();
+    let send = async |method, path: &str, body: Value| {
+        let request = test.request_with(&world.ana, method, path);
+        let request = match path {
+            "/v1/policies/other" => request.header("if-none-match", "*"),
+            _ => request.header("if-match", "*"),
+        };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        test.send(request, body).await
+    };
+    let loose = json!(starter_with(&permit("more")));
+    waits(&send(Method::PUT, "/v1/bundle", loose).await);
+    let policy = json!({ "text": permit("other") });
+    waits(&send(Method::PUT, "/v1/policies/other", policy).await);
+    waits(&send(Method::DELETE, "/v1/policies/more", Value::Null).await);
+    assert_eq!(test.get("/v1/bundle").await.header("etag"), first);
+
+    // What takes away waits for nobody, and going back from it does.
+    let policy = json!({ "text": shut("other").replace("nobody", "somebody") });
+    let put = send(Method::PUT, "/v1/policies/other", policy).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    let to: u64 = first.trim_matches('"').parse().unwrap();
+    waits(&send(Method::POST, "/v1/bundle/rollback", json!({ "to": to })).await);
+    waits(&world.draft("loose").await.publish().await);
+    assert_eq!(world.versions().await, 2);
+    // Each is on record.
+    for action in [
+        "put_bundle",
+        "put_policy",
+        "delete_policy",
+        "rollback_bundle",
+        "publish_draft",
+    ] {
+        let denied = world.actions(action, "deny").await;
+        assert_eq!(denied.len(), 1, "{action}");
+        assert_eq!(denied[0]["principal"], "ana");
+        assert_eq!(denied[0]["loosens"], true);
+        assert_eq!(denied[0]["determining"], json!(["remit.second-person"]));
+    }
+
+    demand(test, false).await;
+    let free = world.draft("free").await.publish().await;
+    assert_eq!(free.status, StatusCode::OK, "{}", free.text);
+}
+
+#[tokio::test]
+async fn a_draft_that_another_person_has_approved_is_published() {
+    let world = World::make(&pack("starter")).await;
+    let draft = world.draft("loose").await;
+    waits(&draft.publish().await);
+    approved(&draft, &world.ben).await;
+    let published = draft.publish().await;
+    assert_eq!(published.status, StatusCode::OK, "{}", published.text);
+    let versions = world.test.get("/v1/bundle/versions?limit=1").await.json();
+    let evidence = &versions["versions"][0]["evidence"];
+    assert_eq!(evidence["authors"], json!(["ana"]));
+    assert_eq!(evidence["reviewers"], json!(["ben"]));
+    assert_eq!(evidence["publisher"], "ana");
+    assert_eq!(evidence["loosens"], true);
+    let reviews = world.actions("review_draft", "permit").await;
+    assert_eq!(reviews[0]["principal"], "ben");
+    assert_eq!(reviews[0]["resource"]["id"], draft.id.as_str());
+    assert_eq!(reviews[0]["details"]["verdict"], "approve");
+    let made = world.actions("publish_draft", "permit").await;
+    assert_eq!(made[0]["revision"], published.json()["revision"]);
+}
+
+#[tokio::test]
+async fn whoever_publishes_what_others_wrote_is_the_second_person() {
+    let world = World::make(&pack("starter")).await;
+    let eve = [Role::Publisher, Role::Approver];
+    let eve = world.test.key_of(PrincipalKind::Person, "eve", &eve).await;
+    let max = [Role::Publisher];
+    let max = world.test.key_of(PrincipalKind::Person, "max", &max).await;
+    let draft = world.draft("loose").await;
+    // Max may publish and not review.
+    waits(&draft.by(&max).publish().await);
+    let published = draft.by(&eve).publish().await;
+    assert_eq!(published.status, StatusCode::OK, "{}", published.text);
+}
+
+#[tokio::test]
+async fn nobody_is_their_own_second_person_and_no_machine_is_one() {
+    let world = World::make(&pack("starter")).await;
+    let test = &world.test;
+    let draft = world.draft("loose").await;
+    let all = [Role::Author, Role::Publisher, Role::Approver];
+    let again = test.key_of(PrincipalKind::Person, "ana", &all).await;
+    let robot = test.key_of(PrincipalKind::Machine, "robot", &all).await;
+    for (key, rule) in [
+        (&world.ana, "remit.own-review"),
+        (&again, "remit.own-review"),
+        (&robot, "remit.person-reviews"),
+    ] {
+        let problem = refused(
+            &approve(&draft, key).await,
+            StatusCode::FORBIDDEN,
+            "not-permitted",
+        );
+        assert_eq!(problem["policies"], json!([rule]));
+    }
+    waits(&draft.publish().await);
+    waits(&draft.by(&again).publish().await);
+    waits(&draft.by(&robot).publish().await);
+    assert_eq!(draft.read().await["reviews"], json!([]));
+    // Who reviews and then writes is an author too, even if the text is what it was.
+    let eve = [Role::Author, Role::Approver];
+    let eve = test.key_of(PrincipalKind::Person, "eve", &eve).await;
+    approved(&draft, &eve).await;
+    let mut theirs = draft.by(&eve);
+    let other = json!({ "text": idle("loose") });
+    theirs.edit(Method::PUT, "/policies/loose", &other).await;
+    let back = json!({ "text": permit("loose") });
+    theirs.edit(Method::PUT, "/policies/loose", &back).await;
+    let read = theirs.read().await;
+    assert_eq!(
+        read["reviews"][0]["principal"], "eve",
+        "it is about this content"
+    );
+    assert_eq!(read["authors"], json!(["ana", "eve"]));
+    waits(&theirs.by(&world.ana).publish().await);
+}
+
+#[tokio::test]
+async fn who_agreed_counts_only_while_they_may() {
+    let world = World::make(&pack("starter")).await;
+    let test = &world.test;
+    let draft = world.draft("loose").await;
+    // Who took it back.
+    approved(&draft, &world.ben).await;
+    let reject = json!({ "verdict": "reject" });
+    let given = draft
+        .by(&world.ben)
+        .ask(Method::POST, "/review", &reject)
+        .await;
+    assert_eq!(given.status, StatusCode::CREATED, "{}", given.text);
+    waits(&draft.publish().await);
+    // Who may not review any more.
+    approved(&draft, &world.ben).await;
+    test.key_of(PrincipalKind::Person, "ben", &[Role::Reader])
+        .await;
+    waits(&draft.publish().await);
+    test.key_of(PrincipalKind::Person, "ben", &[Role::Approver])
+        .await;
+    // Who is disabled.
+    disable(test, "ben").await;
+    waits(&draft.publish().await);
+    let gone = approve(&draft, &world.ben).await;
+    refused(&gone, StatusCode::UNAUTHORIZED, "unauthenticated");
+    // Somebody else agrees, for good.
+    let eve = test
+        .key_of(PrincipalKind::Person, "eve", &[Role::Approver])
+        .await;
+    approved(&draft, &eve).await;
+    let published = draft.publish().await;
+    assert_eq!(published.status, StatusCode::OK, "{}", published.text);
+    let versions = test.get("/v1/bundle/versions?limit=1").await.json();
+    let evidence = &versions["versions"][0]["evidence"];
+    assert_eq!(
+        evidence["reviewers"],
+        json!(["eve"]),
+        "not Ben's, who is disabled"
+    );
+}
+
+#[tokio::test]
+async fn an_edit_or_another_base_takes_the_approval_away() {
+    let world = World::make(&pack("starter")).await;
+    let mut draft = world.draft("loose").await;
+    approved(&draft, &world.ben).await;
+    let policy = json!({ "text": permit("loose").replace("nobody", "somebody") });
+    draft.edit(Method::PUT, "/policies/loose", &policy).await;
+    waits(&draft.publish().await);
+    approved(&draft, &world.ben).await;
+    let request = world
+        .test
+        .request_with(&world.ana, Method::PUT, "/v1/policies/idle")
+        .header("if-none-match", "*");
+    let put = world
+        .test
+        .send(request, json!({ "text": idle("idle") }))
+        .await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    refused(
+        &draft.publish().await,
+        StatusCode::PRECONDITION_FAILED,
+        "stale-revision",
+    );
+    draft.edit(Method::POST, "/rebase", &Value::Null).await;
+    waits(&draft.publish().await);
+    approved(&draft, &world.ben).await;
+    let published = draft.publish().await;
+    assert_eq!(published.status, StatusCode::OK, "{}", published.text);
+}
+
+#[tokio::test]
+async fn what_is_edited_while_it_is_published_is_not_published_unseen() {
+    let world = World::make(&pack("starter")).await;
+    let mut published = 0;
+    for round in 0..20 {
+        let name = format!("loose{round}");
+        let draft = world.draft(&name).await;
+        approved(&draft, &world.ben).await;
+        let slipped = json!({ "text": permit(&name).replace("nobody", "anybody") });
+        let path = format!("/policies/{name}");
+        // Whoever edits knows the version that was approved; whoever publishes takes any.
+        let any = Draft {
+            tag: "*".to_owned(),
+            ..draft.by(&world.ana)
+        };
+        let edit = async {
+            tokio::time::sleep(Duration::from_micros(200 * round)).await;
+            draft.ask(Method::PUT, &path, &slipped).await
+        };
+        let (edited, done) = tokio::join!(edit, any.publish());
+        let text: String = bundle(&world.test)
+            .await
+            .policies
+            .into_iter()
+            .map(|one| one.text)
+            .collect();
+        assert!(
+            !text.contains("anybody"),
+            "round {round} published what nobody approved"
+        );
+        if done.status == StatusCode::OK {
+            refused(&edited, StatusCode::CONFLICT, "conflict");
+            published += 1;
+        } else {
+            assert_eq!(edited.status, StatusCode::OK, "{}", edited.text);
+            waits(&done);
+            let open = Draft {
+                tag: "*".to_owned(),
+                ..draft.by(&world.ana)
+            };
+            open.ask(Method::DELETE, "", &Value::Null).await;
+        }
+    }
+    assert_eq!(world.versions().await, 1 + published);
+}
+
+#[tokio::test]
+async fn of_two_who_publish_what_was_approved_one_does() {
+    let world = World::make(&pack("starter")).await;
+    let eve = [Role::Publisher];
+    let eve = world.test.key_of(PrincipalKind::Person, "eve", &eve).await;
+    let draft = world.draft("loose").await;
+    approved(&draft, &world.ben).await;
+    let theirs = draft.by(&eve);
+    let (left, right) = tokio::join!(draft.publish(), theirs.publish());
+    let mut statuses = [left.status, right.status];
+    statuses.sort();
+    assert_eq!(
+        statuses,
+        [StatusCode::OK, StatusCode::CONFLICT],
+        "{} {}",
+        left.text,
+        right.text
+    );
+    assert_eq!(world.versions().await, 2);
+}
+
+#[tokio::test]
+async fn to_demand_it_is_done_by_one_and_to_drop_it_by_two() {
+    let test = TestApp::start(&pack("starter")).await;
+    let admin = [Role::Admin];
+    let ana = test.key_of(PrincipalKind::Person, "ana", &admin).await;
+    let too = test.key_of(PrincipalKind::Person, "ana", &admin).await;
+    let eve = test.key_of(PrincipalKind::Person, "eve", &admin).await;
+    let ben = test
+        .key_of(PrincipalKind::Person, "ben", &[Role::Approver])
+        .await;
+    let max = test
+        .key_of(PrincipalKind::Person, "max", &[Role::Author])
+        .await;
+    let robot = test.key_of(PrincipalKind::Machine, "robot", &admin).await;
+    let put = async |key: &str, tag: &str, second_person: bool| {
+        let mut request = test.request_with(key, Method::PUT, SETTINGS);
+        if !tag.is_empty() {
+            request = request.header("if-match", tag);
+        }
+        test.send(request, json!({ "second_person": second_person }))
+            .await
+    };
+    let confirm = async |key: &str, second_person: bool| {
+        let request = test.request_with(key, Method::POST, "/v1/settings/confirm");
+        test.send(request, json!({ "second_person": second_person }))
+            .await
+    };
+    let first = test.get(SETTINGS).await;
+    assert_eq!(first.json(), json!({ "second_person": false }));
+    let unsaid = put(&ana, "", true).await;
+    refused(
+        &unsaid,
+        StatusCode::PRECONDITION_REQUIRED,
+        "precondition-required",
+    );
+    let stale = put(&ana, "\"99\"", true).await;
+    refused(&stale, StatusCode::PRECONDITION_FAILED, "stale-revision");
+    refused(
+        &put(&max, "*", true).await,
+        StatusCode::FORBIDDEN,
+        "not-permitted",
+    );
+    let request = test.request(Method::PUT, SETTINGS).header("if-match", "*");
+    let invalid = test.send(request, json!({ "second_person": 1 })).await;
+    refused(&invalid, StatusCode::BAD_REQUEST, "invalid-request");
+
+    let on = put(&ana, first.header("etag"), true).await;
+    assert_eq!(on.status, StatusCode::OK, "{}", on.text);
+    assert_eq!(on.json(), json!({ "second_person": true }));
+    let tag = on.header("etag").to_owned();
+    assert_ne!(tag, first.header("etag"));
+    refused(
+        &confirm(&eve, false).await,
+        StatusCode::CONFLICT,
+        "conflict",
+    );
+
+    let asked = put(&ana, &tag, false).await;
+    assert_eq!(asked.status, StatusCode::ACCEPTED, "{}", asked.text);
+    assert_eq!(asked.json()["pending"]["asked_by"], "ana");
+    let held = test.get(SETTINGS).await.json();
+    assert_eq!(held["second_person"], true, "nothing is dropped yet");
+    assert_eq!(held["pending"], asked.json()["pending"]);
+    for (key, why) in [
+        (&ana, "remit.own-review"),
+        (&too, "remit.own-review"),
+        (&robot, "remit.person-reviews"),
+    ] {
+        let problem = refused(
+            &confirm(key, false).await,
+            StatusCode::FORBIDDEN,
+            "not-permitted",
+        );
+        assert_eq!(problem["policies"], json!([why]));
+    }
+    refused(
+        &confirm(&max, false).await,
+        StatusCode::FORBIDDEN,
+        "not-permitted",
+    );
+    refused(&confirm(&ben, true).await, StatusCode::CONFLICT, "conflict");
+
+    // Taken back, and asked again too long ago.
+    let back = put(&ana, &tag, true).await;
+    assert_eq!(back.status, StatusCode::OK, "{}", back.text);
+    assert_eq!(
+        test.get(SETTINGS).await.json(),
+        json!({ "second_person": true })
+    );
+    refused(
+        &confirm(&ben, false).await,
+        StatusCode::CONFLICT,
+        "conflict",
+    );
+    put(&ana, &tag, false).await;
+    test.clock.advance(Duration::from_hours(24));
+    test.caught_up().await;
+    refused(
+        &confirm(&ben, false).await,
+        StatusCode::CONFLICT,
+        "conflict",
+    );
+    assert_eq!(
+        test.get(SETTINGS).await.json(),
+        json!({ "second_person": true })
+    );
+
+    put(&ana, &tag, false).await;
+    let (left, right) = tokio::join!(confirm(&ben, false), confirm(&eve, false));
+    let mut statuses = [left.status, right.status];
+    statuses.sort();
+    assert_eq!(
+        statuses,
+        [StatusCode::OK, StatusCode::CONFLICT],
+        "{} {}",
+        left.text,
+        right.text
+    );
+    assert_eq!(
+        test.get(SETTINGS).await.json(),
+        json!({ "second_person": false })
+    );
+    let page = test
+        .get("/v1/admin/actions?action=confirm_settings&verdict=permit")
+        .await;
+    let made = page.json()["actions"].as_array().unwrap().clone();
+    assert_eq!(made.len(), 1);
+    assert_eq!(made[0]["details"]["asked_by"], "ana");
+}

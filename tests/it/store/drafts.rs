@@ -1,0 +1,363 @@
+//! Drafts and their reviews.
+
+use std::collections::BTreeSet;
+
+use remit_core::{Bundle, KeyId, Revision, Source, TenantId};
+use remit_store::{
+    Authorship, Change, DraftFilter, DraftMark, DraftState, Error, Expected, NewDraft, NewReview,
+    ReviewVerdict, Store, StoredDraft,
+};
+
+use super::Fixture;
+
+for_each_database! {
+    drafts_are_kept_with_their_authors;
+    a_draft_is_published_with_its_version_or_not_at_all;
+    reviews_are_kept_and_the_last_of_each_stands;
+    drafts_do_not_cross_tenants;
+    a_damaged_draft_is_found;
+}
+
+fn bundle(text: &str) -> Bundle {
+    Bundle {
+        policies: vec![Source {
+            file: "a.cedar".to_owned(),
+            text: text.to_owned(),
+        }],
+        ..Bundle::default()
+    }
+}
+
+async fn make(store: &Store, tenant: TenantId, name: &str, base: Option<Revision>) -> StoredDraft {
+    let new = NewDraft {
+        name,
+        message: Some("why"),
+        base,
+        bundle: &bundle("1"),
+        author: "ana",
+    };
+    store
+        .create_draft(tenant, new, Change::default())
+        .await
+        .unwrap()
+}
+
+async fn review(
+    store: &Store,
+    tenant: TenantId,
+    draft: &StoredDraft,
+    who: &str,
+    verdict: ReviewVerdict,
+) {
+    let new = NewReview {
+        principal: who,
+        key: KeyId::NIL,
+        verdict,
+        message: None,
+    };
+    store
+        .review_draft(tenant, (draft.id, draft.version), new, Change::default())
+        .await
+        .unwrap();
+}
+
+async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let made = make(store, tenant, "one", None).await;
+    assert_eq!(
+        (made.version, made.reviews, made.state),
+        (1, 0, DraftState::Open)
+    );
+    assert_eq!(made.authors, BTreeSet::from(["ana".to_owned()]));
+    assert_eq!(made.message.as_deref(), Some("why"));
+    assert_eq!(made.hash, bundle("1").content_hash());
+    let base = Some(Revision::new(7));
+    let edited = store
+        .edit_draft(
+            tenant,
+            (made.id, 1),
+            "ben",
+            base,
+            &bundle("2"),
+            Change::default(),
+        )
+        .await
+        .unwrap();
+    assert_eq!((edited.version, edited.base), (2, base));
+    assert_eq!(edited.authors.len(), 2);
+    assert_ne!(edited.about(), made.about());
+    assert_eq!(
+        store.draft(tenant, made.id).await.unwrap(),
+        Some(edited.clone())
+    );
+    assert_eq!(
+        store.draft_bundle(tenant, &edited).await.unwrap(),
+        bundle("2")
+    );
+    let stale = store.draft_bundle(tenant, &made).await;
+    assert!(
+        matches!(stale, Err(Error::Stale { current: 2, .. })),
+        "{stale:?}"
+    );
+    let stale = store
+        .edit_draft(
+            tenant,
+            (made.id, 1),
+            "eve",
+            base,
+            &bundle("3"),
+            Change::default(),
+        )
+        .await;
+    assert!(
+        matches!(stale, Err(Error::Stale { current: 2, .. })),
+        "{stale:?}"
+    );
+    assert!(
+        store
+            .keep_draft_results(tenant, made.id, 2, "{}", Change::default())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .keep_draft_results(tenant, made.id, 1, "no", Change::default())
+            .await
+            .unwrap()
+    );
+    let found = store.draft(tenant, made.id).await.unwrap().unwrap();
+    assert_eq!(found.results.as_deref(), Some("{}"));
+
+    let other = make(store, tenant, "two", None).await;
+    store
+        .discard_draft(tenant, made.id, 2, Change::default())
+        .await
+        .unwrap();
+    let over = store
+        .discard_draft(tenant, made.id, 2, Change::default())
+        .await;
+    assert!(matches!(over, Err(Error::Unfit { .. })), "{over:?}");
+    let again = make(store, tenant, "one", None).await;
+    let list = async |state, name, before| {
+        let filter = DraftFilter { state, name };
+        let found = store.drafts(tenant, filter, before, 2).await.unwrap();
+        found.into_iter().map(|one| one.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(None, None, None).await, [again.id, other.id]);
+    assert_eq!(list(None, None, Some(other.id)).await, [made.id]);
+    assert_eq!(
+        list(Some(DraftState::Discarded), None, None).await,
+        [made.id]
+    );
+    assert_eq!(
+        list(Some(DraftState::Open), Some("one"), None).await,
+        [again.id]
+    );
+    let heads = store.heads().await.unwrap();
+    assert_eq!(
+        heads[0].revision,
+        Revision::default(),
+        "nothing that decides has changed"
+    );
+}
+
+async fn a_draft_is_published_with_its_version_or_not_at_all(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let draft = make(store, tenant, "one", None).await;
+    let publish = async |mark: DraftMark, expected| {
+        let authorship = Authorship {
+            draft: Some(mark),
+            evidence: Some("{\"cases\":1}"),
+            ..Authorship::default()
+        };
+        store
+            .put_version(
+                tenant,
+                expected,
+                &bundle("1"),
+                authorship,
+                Change::default(),
+            )
+            .await
+    };
+    for mark in [
+        DraftMark {
+            version: 2,
+            ..draft.mark()
+        },
+        DraftMark {
+            reviews: 1,
+            ..draft.mark()
+        },
+    ] {
+        let stale = publish(mark, Expected::Absent).await;
+        assert!(matches!(stale, Err(Error::Stale { .. })), "{stale:?}");
+    }
+    assert_eq!(
+        store.bundle(tenant).await.unwrap(),
+        None,
+        "there is no version without it"
+    );
+    let published = publish(draft.mark(), Expected::Absent).await.unwrap();
+    let found = store.draft(tenant, draft.id).await.unwrap().unwrap();
+    assert_eq!(found.state, DraftState::Published);
+    assert_eq!(found.published_as, Some(published));
+    let versions = store.bundle_versions(tenant, None, 9).await.unwrap();
+    assert_eq!(versions[0].evidence.as_deref(), Some("{\"cases\":1}"));
+    let twice = publish(draft.mark(), Expected::Any).await;
+    assert!(matches!(twice, Err(Error::Stale { .. })), "{twice:?}");
+    // A version that is refused leaves the draft open.
+    let other = make(store, tenant, "two", None).await;
+    let refused = publish(other.mark(), Expected::Absent).await;
+    assert!(
+        matches!(refused, Err(Error::Conflict { .. })),
+        "{refused:?}"
+    );
+    let found = store.draft(tenant, other.id).await.unwrap().unwrap();
+    assert_eq!(found.state, DraftState::Open);
+}
+
+async fn reviews_are_kept_and_the_last_of_each_stands(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let draft = make(store, tenant, "one", None).await;
+    for (who, verdict) in [
+        ("ben", ReviewVerdict::Reject),
+        ("eve", ReviewVerdict::Approve),
+        ("ben", ReviewVerdict::Approve),
+        ("eve", ReviewVerdict::Reject),
+    ] {
+        review(store, tenant, &draft, who, verdict).await;
+    }
+    let found = store.draft(tenant, draft.id).await.unwrap().unwrap();
+    assert_eq!(found.reviews, 4);
+    let reviews = store.draft_reviews(tenant, draft.id).await.unwrap();
+    assert_eq!(reviews.len(), 4);
+    let standing = found.standing(reviews.clone());
+    let told: Vec<_> = standing
+        .iter()
+        .map(|one| (one.principal.as_str(), one.verdict))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("ben", ReviewVerdict::Approve),
+            ("eve", ReviewVerdict::Reject)
+        ]
+    );
+    // The same content over another base is another draft.
+    let moved = store
+        .edit_draft(
+            tenant,
+            (draft.id, 1),
+            "ana",
+            Some(Revision::new(3)),
+            &bundle("1"),
+            Change::default(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(moved.hash, draft.hash);
+    assert_eq!(moved.standing(reviews.clone()), []);
+    let back = store
+        .edit_draft(
+            tenant,
+            (draft.id, 2),
+            "ana",
+            None,
+            &bundle("1"),
+            Change::default(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(back.standing(reviews).len(), 2);
+    let stale = NewReview {
+        principal: "ben",
+        key: KeyId::NIL,
+        verdict: ReviewVerdict::Approve,
+        message: None,
+    };
+    let stale = store
+        .review_draft(tenant, (draft.id, 2), stale, Change::default())
+        .await;
+    assert!(
+        matches!(stale, Err(Error::Stale { current: 3, .. })),
+        "{stale:?}"
+    );
+}
+
+async fn drafts_do_not_cross_tenants(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let other = fixture.tenant("b").await;
+    let draft = make(store, tenant, "one", None).await;
+    assert_eq!(store.draft(other, draft.id).await.unwrap(), None);
+    let filter = DraftFilter::default();
+    assert_eq!(store.drafts(other, filter, None, 9).await.unwrap(), []);
+    assert_eq!(store.draft_reviews(other, draft.id).await.unwrap(), []);
+    let missing = store
+        .edit_draft(
+            other,
+            (draft.id, 1),
+            "eve",
+            None,
+            &bundle("2"),
+            Change::default(),
+        )
+        .await;
+    assert!(
+        matches!(missing, Err(Error::NotFound { .. })),
+        "{missing:?}"
+    );
+    let missing = store
+        .discard_draft(other, draft.id, 1, Change::default())
+        .await;
+    assert!(
+        matches!(missing, Err(Error::NotFound { .. })),
+        "{missing:?}"
+    );
+    assert!(
+        !store
+            .keep_draft_results(other, draft.id, 1, "{}", Change::default())
+            .await
+            .unwrap()
+    );
+    let authorship = Authorship {
+        draft: Some(draft.mark()),
+        ..Authorship::default()
+    };
+    let stolen = store
+        .put_version(
+            other,
+            Expected::Any,
+            &bundle("1"),
+            authorship,
+            Change::default(),
+        )
+        .await;
+    assert!(matches!(stolen, Err(Error::Stale { .. })), "{stolen:?}");
+    make(store, other, "one", None).await;
+    assert_eq!(store.draft(tenant, draft.id).await.unwrap(), Some(draft));
+}
+
+async fn a_damaged_draft_is_found(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let draft = make(store, tenant, "one", None).await;
+    let body = "UPDATE drafts SET body = '{\"schema\":[],\"policies\":[]}'";
+    if fixture.damage(body).await {
+        let found = store.draft_bundle(tenant, &draft).await;
+        assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
+        for column in ["hash", "authors"] {
+            fixture
+                .damage(&format!("UPDATE drafts SET {column} = 'x'"))
+                .await;
+            let found = store.draft(tenant, draft.id).await;
+            assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
+            let mended = match column {
+                "hash" => draft.hash.to_string(),
+                _ => "[]".to_owned(),
+            };
+            fixture
+                .damage(&format!("UPDATE drafts SET {column} = '{mended}'"))
+                .await;
+        }
+    }
+}
