@@ -59,6 +59,9 @@ actions! {
     GetBundle "get_bundle" "Tenant" false;
     CheckBundle "check_bundle" "Tenant" false;
     AssessBundle "assess_bundle" "Tenant" false;
+    GetShadow "get_shadow" "Tenant" false;
+    PutShadow "put_shadow" "Tenant" true;
+    DeleteShadow "delete_shadow" "Tenant" true;
     ListVersions "list_versions" "Tenant" false;
     GetVersion "get_version" "Version" false;
     ListPolicies "list_policies" "Tenant" false;
@@ -69,6 +72,7 @@ actions! {
     ListDecisions "list_decisions" "Tenant" false;
     GetDecision "get_decision" "Decision" false;
     ExplainDecision "explain_decision" "Decision" false;
+    MakeCase "make_case" "Decision" false;
     ListDrafts "list_drafts" "Tenant" false;
     GetDraft "get_draft" "Draft" false;
     GetSettings "get_settings" "Tenant" false;
@@ -93,6 +97,13 @@ actions! {
     ChangeEntities "change_entities" "Tenant" true;
     PutEntity "put_entity" "LiveEntity" true;
     DeleteEntity "delete_entity" "LiveEntity" true;
+    ListTenants "list_tenants" "Tenant" false;
+    CreateTenant "create_tenant" "Tenant" true;
+    GetTenant "get_tenant" "Hosted" false;
+    ExportTenant "export_tenant" "Hosted" false;
+    SuspendTenant "suspend_tenant" "Hosted" true;
+    ResumeTenant "resume_tenant" "Hosted" true;
+    DeleteTenant "delete_tenant" "Hosted" true;
     ReviewDraft "review_draft" "Draft" true;
     ApproveBreakGlass "approve_break_glass" "BreakGlass" true;
     CreateKey "create_key" "Tenant" true;
