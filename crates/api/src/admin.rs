@@ -291,6 +291,32 @@ impl App {
         Err(refusal(&record, &decision, &roles))
     }
 
+    /// Makes sure that no policy of the tenant forbids one of `acts`, for what does many things at once and is permitted.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::permit`], for the first that is forbidden.
+    pub(crate) async fn spare(&self, caller: &Caller, acts: Vec<Act>) -> Result<(), Problem> {
+        let system = system::in_force(self, caller.tenant).await?;
+        if system::is_built_in(&system) {
+            return Ok(());
+        }
+        let (tenant, principal) = (caller.tenant, Arc::clone(&caller.principal));
+        let (second_person, facts) = (self.second_person(tenant), self.facts(caller));
+        let forbidden = move || {
+            acts.into_iter().find(|act| {
+                let question = act.question(tenant, &principal, second_person);
+                let decision = Self::judge(&system, &question, &facts);
+                // Where nothing permits it by itself, the permit for all of it is enough.
+                decision.verdict == Verdict::Deny && !decision.determining.is_empty()
+            })
+        };
+        match self.blocking(forbidden).await? {
+            Some(act) => self.permit(caller, act).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Decides what a route says of itself, before its handler runs.
     ///
     /// # Errors
