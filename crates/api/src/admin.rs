@@ -65,18 +65,20 @@ actions! {
     GetBundle "get_bundle" "Tenant" false;
     CheckBundle "check_bundle" "Tenant" false;
     AssessBundle "assess_bundle" "Tenant" false;
+    GetShadow "get_shadow" "Tenant" false;
+    PutShadow "put_shadow" "Tenant" true;
+    DeleteShadow "delete_shadow" "Tenant" true;
     ListVersions "list_versions" "Tenant" false;
     GetVersion "get_version" "Version" false;
     ListPolicies "list_policies" "Tenant" false;
-    GetShadow "get_shadow" "Tenant" false;
     GetPolicy "get_policy" "Policy" false;
     ListEntities "list_entities" "Tenant" false;
     GetEntity "get_entity" "LiveEntity" false;
     GetRevision "get_revision" "Revision" false;
     ListDecisions "list_decisions" "Tenant" false;
     GetDecision "get_decision" "Decision" false;
-    MakeCase "make_case" "Decision" false;
     ExplainDecision "explain_decision" "Decision" false;
+    MakeCase "make_case" "Decision" false;
     ListDrafts "list_drafts" "Tenant" false;
     GetDraft "get_draft" "Draft" false;
     GetSettings "get_settings" "Tenant" false;
@@ -95,14 +97,19 @@ actions! {
     AssessDraft "assess_draft" "Draft" true;
     PutBundle "put_bundle" "Tenant" true;
     RollbackBundle "rollback_bundle" "Tenant" true;
-    PutShadow "put_shadow" "Tenant" true;
-    DeleteShadow "delete_shadow" "Tenant" true;
     PutPolicy "put_policy" "Policy" true;
     DeletePolicy "delete_policy" "Policy" true;
     PublishDraft "publish_draft" "Draft" true;
     ChangeEntities "change_entities" "Tenant" true;
     PutEntity "put_entity" "LiveEntity" true;
     DeleteEntity "delete_entity" "LiveEntity" true;
+    ListTenants "list_tenants" "Tenant" false;
+    CreateTenant "create_tenant" "Tenant" true;
+    GetTenant "get_tenant" "Hosted" false;
+    ExportTenant "export_tenant" "Hosted" true;
+    SuspendTenant "suspend_tenant" "Hosted" true;
+    ResumeTenant "resume_tenant" "Hosted" true;
+    DeleteTenant "delete_tenant" "Hosted" true;
     ReviewDraft "review_draft" "Draft" true;
     ApproveBreakGlass "approve_break_glass" "BreakGlass" true;
     CreateKey "create_key" "Tenant" true;
@@ -112,13 +119,6 @@ actions! {
     PutSettings "put_settings" "Tenant" true;
     ConfirmSettings "confirm_settings" "Tenant" true;
     RequestBreakGlass "request_break_glass" "Tenant" true;
-    ListTenants "list_tenants" "Tenant" false;
-    GetTenant "get_tenant" "HostedTenant" false;
-    CreateTenant "create_tenant" "Tenant" true;
-    SuspendTenant "suspend_tenant" "HostedTenant" true;
-    ResumeTenant "resume_tenant" "HostedTenant" true;
-    ExportTenant "export_tenant" "HostedTenant" true;
-    DeleteTenant "delete_tenant" "HostedTenant" true;
 }
 
 /// One act of administration: what is done, to what, and what is known of it.
@@ -296,6 +296,32 @@ impl App {
         self.deny(caller.tenant, act.action, &record).await?;
         let roles = act.roles_that_may(caller, &system, second_person, &facts);
         Err(refusal(&record, &decision, &roles))
+    }
+
+    /// Makes sure that no policy of the tenant forbids one of `acts`, for what does many things at once and is permitted.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::permit`], for the first that is forbidden.
+    pub(crate) async fn spare(&self, caller: &Caller, acts: Vec<Act>) -> Result<(), Problem> {
+        let system = system::in_force(self, caller.tenant).await?;
+        if system::is_built_in(&system) {
+            return Ok(());
+        }
+        let (tenant, principal) = (caller.tenant, Arc::clone(&caller.principal));
+        let (second_person, facts) = (self.second_person(tenant), self.facts(caller));
+        let forbidden = move || {
+            acts.into_iter().find(|act| {
+                let question = act.question(tenant, &principal, second_person);
+                let decision = Self::judge(&system, &question, &facts);
+                // Where nothing permits it by itself, the permit for all of it is enough.
+                decision.verdict == Verdict::Deny && !decision.determining.is_empty()
+            })
+        };
+        match self.blocking(forbidden).await? {
+            Some(act) => self.permit(caller, act).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Decides what a route says of itself, before its handler runs.
