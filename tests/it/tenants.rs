@@ -313,6 +313,37 @@ async fn every_key_of_a_suspended_tenant_is_refused_and_nothing_is_lost() {
     assert_eq!(get(&test, &acme.key, "/v1/bundle").await.text, before.text);
 }
 
+/// What cannot be loaded any more can still be stopped.
+#[tokio::test]
+async fn a_broken_tenant_is_suspended_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("remit.db").display());
+    let database = remit_store::Options::new(url.clone());
+    // Two thirds of it are how long a change waits to come into force.
+    let options = Options {
+        deadline: Duration::from_secs(6),
+        ..Options::default()
+    };
+    let mut test = TestApp::sharing(&database, options).await;
+    test.put(&pack("starter")).await;
+    let operator = operator(&test).await;
+    let acme = make(&test, &operator, "acme").await;
+    begin(&test, &acme).await;
+    let bytes = acme.id.replace('-', "");
+    let damage = format!("UPDATE bundles SET hash = 'x' WHERE tenant = x'{bytes}'");
+    remit_tests::sql::execute(&url, &damage).await;
+    let suspended = change(&test, &operator, &acme.id, "suspend").await;
+    assert_eq!(suspended.status, StatusCode::OK, "{}", suspended.text);
+    assert_eq!(ask(&test, &acme.key).await.status, StatusCode::FORBIDDEN);
+    let resumed = change(&test, &operator, &acme.id, "resume").await;
+    assert_eq!(
+        resumed.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        resumed.text
+    );
+}
+
 /// The tenant of one's own key is not suspended or deleted by it: who did would have locked themselves out.
 #[tokio::test]
 async fn nobody_suspends_or_deletes_the_tenant_of_their_own_key() {
