@@ -141,14 +141,15 @@ impl FromRequestParts<Arc<App>> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let began = Instant::now();
         let text = bearer(&parts.headers)?;
-        let key = app.keys.verify(text, app.now()).ok_or_else(|| {
-            Problem::new(Kind::UNAUTHENTICATED, REFUSED).challenge(CHALLENGE_REFUSED)
-        })?;
+        let refused = || Problem::new(Kind::UNAUTHENTICATED, REFUSED).challenge(CHALLENGE_REFUSED);
+        let key = app.keys.verify(text, app.now()).ok_or_else(refused)?;
         app.metrics.stage(Stage::Authenticate, began.elapsed());
         if let Some(known) = parts.extensions.get::<Known>() {
             let _ = known.0.set((key.tenant, key.id));
         }
-        if app.progress.is_suspended(key.tenant) {
+        // A tenant that was deleted is forgotten before its keys are.
+        let tenant = app.progress.standing(key.tenant).ok_or_else(refused)?;
+        if tenant.suspended() {
             return Err(Kind::TENANT_SUSPENDED.into());
         }
         let Some(Needs { scope, action }) = parts.extensions.get::<Needs>().copied() else {

@@ -22,6 +22,7 @@ use crate::paging::{self, Page, Paging};
 use crate::problem::{Kind, Problem};
 use crate::query::{Query, Segments};
 use crate::revisions::{self, Until};
+use crate::sync::SHORTEST;
 use crate::sync::progress::chain;
 use crate::wire::{Body, Json, Wire, absent_if_null};
 
@@ -60,6 +61,7 @@ struct Shown {
     suspended_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted_at: Option<Timestamp>,
+    second_person: bool,
 }
 
 /// What may be done with a tenant.
@@ -184,7 +186,31 @@ pub(crate) async fn suspend(
         .await?;
     let operation = Some(operation(&caller, &record));
     let revision = app.store.suspend_tenant(id, operation).await?;
-    changed(&app, &caller, "suspend_tenant", (id, revision), until).await
+    note(&caller, "suspend_tenant", (id, revision));
+    // Not until the revision is in force: one that cannot be loaded is to be stopped all the same.
+    let refused = async {
+        loop {
+            app.progress.nudge();
+            if app
+                .progress
+                .standing(id)
+                .is_some_and(|tenant| tenant.suspended())
+            {
+                return;
+            }
+            tokio::time::sleep(SHORTEST).await;
+        }
+    };
+    if tokio::time::timeout(app.commit_wait(), refused)
+        .await
+        .is_err()
+    {
+        return Err(Kind::REVISION_NOT_REACHED.into());
+    }
+    if until.wait.is_some() {
+        revisions::settle(&app, id, revision, until).await?;
+    }
+    Ok(Json(Shown::from(find(&app, id).await?)).into_response())
 }
 
 /// Resumes a tenant; again changes nothing.
@@ -199,23 +225,17 @@ pub(crate) async fn resume(
         .await?;
     let operation = Some(operation(&caller, &record));
     let revision = app.store.resume_tenant(id, operation).await?;
-    changed(&app, &caller, "resume_tenant", (id, revision), until).await
+    note(&caller, "resume_tenant", (id, revision));
+    revisions::settle(&app, id, revision, until).await?;
+    Ok(Json(Shown::from(find(&app, id).await?)).into_response())
 }
 
-/// Logs a change of a tenant's state, and answers when it is in force.
-async fn changed(
-    app: &App,
-    caller: &Caller,
-    action: &'static str,
-    (id, revision): (TenantId, Revision),
-    until: Until,
-) -> Result<Response, Problem> {
+/// Logs a change of a tenant's state.
+fn note(caller: &Caller, action: &'static str, (id, revision): (TenantId, Revision)) {
     tracing::info!(
         target: "remit::admin", action, tenant = %caller.tenant, key = %caller.key,
         request_id = caller.request_id, revision = revision.number(), changed = %id, "admin"
     );
-    revisions::settle(app, id, revision, until).await?;
-    Ok(Json(Shown::from(find(app, id).await?)).into_response())
 }
 
 /// Deletes a suspended tenant with everything that belongs to it.
@@ -387,6 +407,7 @@ impl From<Tenant> for Shown {
             created_at: tenant.created_at,
             suspended_at: tenant.suspended_at,
             deleted_at: tenant.deleted_at,
+            second_person: tenant.second_person,
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Tenant {
     pub suspended_at: Option<Timestamp>,
     /// When it was deleted, if it was.
     pub deleted_at: Option<Timestamp>,
+    /// Whether what loosens its policies takes a second person.
+    pub second_person: bool,
 }
 
 /// What may be done with a tenant.
@@ -63,7 +65,7 @@ pub struct Head {
     pub deleted: bool,
 }
 
-type Row = (Uuid, String, i64, i64, Option<i64>, Option<i64>);
+type Row = (Uuid, String, i64, i64, Option<i64>, Option<i64>, bool);
 
 pub(crate) mod sql {
     statements! {
@@ -73,9 +75,9 @@ pub(crate) mod sql {
         /// Finds a tenant by name.
         TENANT_ID = "SELECT id FROM tenants WHERE name = $1";
         /// Finds a tenant.
-        TENANT = "SELECT id, name, revision, created_at, suspended_at, deleted_at FROM tenants WHERE id = $1";
+        TENANT = "SELECT id, name, revision, created_at, suspended_at, deleted_at, second_person FROM tenants WHERE id = $1";
         /// Lists tenants after an id; of the deleted ones those of which something is left.
-        TENANTS = "SELECT id, name, revision, created_at, suspended_at, deleted_at FROM tenants \
+        TENANTS = "SELECT id, name, revision, created_at, suspended_at, deleted_at, second_person FROM tenants \
             WHERE id > $1 AND (deleted_at IS NULL OR length(name) > 37) ORDER BY id LIMIT $2";
         /// Lists the newest revision of every tenant.
         HEADS = "SELECT id, revision, suspended_at IS NOT NULL, deleted_at IS NOT NULL FROM tenants";
@@ -386,7 +388,9 @@ impl Tenant {
         }
     }
 
-    fn read((id, name, number, created_at, suspended_at, deleted_at): Row) -> Result<Self, Error> {
+    fn read(
+        (id, name, number, created_at, suspended_at, deleted_at, second_person): Row,
+    ) -> Result<Self, Error> {
         let id = TenantId::from_uuid(id);
         let name = match name.strip_prefix(&tomb(id)) {
             Some(had) => had.strip_prefix(' ').unwrap_or_default().to_owned(),
@@ -399,6 +403,7 @@ impl Tenant {
             created_at: Timestamp::from_micros(created_at),
             suspended_at: suspended_at.map(Timestamp::from_micros),
             deleted_at: deleted_at.map(Timestamp::from_micros),
+            second_person,
         })
     }
 }

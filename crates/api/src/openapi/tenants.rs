@@ -141,7 +141,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         },
         "Tenant": {
             "type": "object", "description": "One isolated customer of this installation.",
-            "required": ["id", "state", "revision", "created_at"],
+            "required": ["id", "state", "revision", "created_at", "second_person"],
             "properties": {
                 "id": { "type": "string", "format": "uuid", "description": "Its id." },
                 "name": { "type": "string", "description": "Its name; absent once nothing of it is left." },
@@ -151,6 +151,7 @@ pub(super) fn schemas() -> Map<String, Value> {
                 },
                 "revision": reference("Revision"),
                 "created_at": time("When it was made."), "suspended_at": time("When it was suspended."), "deleted_at": time("When it was deleted."),
+                "second_person": { "type": "boolean", "description": "Whether what loosens its policies takes a second person." },
             },
         },
         "CreatedTenant": {
@@ -172,7 +173,7 @@ pub(super) fn schemas() -> Map<String, Value> {
 }
 
 fn tenant(state: &str) -> Value {
-    let mut tenant = json!({ "id": TENANT, "state": state, "revision": 42, "created_at": "2026-11-22T09:00:00Z" });
+    let mut tenant = json!({ "id": TENANT, "state": state, "revision": 42, "created_at": "2026-11-22T09:00:00Z", "second_person": false });
     let later = "2026-11-23T09:00:00Z";
     if let Some(members) = tenant.as_object_mut() {
         if state != "deleted" {

@@ -378,12 +378,6 @@ impl Progress {
         self.polled_boot.fetch_max(mark(began), Ordering::AcqRel);
     }
 
-    /// Whether the keys of a tenant are refused until it is resumed.
-    pub(crate) fn is_suspended(&self, tenant: TenantId) -> bool {
-        self.standing(tenant)
-            .is_some_and(|standing| standing.suspended())
-    }
-
     /// Adds the tenants that are new, and forgets those that were deleted.
     pub(crate) fn keep(&self, heads: &[Head]) {
         let known = self.tenants.load();

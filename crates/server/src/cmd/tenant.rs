@@ -117,6 +117,7 @@ struct Tenant {
     suspended_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deleted_at: Option<Timestamp>,
+    second_person: bool,
 }
 
 /// A tenant that was just made.
