@@ -1,7 +1,7 @@
 //! Every figure of the README and every target, by one command: `cargo bench -p remit-benches`.
 //!
-//! `-- http engine peers swap impact entities start` picks sections; `--quick` only proves that everything runs. The method is
-//! in `benches/README.md`. Nothing here asserts a time: answers are checked, figures are printed.
+//! `-- http engine peers swap impact shadow entities start` picks sections; `--quick` only proves that everything runs. The
+//! method is in `benches/README.md`. Nothing here asserts a time: answers are checked, figures are printed.
 
 mod engine;
 mod entities;
@@ -14,6 +14,7 @@ mod peers;
 mod report;
 mod rules;
 mod servers;
+mod shadow;
 mod start;
 mod swap;
 mod translate;
@@ -32,8 +33,8 @@ use self::report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts, in the order in which they run: what needs a quiet machine most comes first.
-const SECTIONS: [&str; 7] = [
-    "http", "engine", "peers", "swap", "impact", "entities", "start",
+const SECTIONS: [&str; 8] = [
+    "http", "engine", "peers", "swap", "impact", "shadow", "entities", "start",
 ];
 
 fn main() -> ExitCode {
@@ -118,6 +119,7 @@ fn run(section: &str, effort: Effort, folder: &Path, report: &mut Report) -> io:
         "peers" => engine::peers(effort, report),
         "swap" => swap::run(effort, folder, report),
         "impact" => impact::run(effort, folder, report),
+        "shadow" => shadow::run(effort, folder, report),
         "entities" => entities::run(effort, report),
         _ => start::run(effort, folder, report),
     }

@@ -127,9 +127,14 @@ pub fn thread_cpu() -> Duration {
 }
 
 /// Returns the CPU time that the threads of a process have taken.
+pub fn process_cpu(pid: u32) -> Duration {
+    threads_cpu(pid, |_| true)
+}
+
+/// Returns the CPU time that the threads of a process whose name is wanted have taken.
 ///
 /// `/proc/PID/stat` counts in ticks of 10 ms; the scheduler's own account of each thread is exact.
-pub fn process_cpu(pid: u32) -> Duration {
+pub fn threads_cpu(pid: u32, wanted: impl Fn(&str) -> bool) -> Duration {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
@@ -137,6 +142,10 @@ pub fn process_cpu(pid: u32) -> Duration {
         .flatten()
     {
         // A thread may end between the listing and the reading.
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        if !wanted(name.trim_end()) {
+            continue;
+        }
         let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
         let first = text.split(' ').next().and_then(|text| text.parse().ok());
         total += first.unwrap_or(0_u64);

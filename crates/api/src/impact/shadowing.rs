@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -31,6 +32,8 @@ const QUEUED: usize = 4_096;
 const QUEUED_BYTES: usize = 32 << 20;
 /// What one waiting decision takes beside the texts of its question.
 const FIXED_BYTES: usize = 512;
+/// How long decisions gather before they are made again.
+const LINGER: Duration = Duration::from_millis(2);
 /// The states of live entities that a shadow keeps: decisions of several revisions may be under way at once.
 const STATES: usize = 4;
 /// How many disagreements of one shadow this process hands on one by one.
@@ -218,18 +221,24 @@ impl Shadows {
 
 /// Makes decisions again until nobody can send one any more.
 fn work(mut jobs: UnboundedReceiver<Job>, again: Again) {
-    while let Some(job) = jobs.blocking_recv() {
-        let Job {
+    while let Some(first) = jobs.blocking_recv() {
+        let mut next = Some(first);
+        while let Some(Job {
             shadow,
             live,
             record,
             bytes,
-        } = job;
-        shadow.decide(&live, &record, again);
-        shadow.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        shadow.queued.fetch_sub(1, Ordering::Relaxed);
-        shadow.done.fetch_add(1, Ordering::AcqRel);
-        shadow.progress.notify_waiters();
+        }) = next
+        {
+            shadow.decide(&live, &record, again);
+            shadow.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            shadow.queued.fetch_sub(1, Ordering::Relaxed);
+            shadow.done.fetch_add(1, Ordering::AcqRel);
+            shadow.progress.notify_waiters();
+            next = jobs.try_recv().ok();
+        }
+        // Whoever sends to a thread that waits has to wake it, which takes longer than to send to one that does not.
+        thread::sleep(LINGER);
     }
 }
 
