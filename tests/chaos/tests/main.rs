@@ -19,12 +19,18 @@ mod clients;
 mod clock;
 mod database;
 mod disk;
+mod fleet;
 mod ledger;
+mod listening;
 mod log;
+mod partition;
 mod process;
 mod proxies;
+mod publish;
 mod slow;
+mod small;
 mod state;
+mod upgrade;
 
 use std::collections::BTreeMap;
 
