@@ -372,6 +372,20 @@ async fn kill(
     (pdps.map(Option::unwrap), kills)
 }
 
+/// Lists every version of the bundle, newest first.
+async fn versions(pdp: &Pdp) -> Vec<Version> {
+    let mut found = Vec::new();
+    let mut path = "/v1/bundle/versions?limit=1000".to_owned();
+    loop {
+        let page: Value = pdp.get(&path).await.json();
+        found.extend(page["versions"].as_array().unwrap().iter().map(Version::of));
+        match page["next"].as_str() {
+            Some(next) => path = format!("/v1/bundle/versions?limit=1000&cursor={next}"),
+            None => return found,
+        }
+    }
+}
+
 /// Returns the policies that a replica says it decides by: revision and hash.
 async fn in_force(pdp: &Pdp) -> (u64, String) {
     let page = pdp.operations("/metrics").await.unwrap().text();
@@ -466,13 +480,7 @@ async fn f14_replicas_agree_whatever_happens_to_them() {
             assert_eq!(status, if *opens { 200 } else { 401 });
         }
     }
-    let listed: Value = pdps[0].get("/v1/bundle/versions?limit=1000").await.json();
-    let versions: Vec<Version> = listed["versions"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(Version::of)
-        .collect();
+    let versions = versions(&pdps[0]).await;
     assert_eq!(
         versions
             .iter()
