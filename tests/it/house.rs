@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use remit_tests::root;
 
+mod migrations;
+
 /// Who may depend on whom, among our crates.
 const EDGES: &[(&str, &[&str])] = &[
     ("core", &[]),

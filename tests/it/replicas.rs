@@ -11,6 +11,7 @@ use remit_core::Revision;
 use remit_tests::app::TestApp;
 use remit_tests::postgres::Postgres;
 use remit_tests::server::Remit;
+use remit_tests::sql;
 use serde_json::{Value, json};
 
 use crate::revisions::bundle;
@@ -241,6 +242,74 @@ async fn a_change_arrives_with_and_without_notifications() {
             rank(100)
         );
     }
+}
+
+/// A heartbeat that fails while polls succeed: others take the replica for lost, and it decides by the newest all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_that_fails_harms_no_decision() {
+    let Some(url) = Postgres::database().await else {
+        return;
+    };
+    let database = remit_store::Options {
+        deadline: Duration::from_secs(30),
+        ..remit_store::Options::new(&url)
+    };
+    let named = |name: &str| Options {
+        replica: name.to_owned(),
+        deadline: PATIENCE,
+        max_staleness: Duration::from_secs(4),
+        poll: Duration::from_millis(100),
+        ..Options::default()
+    };
+    let mut a = TestApp::sharing(&database, named("a")).await;
+    let b = TestApp::sharing(&database, named("b")).await;
+    a.put(&bundle()).await;
+    b.caught_up().await;
+    a.caught_up().await;
+    let seen = async |path: &str| a.get(path).await.json();
+    let revision = write(&a, "beat", true).await;
+    let path = format!("/v1/revisions/{revision}?wait=10000");
+    assert_eq!(state(&seen(&path).await, "b"), Some("reached"));
+
+    sql::execute(
+        &url,
+        "CREATE FUNCTION unseen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'unseen'; END $$; \
+         CREATE TRIGGER unseen BEFORE INSERT OR UPDATE ON replicas FOR EACH ROW WHEN (NEW.name = 'b') \
+         EXECUTE FUNCTION unseen()",
+    )
+    .await;
+    let began = Instant::now();
+    let (mut asked, mut revision, mut lost) = (0, revision, false);
+    while !lost || began.elapsed() < Duration::from_secs(7) {
+        assert!(began.elapsed() < PATIENCE, "it is never taken for lost");
+        let active = asked % 2 == 0;
+        revision = write(&a, "beat", active).await;
+        assert_eq!(
+            ask(&b, "beat", Some(revision)).await.map(|it| it.0),
+            Some(active)
+        );
+        assert_eq!(b.operations("/readyz").await.status, StatusCode::OK);
+        asked += 1;
+        lost = state(&seen(&format!("/v1/revisions/{revision}")).await, "b") == Some("lost");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Nobody waits for it, as it could not be told apart from one that is gone.
+    let path = "/v1/entities/Agent/beat?wait=fleet";
+    let waited = a.send(a.request(Method::PUT, path), status(true)).await;
+    assert_eq!(waited.status, StatusCode::OK, "{}", waited.text);
+    assert_eq!(state(&waited.json()["fleet"], "b"), Some("lost"));
+
+    sql::execute(&url, "DROP TRIGGER unseen ON replicas").await;
+    let healed = Instant::now();
+    let path = format!("/v1/revisions/{revision}");
+    while state(&seen(&path).await, "b") != Some("reached") {
+        assert!(healed.elapsed() < PATIENCE, "it is not seen again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!(
+        "{asked} questions with their revision while no heartbeat arrived, each answered; seen again after {} ms",
+        healed.elapsed().as_millis()
+    );
 }
 
 /// Polls a server until its answer pleases.

@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use crate::revisions;
 use crate::serve::Server;
 
+mod away;
+
 const SHADOW: &str = "/v1/shadow";
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -285,6 +285,7 @@ async fn renew(
 /// Applies every entity change after the snapshot's revision and up to the head's, one page while the next is read.
 async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<Snapshot, Failure> {
     let after = snapshot.revision();
+    let mut gathering = app.shadows.gather(head.tenant, &snapshot);
     let mut applying =
         tokio::task::spawn_blocking(move || -> Result<_, EntityError> { Ok(snapshot.change()) });
     let mut cursor = None;
@@ -300,6 +301,9 @@ async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<
                 MAX_ENTITIES,
             )
             .await?;
+        if let Some(gathering) = &mut gathering {
+            gathering.add(&page.upserts, &page.removals);
+        }
         let mut changing = applying.await??;
         applying = tokio::task::spawn_blocking(move || {
             changing.apply(&page.upserts, &page.removals)?;
@@ -312,6 +316,9 @@ async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<
     }
     let changing = applying.await??;
     let next = blocking(move || changing.finish()).await??;
+    if let Some(gathering) = gathering {
+        gathering.hand_over(after, head.revision);
+    }
     Ok(next.at(head.revision))
 }
 

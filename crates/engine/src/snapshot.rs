@@ -97,6 +97,11 @@ impl Snapshot {
         })
     }
 
+    /// Whether another snapshot has the same schema, so that the two can share live entities.
+    pub fn shares_schema(&self, other: &Self) -> bool {
+        self.rules.program.schema.hash == other.rules.program.schema.hash
+    }
+
     /// Returns this bundle with no entities but its own, at revision 0: to be put over those of others.
     ///
     /// # Errors

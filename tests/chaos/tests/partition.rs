@@ -63,10 +63,11 @@ async fn probe(request: reqwest::RequestBuilder, until: Instant) -> Vec<Probe> {
     let mut next = Instant::now();
     while next < until {
         tokio::time::sleep_until(next.into()).await;
-        next += PROBE;
         let sent = Instant::now();
         let outcome = Outcome::of(request.try_clone().unwrap()).await;
         probes.push(Probe { sent, outcome });
+        // An answer that waited for its revision is not made up for.
+        next = (next + PROBE).max(Instant::now());
     }
     probes
 }
@@ -267,7 +268,7 @@ async fn f15_f16_nothing_is_permitted_by_an_old_policy_in_a_partition() {
     ours.check().unwrap();
     // Cut off, they permit for a while, and are asked long after that: else nothing would have been tried.
     assert!(ours.permits > 0 && ours.with_revision > 0, "{ours:?}");
-    assert!(ours.late >= if full() { 20_000 } else { 900 }, "{ours:?}");
+    assert!(ours.late >= if full() { 20_000 } else { 800 }, "{ours:?}");
     let control = theirs.check().unwrap_err();
     row.passed(
         &format!(

@@ -65,7 +65,7 @@ async fn f05_a_publish_cut_after_its_commit_is_made_once() {
         .set("REMIT__DATABASE__URL", &direct)
         .start()
         .await;
-    let (mut named, mut told) = (0, 0);
+    let (mut named, mut told, mut unheard) = (0, 0, 0);
     for (number, kill) in [false, true, false, true, false, true]
         .into_iter()
         .enumerate()
@@ -73,13 +73,26 @@ async fn f05_a_publish_cut_after_its_commit_is_made_once() {
         let (before, tag) = (versions(&b).await, etag(&b).await);
         let (key, tool) = (format!("request-{number}"), format!("tool-{number}"));
         proxy.script(COMMIT, [Fate::Unanswered]);
-        let first = put(&a, &tag, Some(&key), &tool).await;
-        assert_eq!(proxy.fates_left(), 0, "nothing was cut");
+        let putting = put(&a, &tag, Some(&key), &tool);
+        let killing = async {
+            a.until("the commit has got through", || async {
+                proxy.fates_left() == 0
+            })
+            .await;
+            if kill {
+                // Before it can ask what became of it.
+                proxy.blackhole(true);
+                a.signal("-KILL");
+            }
+        };
+        let (first, ()) = tokio::join!(putting, killing);
         // It may have found its own answer already.
         let first = first.filter(|answer| answer.status == 200);
         told += usize::from(first.is_some());
         if kill {
+            unheard += usize::from(first.is_none());
             a.kill();
+            proxy.blackhole(false);
             a = plan.start().await;
         }
         well(&a).await;
@@ -97,6 +110,8 @@ async fn f05_a_publish_cut_after_its_commit_is_made_once() {
             named += 1;
         }
     }
+
+    assert!(unheard > 0, "whoever asked always heard of it");
 
     // Without a name it is not known, and the ETag keeps it from being made twice.
     let (before, tag) = (versions(&b).await, etag(&b).await);
@@ -142,8 +157,8 @@ async fn f05_a_publish_cut_after_its_commit_is_made_once() {
     assert_eq!(last.status, 200, "{}", last.text());
     row.passed(
         &format!(
-            "6 cut after COMMIT, 3 of them killed then: {named} retries with the name were answered alike, {told} found \
-             their own answer; without a name 412; cut before COMMIT nothing was made"
+            "6 cut after COMMIT, 3 of them killed then: {unheard} clients heard nothing, {told} were told; {named} retries \
+             with the name were answered alike; without a name 412; cut before COMMIT nothing was made"
         ),
         "failed as it must: without name and ETag it was made twice",
     );

@@ -130,7 +130,7 @@ async fn check(number: u64, seen: &mut Seen) {
     let Some(mut shadow) = other(&mut rng, &trial.rules, &trial.bundle) else {
         return;
     };
-    if rng.random_bool(0.3) {
+    if rng.random_bool(0.5) {
         shadow.schema[0]
             .text
             .push_str("\n// another text, another schema\n");

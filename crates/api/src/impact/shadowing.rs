@@ -24,7 +24,10 @@ use super::groups::{Difference, Tally};
 use crate::background::spawn_lowered;
 use crate::metrics::ShadowCounters;
 
+mod deltas;
 mod findings;
+
+use deltas::Deltas;
 
 /// The most decisions that wait for one shadow.
 const QUEUED: usize = 4_096;
@@ -70,6 +73,8 @@ pub(crate) struct Shadow {
     unable: AtomicU64,
     progress: Notify,
     work: Mutex<Work>,
+    /// How live entities have changed, for a bundle that cannot share them.
+    deltas: Deltas,
     /// One note at a time, so that an older one does not replace a newer.
     noting: tokio::sync::Mutex<()>,
 }
@@ -81,6 +86,10 @@ struct Work {
     draft: Option<Result<Snapshot, String>>,
     /// The bundle over the live entities of the revisions last asked about, or why it does not go over them.
     states: VecDeque<(Revision, Result<Snapshot, String>)>,
+    /// Whether they share those entities with what is in force.
+    shared: bool,
+    /// How often they were read anew, all of them.
+    read_anew: usize,
     tally: Tally,
     failure: Option<String>,
     /// Disagreements that have not been noted, and how many there have been.
@@ -309,6 +318,7 @@ impl Shadow {
             unable: AtomicU64::new(0),
             progress: Notify::new(),
             work: Mutex::default(),
+            deltas: Deltas::default(),
             noting: tokio::sync::Mutex::new(()),
         }
     }
@@ -413,22 +423,31 @@ impl Shadow {
     /// Returns the bundle over the live entities of a snapshot.
     fn state(&self, live: &Snapshot) -> Result<Snapshot, String> {
         let revision = live.revision();
-        let draft = {
+        let (draft, states) = {
             let work = lock(&self.work);
             if let Some((_, state)) = work.states.iter().find(|(at, _)| *at == revision) {
                 return state.clone();
             }
-            work.draft.clone()
+            (work.draft.clone(), work.states.clone())
         };
+        let draft = draft.unwrap_or_else(|| Err("it is not loaded".to_owned()));
+        let shared = draft.as_ref().is_ok_and(|draft| draft.shares_schema(live));
         // Without the lock: live entities that have to be read by another schema take long.
-        let state = match draft {
-            Some(Ok(draft)) => draft
+        let carried = match &draft {
+            Ok(_) if !shared => self.deltas.carry(&states, revision),
+            _ => None,
+        };
+        let anew = carried.is_none();
+        let state = match (draft, carried) {
+            (_, Some(carried)) => Ok(carried),
+            (Ok(draft), None) => draft
                 .over(live)
                 .map_err(|error| format!("the live entities do not fit it: {error}")),
-            Some(Err(because)) => Err(because),
-            None => Err("it is not loaded".to_owned()),
+            (Err(because), None) => Err(because),
         };
         let mut work = lock(&self.work);
+        work.shared = shared;
+        work.read_anew += usize::from(anew && !shared);
         if work.states.len() >= STATES {
             work.states.pop_front();
         }

@@ -20,7 +20,7 @@ fn get_shadow() -> Operation {
         )
         .scope("read")
         .gives(200, "What it has found.", "ShadowFindings", &found(), &["ETag", "Remit-Revision"])
-        .fails(&[Kind::NOT_FOUND])
+        .fails(&[Kind::NOT_FOUND, Kind::STORE_UNAVAILABLE])
 }
 
 fn put_shadow() -> Operation {
@@ -47,6 +47,8 @@ fn put_shadow() -> Operation {
             Kind::CONFLICT,
             Kind::NOT_READY,
             Kind::REVISION_NOT_REACHED,
+            Kind::STALE_POLICY,
+            Kind::STORE_UNAVAILABLE,
             Kind::NOT_FOUND,
         ])
 }
@@ -73,6 +75,8 @@ fn delete_shadow() -> Operation {
             Kind::STALE_REVISION,
             Kind::CONFLICT,
             Kind::REVISION_NOT_REACHED,
+            Kind::STALE_POLICY,
+            Kind::STORE_UNAVAILABLE,
         ])
 }
 

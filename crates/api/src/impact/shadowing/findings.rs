@@ -52,8 +52,10 @@ impl Shadow {
         let mut work = lock(&self.work);
         let tally = self.tally(&work);
         if work.noted.as_ref() == Some(&tally) && work.single.is_empty() {
-            // Nobody has asked since the last time: old entities need not be kept for it.
-            work.states.clear();
+            // Nobody has asked since the last time: what is in force need not keep old entities for it.
+            if work.shared {
+                work.states.clear();
+            }
             return None;
         }
         let grown = work.grown.iter();

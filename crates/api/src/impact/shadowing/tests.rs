@@ -185,6 +185,72 @@ async fn a_shadow_without_a_bundle_says_so_and_may_get_one() {
     assert!(shadows.of(tenant()).is_none());
 }
 
+/// Agents that may while they are ready, by a schema that says more of them than the other one, or less.
+fn apart(more: &str) -> Arc<Snapshot> {
+    let bundle = serde_json::from_value(json!({
+        "schema": [{
+            "file": "schema.cedarschema",
+            "text": format!("entity Agent = {{ ready: Bool, level?: {more} }}; entity Tool; action call appliesTo {{ principal: [Agent], resource: [Tool] }};"),
+        }],
+        "policies": [{ "file": "all.cedar", "text": "@id(\"ready\") permit (principal is Agent, action, resource) when { principal.ready };" }],
+    }));
+    Arc::new(Snapshot::compile(&bundle.unwrap()).unwrap())
+}
+
+fn ready(id: &str, attrs: &Value) -> remit_core::Entity {
+    let uid = json!({ "type": "Agent", "id": id });
+    serde_json::from_value(json!({ "uid": uid, "attrs": attrs })).unwrap()
+}
+
+/// One that cannot share the live entities follows their changes, and reads all of them only where it missed one.
+#[tokio::test]
+async fn live_entities_of_another_schema_are_carried_on() {
+    let (live, other) = (apart("Long"), apart("String"));
+    let (shadows, shadow, _) = begun(decides, Ok(Snapshot::clone(&other)));
+    let follow = async |live: &Arc<Snapshot>, number: u128| {
+        shadow.follow(live, record(live, number, 1));
+        shadow.caught_up(SOON).await;
+    };
+    let anew = || lock(&shadow.work).read_anew;
+    let step = |live: &Snapshot, attrs: &Value, to: u64, told: bool| {
+        let agent = [ready("a", attrs)];
+        let gathering = shadows.gather(tenant(), live);
+        let mut gathering = gathering.unwrap();
+        let next = live.with_entities(&agent, &[]).unwrap();
+        gathering.add(&agent, &[]);
+        if told {
+            gathering.hand_over(live.revision(), Revision::new(to));
+        }
+        Arc::new(next.at(Revision::new(to)))
+    };
+    let mut now = Arc::new(Snapshot::clone(&live).at(Revision::new(10)));
+    follow(&now, 0).await;
+    assert_eq!(anew(), 1, "the first time there is nothing to go on from");
+    for number in 11..20 {
+        now = step(&now, &json!({ "ready": number % 2 == 0 }), number, true);
+        // Not every state is asked about.
+        if number % 3 == 0 {
+            follow(&now, u128::from(number)).await;
+        }
+    }
+    assert_eq!(anew(), 1);
+    now = step(&now, &json!({ "ready": true }), 20, false);
+    follow(&now, 20).await;
+    assert_eq!(anew(), 2, "after a gap");
+    // A change that does not fit it, and one that mends that.
+    now = step(&now, &json!({ "ready": true, "level": 3 }), 21, true);
+    follow(&now, 21).await;
+    assert_eq!(tally(&shadow).failed, 1, "{:?}", tally(&shadow).failure);
+    now = step(&now, &json!({ "ready": false }), 22, true);
+    follow(&now, 22).await;
+    let found = tally(&shadow);
+    assert_eq!((found.decided, found.same, found.failed), (6, 6, 1));
+
+    // One with the same schema shares them.
+    shadows.begin(tenant(), Revision::new(8), Ok(Snapshot::clone(&live)));
+    assert!(shadows.gather(tenant(), &now).is_none());
+}
+
 /// Without anybody who could send to it, the thread ends; it holds nothing that would keep it.
 #[tokio::test]
 async fn the_thread_ends_with_the_last_shadow() {
