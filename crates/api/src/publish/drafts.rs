@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, Uri, header};
 use remit_core::{AdminAction, Bundle, ContentHash, DraftId, Revision, TenantId, Timestamp};
 use remit_engine::{CompileError, Diagnostic, Differences, Snapshot, differences};
-use remit_store::{Change, DraftFilter, DraftState, NewDraft, StoredDraft};
+use remit_store::{Change, DraftFilter, DraftState, Error, NewDraft, StoredDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -32,6 +32,9 @@ pub(crate) mod edit;
 pub(crate) mod findings;
 pub(crate) mod release;
 pub(crate) mod review;
+
+/// How often a draft is read again because it was edited between its head and its bundle.
+const READINGS: usize = 8;
 
 /// A draft to be made.
 #[derive(Debug, Deserialize)]
@@ -240,8 +243,7 @@ pub(crate) async fn get(
     Segments(id): Segments<DraftId>,
 ) -> Result<Response, Problem> {
     let tenant = caller.tenant;
-    let draft = find(&app, tenant, id).await?;
-    let bundle = app.store.draft_bundle(tenant, &draft).await?;
+    let (draft, bundle) = read(&app, tenant, id).await?;
     let before = base(&app, tenant, draft.base).await?;
     let (differences, bundle) = give_way(move || (differences(&before, &bundle), bundle)).await?;
     let differences = differences.map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
@@ -296,6 +298,20 @@ pub(crate) async fn discard(
 async fn find(app: &App, tenant: TenantId, id: DraftId) -> Result<StoredDraft, Problem> {
     let found = app.store.draft(tenant, id).await?;
     found.ok_or_else(|| Problem::new(Kind::NOT_FOUND, "there is no such draft"))
+}
+
+/// Reads a draft with its bundle, both of one version.
+async fn read(app: &App, tenant: TenantId, id: DraftId) -> Result<(StoredDraft, Bundle), Problem> {
+    let mut left = READINGS;
+    loop {
+        let draft = find(app, tenant, id).await?;
+        left -= 1;
+        match app.store.draft_bundle(tenant, &draft).await {
+            // It was edited in between.
+            Err(Error::Stale { .. }) if left > 0 => {}
+            bundle => return Ok((draft, bundle?)),
+        }
+    }
 }
 
 /// Finds a draft that is open and as the caller has read it.
