@@ -73,7 +73,7 @@ fn the_administration_is_decided_by_the_name_of_the_operation() {
             Access::May(_, action) => action.changes(),
             _ => false,
         };
-        let reads = ["check", "impact", "explain"];
+        let reads = ["check", "impact", "explain", "case"];
         // What is found out about a draft is kept in it.
         let keeps = endpoint.path.starts_with("/v1/drafts/");
         let reads = endpoint.method == "GET"

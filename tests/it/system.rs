@@ -120,6 +120,22 @@ async fn a_tenants_permit_gives_and_its_forbid_takes_away() {
     assert_eq!(takes.status, StatusCode::FORBIDDEN);
     assert_eq!(takes.json()["policies"], json!(["no-night"]));
     assert_eq!(takes.json()["roles"], json!([]), "no role would help");
+    // Not in a crowd either; and what is not forbidden goes through.
+    let crowd = |name: &str| json!([{ "uid": { "type": "Team", "id": "day" } }, { "uid": { "type": "Team", "id": name } }]);
+    let path = "/v1/entities/bulk";
+    let hidden = test.as_key(&tom, Method::POST, path, &crowd("night")).await;
+    assert_eq!(
+        hidden.json()["policies"],
+        json!(["no-night"]),
+        "{}",
+        hidden.text
+    );
+    assert_eq!(hidden.json()["resource"]["id"], "Team::\"night\"");
+    let removal = json!([{ "remove": { "type": "Team", "id": "night" } }]);
+    let removed = test.as_key(&tom, Method::POST, path, &removal).await;
+    assert_eq!(removed.status, StatusCode::OK, "{}", removed.text);
+    let open = test.as_key(&tom, Method::POST, path, &crowd("noon")).await;
+    assert_eq!(open.status, StatusCode::OK, "{}", open.text);
     let detail = takes.json()["detail"].as_str().unwrap().to_owned();
     for part in ["`tom`", "`put_entity`", "`no-night`"] {
         assert!(detail.contains(part), "{detail}");

@@ -65,6 +65,9 @@ actions! {
     GetBundle "get_bundle" "Tenant" false;
     CheckBundle "check_bundle" "Tenant" false;
     AssessBundle "assess_bundle" "Tenant" false;
+    GetShadow "get_shadow" "Tenant" false;
+    PutShadow "put_shadow" "Tenant" true;
+    DeleteShadow "delete_shadow" "Tenant" true;
     ListVersions "list_versions" "Tenant" false;
     GetVersion "get_version" "Version" false;
     ListPolicies "list_policies" "Tenant" false;
@@ -75,6 +78,7 @@ actions! {
     ListDecisions "list_decisions" "Tenant" false;
     GetDecision "get_decision" "Decision" false;
     ExplainDecision "explain_decision" "Decision" false;
+    MakeCase "make_case" "Decision" false;
     ListDrafts "list_drafts" "Tenant" false;
     GetDraft "get_draft" "Draft" false;
     GetSettings "get_settings" "Tenant" false;
@@ -99,6 +103,13 @@ actions! {
     ChangeEntities "change_entities" "Tenant" true;
     PutEntity "put_entity" "LiveEntity" true;
     DeleteEntity "delete_entity" "LiveEntity" true;
+    ListTenants "list_tenants" "Tenant" false;
+    CreateTenant "create_tenant" "Tenant" true;
+    GetTenant "get_tenant" "Hosted" false;
+    ExportTenant "export_tenant" "Hosted" false;
+    SuspendTenant "suspend_tenant" "Hosted" true;
+    ResumeTenant "resume_tenant" "Hosted" true;
+    DeleteTenant "delete_tenant" "Hosted" true;
     ReviewDraft "review_draft" "Draft" true;
     ApproveBreakGlass "approve_break_glass" "BreakGlass" true;
     CreateKey "create_key" "Tenant" true;
@@ -285,6 +296,33 @@ impl App {
         self.deny(caller.tenant, act.action, &record).await?;
         let roles = act.roles_that_may(caller, &system, second_person, &facts);
         Err(refusal(&record, &decision, &roles))
+    }
+
+    /// Makes sure that no policy of the tenant forbids one of `acts`, for what does many things at once and is permitted.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::permit`], for the first that is forbidden.
+    pub(crate) async fn spare(&self, caller: &Caller, acts: Vec<Act>) -> Result<(), Problem> {
+        let system = system::in_force(self, caller.tenant).await?;
+        if system::is_built_in(&system) {
+            return Ok(());
+        }
+        let (tenant, principal) = (caller.tenant, Arc::clone(&caller.principal));
+        let second_person = self.second_person(tenant).await?;
+        let facts = self.facts(caller);
+        let forbidden = move || {
+            acts.into_iter().find(|act| {
+                let question = act.question(tenant, &principal, second_person);
+                let decision = Self::judge(&system, &question, &facts);
+                // Where nothing permits it by itself, the permit for all of it is enough.
+                decision.verdict == Verdict::Deny && !decision.determining.is_empty()
+            })
+        };
+        match self.blocking(forbidden).await? {
+            Some(act) => self.permit(caller, act).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Decides what a route says of itself, before its handler runs.

@@ -68,6 +68,11 @@ pub(crate) fn compiled(admin: &[Source]) -> Result<Arc<Snapshot>, CompileError> 
     Ok(Arc::clone(kept.entry(hash).or_insert(snapshot)))
 }
 
+/// Whether a tenant adds nothing to what is built in.
+pub(crate) fn is_built_in(system: &Arc<Snapshot>) -> bool {
+    compiled(&[]).is_ok_and(|built_in| Arc::ptr_eq(&built_in, system))
+}
+
 impl App {
     /// Compiles what a bundle says of the administration, and returns what somebody should look at in it.
     ///

@@ -89,6 +89,7 @@ pub(crate) async fn change(
     let make = async {
         let mut attempts = Attempts::new(&app, caller.tenant);
         loop {
+            app.spare(&caller, changes.acts()).await?;
             let wish = Wish {
                 act: Act::of(Action::ChangeEntities)
                     .with("written", json!(changes.upserts.len()))
@@ -178,6 +179,15 @@ impl Changes {
                     .with("entity", json!(uid)))
             }
         }
+    }
+
+    /// Takes each change as what it would be by itself.
+    fn acts(&self) -> Vec<Act> {
+        let put = self.upserts.iter().map(|entity| &entity.uid);
+        let put = put.map(|uid| Act::on_entity(Action::PutEntity, uid));
+        let removals = self.removals.iter();
+        let delete = removals.map(|uid| Act::on_entity(Action::DeleteEntity, uid));
+        put.chain(delete).collect()
     }
 
     fn some(self) -> Result<Self, Problem> {
