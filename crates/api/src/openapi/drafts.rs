@@ -351,7 +351,7 @@ fn of_findings() -> Value {
                 "added": names("Policies that are new."), "changed": names("Policies whose text is another one."),
                 "removed": names("Policies that are gone."),
                 "unreadable": names("Files that differ and hold something that cannot be read as a policy."),
-                "parts": { "type": "array", "items": { "type": "string", "enum": ["schema", "links", "entities", "cases"] }, "description": "What else differs." },
+                "parts": { "type": "array", "items": { "type": "string", "enum": ["schema", "links", "entities", "cases", "admin"] }, "description": "What else differs." },
             },
         },
         "DraftResults": {
