@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use http::{Request, StatusCode};
 use remit_api::Options;
-use remit_core::{Bundle, Entity, PrincipalKind, Role};
+use remit_core::{Bundle, DraftId, Entity, PrincipalKind, Role};
 use remit_store::{Change, DraftFilter, DraftState, Expected, NewDraft, NewKey, Scope};
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::contract::DOCUMENT;
@@ -353,6 +353,8 @@ impl World {
                 .unwrap();
         }
         let new = NewDraft {
+            id: DraftId::from_uuid(self.test.clock.id()),
+            at: self.test.clock.now(),
             name: "draft",
             message: None,
             base: store.bundle_revision(tenant).await.unwrap(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use remit_core::{Bundle, Source};
+use remit_core::{Bundle, PrincipalKind, Role, Source};
 use remit_store::Scope;
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
@@ -271,4 +271,110 @@ async fn what_is_no_bundle_is_changed_once_as_well() {
     assert_eq!(again.json()["key"], first.json()["id"]);
     assert!(!again.text.contains(first.json()["key"].as_str().unwrap()));
     assert_eq!(head().await, after);
+}
+
+#[tokio::test]
+async fn changes_of_drafts_and_settings_are_made_once_too() {
+    let test = TestApp::start(&pack("starter")).await;
+    let roles = [Role::Author, Role::Admin];
+    let ana = test.key_of(PrincipalKind::Person, "ana", &roles).await;
+    let roles = [Role::Approver];
+    let ben = test.key_of(PrincipalKind::Person, "ben", &roles).await;
+    let send =
+        async |key: &str, name: &str, (method, path): (Method, &str), tag: &str, body: &Value| {
+            let request = test
+                .request_with(key, method, path)
+                .header("if-match", tag)
+                .header("idempotency-key", name);
+            let body = if body.is_null() {
+                String::new()
+            } else {
+                body.to_string()
+            };
+            test.send(request, body).await
+        };
+    let body = json!({ "name": "once" });
+    let create = (Method::POST, "/v1/drafts");
+    let made = send(&ana, "make", create.clone(), "*", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let again = send(&ana, "make", create.clone(), "*", &body).await;
+    assert_eq!((again.status, &again.text), (made.status, &made.text));
+    assert_eq!(again.header("location"), made.header("location"));
+    let other = send(&ana, "make", create, "*", &json!({ "name": "twice" })).await;
+    assert_eq!(other.json()["code"], "idempotency-key-reused");
+
+    let draft = made.header("location").to_owned();
+    let policy = "@id(\"idle\") @owner(\"t\") forbid (principal, action, resource) when { false };";
+    let mut tag = made.header("etag").to_owned();
+    for (name, key, method, path, body) in [
+        (
+            "one",
+            &ana,
+            Method::PUT,
+            "/policies/idle",
+            json!({ "text": policy }),
+        ),
+        ("two", &ana, Method::DELETE, "/policies/idle", Value::Null),
+        ("three", &ana, Method::PUT, "/bundle", with_file(policy)),
+        (
+            "four",
+            &ben,
+            Method::POST,
+            "/review",
+            json!({ "verdict": "approve" }),
+        ),
+        ("five", &ana, Method::DELETE, "", Value::Null),
+    ] {
+        let path = format!("{draft}{path}");
+        let at = (method, path.as_str());
+        let done = send(key, name, at.clone(), &tag, &body).await;
+        assert!(done.status.is_success(), "{path}: {}", done.text);
+        let now = test.get(&draft).await;
+        let again = send(key, name, at, &tag, &body).await;
+        assert_eq!(
+            (again.status, &again.text),
+            (done.status, &done.text),
+            "{path}"
+        );
+        assert_eq!(again.header("etag"), done.header("etag"));
+        assert_eq!(
+            test.get(&draft).await.text,
+            now.text,
+            "{path} was done twice"
+        );
+        if !done.header("etag").is_empty() {
+            // What it is answered is what there is.
+            let (told, read) = (done.json(), now.json());
+            for (member, value) in told.as_object().unwrap() {
+                if !["compiles", "diagnostics"].contains(&member.as_str()) {
+                    assert_eq!(&read[member], value, "{path}: {member}");
+                }
+            }
+            done.header("etag").clone_into(&mut tag);
+        }
+    }
+
+    let settings = (Method::PUT, "/v1/settings");
+    let on = json!({ "second_person": true });
+    let done = send(&ana, "on", settings.clone(), "\"0\"", &on).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    same(
+        &done,
+        &send(&ana, "on", settings.clone(), "\"0\"", &on).await,
+    );
+    let off = json!({ "second_person": false });
+    let tag = done.header("etag").to_owned();
+    let asked = send(&ana, "off", settings.clone(), &tag, &off).await;
+    assert_eq!(asked.status, StatusCode::ACCEPTED, "{}", asked.text);
+    let confirm = (Method::POST, "/v1/settings/confirm");
+    let done = send(&ben, "yes", confirm.clone(), "*", &off).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    same(&done, &send(&ben, "yes", confirm, "*", &off).await);
+    let again = send(&ana, "off", settings, &tag, &off).await;
+    assert_eq!((again.status, &again.text), (asked.status, &asked.text));
+    assert_eq!(
+        test.get("/v1/settings").await.json(),
+        off,
+        "nothing is asked again"
+    );
 }

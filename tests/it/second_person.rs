@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::drafts::{Draft, bundle, idle, refused};
 
-const SETTINGS: &str = "/v1/settings";
+mod settings;
 
 /// A permit that is new, and so loosens; the cases do not meet it.
 fn permit(id: &str) -> String {
     format!(
-        "@id(\"{id}\")\n@owner(\"tests\")\npermit (principal == Person::\"nobody\", action == Action::\"suspend\", resource is Agent);"
+        "@id(\"{id}\")\n@owner(\"tests\")\npermit (principal == Person::\"nobody-{id}\", action == Action::\"suspend\", resource is Agent);"
     )
 }
 
@@ -386,131 +386,73 @@ async fn of_two_who_publish_what_was_approved_one_does() {
 }
 
 #[tokio::test]
-async fn to_demand_it_is_done_by_one_and_to_drop_it_by_two() {
-    let test = TestApp::start(&pack("starter")).await;
-    let admin = [Role::Admin];
-    let ana = test.key_of(PrincipalKind::Person, "ana", &admin).await;
-    let too = test.key_of(PrincipalKind::Person, "ana", &admin).await;
-    let eve = test.key_of(PrincipalKind::Person, "eve", &admin).await;
+async fn who_may_review_can_be_said_by_the_tenant_and_that_takes_two_as_well() {
+    let world = World::make(&pack("starter")).await;
+    let test = &world.test;
+    let max = [Role::Publisher];
+    let max = test.key_of(PrincipalKind::Person, "max", &max).await;
+    let draft = world.draft("loose").await;
+    let early = approve(&draft, &max).await;
+    refused(&early, StatusCode::FORBIDDEN, "not-permitted");
+    assert!(early.json()["roles"].to_string().contains("approver"));
+
+    let rule = "@id(\"publishers-review\")\npermit (principal, action == Action::\"review_draft\", resource)\nwhen { principal.roles.contains(Role::\"publisher\") };\n";
+    let mut bundle = pack("starter");
+    bundle.admin.push(Source {
+        file: "admin/review.cedar".to_owned(),
+        text: rule.to_owned(),
+    });
+    let mut of_admin = Draft::make_with(test, &world.ana, json!({ "name": "reviewers" })).await;
+    let saved = of_admin.edit(Method::PUT, "/bundle", &json!(bundle)).await;
+    assert_eq!(saved["compiles"], true, "{saved}");
+    let read = of_admin.read().await;
+    assert_eq!(read["differences"]["parts"], json!(["admin"]));
+    waits(&of_admin.publish().await);
+    approved(&of_admin, &world.ben).await;
+    let published = of_admin.publish().await;
+    assert_eq!(published.status, StatusCode::OK, "{}", published.text);
+
+    // Now Max counts, for a draft that was moved on.
+    let mut draft = draft.by(&world.ana);
+    draft.edit(Method::POST, "/rebase", &Value::Null).await;
+    approved(&draft, &max).await;
+    let published = draft.publish().await;
+    assert_eq!(published.status, StatusCode::OK, "{}", published.text);
+
+    // And no longer, when the rule is gone: that only takes away, and waits for nobody.
+    let draft = world.draft("more").await;
+    approved(&draft, &max).await;
+    let mut less = world.test.get("/v1/bundle").await.json();
+    less.as_object_mut().unwrap().remove("admin");
+    let request = test
+        .request_with(&world.ana, Method::PUT, "/v1/bundle")
+        .header("if-match", "*");
+    let put = test.send(request, less).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    let mut draft = draft;
+    draft.edit(Method::POST, "/rebase", &Value::Null).await;
+    waits(&draft.publish().await);
+}
+
+#[tokio::test]
+async fn a_first_bundle_takes_a_second_person_too() {
+    let test = TestApp::empty(remit_api::Options::default()).await;
+    let all = [Role::Author, Role::Publisher];
+    let ana = test.key_of(PrincipalKind::Person, "ana", &all).await;
     let ben = test
         .key_of(PrincipalKind::Person, "ben", &[Role::Approver])
         .await;
-    let max = test
-        .key_of(PrincipalKind::Person, "max", &[Role::Author])
-        .await;
-    let robot = test.key_of(PrincipalKind::Machine, "robot", &admin).await;
-    let put = async |key: &str, tag: &str, second_person: bool| {
-        let mut request = test.request_with(key, Method::PUT, SETTINGS);
-        if !tag.is_empty() {
-            request = request.header("if-match", tag);
-        }
-        test.send(request, json!({ "second_person": second_person }))
-            .await
-    };
-    let confirm = async |key: &str, second_person: bool| {
-        let request = test.request_with(key, Method::POST, "/v1/settings/confirm");
-        test.send(request, json!({ "second_person": second_person }))
-            .await
-    };
-    let first = test.get(SETTINGS).await;
-    assert_eq!(first.json(), json!({ "second_person": false }));
-    let unsaid = put(&ana, "", true).await;
-    refused(
-        &unsaid,
-        StatusCode::PRECONDITION_REQUIRED,
-        "precondition-required",
-    );
-    let stale = put(&ana, "\"99\"", true).await;
-    refused(&stale, StatusCode::PRECONDITION_FAILED, "stale-revision");
-    refused(
-        &put(&max, "*", true).await,
-        StatusCode::FORBIDDEN,
-        "not-permitted",
-    );
-    let request = test.request(Method::PUT, SETTINGS).header("if-match", "*");
-    let invalid = test.send(request, json!({ "second_person": 1 })).await;
-    refused(&invalid, StatusCode::BAD_REQUEST, "invalid-request");
-
-    let on = put(&ana, first.header("etag"), true).await;
-    assert_eq!(on.status, StatusCode::OK, "{}", on.text);
-    assert_eq!(on.json(), json!({ "second_person": true }));
-    let tag = on.header("etag").to_owned();
-    assert_ne!(tag, first.header("etag"));
-    refused(
-        &confirm(&eve, false).await,
-        StatusCode::CONFLICT,
-        "conflict",
-    );
-
-    let asked = put(&ana, &tag, false).await;
-    assert_eq!(asked.status, StatusCode::ACCEPTED, "{}", asked.text);
-    assert_eq!(asked.json()["pending"]["asked_by"], "ana");
-    let held = test.get(SETTINGS).await.json();
-    assert_eq!(held["second_person"], true, "nothing is dropped yet");
-    assert_eq!(held["pending"], asked.json()["pending"]);
-    for (key, why) in [
-        (&ana, "remit.own-review"),
-        (&too, "remit.own-review"),
-        (&robot, "remit.person-reviews"),
-    ] {
-        let problem = refused(
-            &confirm(key, false).await,
-            StatusCode::FORBIDDEN,
-            "not-permitted",
-        );
-        assert_eq!(problem["policies"], json!([why]));
-    }
-    refused(
-        &confirm(&max, false).await,
-        StatusCode::FORBIDDEN,
-        "not-permitted",
-    );
-    refused(&confirm(&ben, true).await, StatusCode::CONFLICT, "conflict");
-
-    // Taken back, and asked again too long ago.
-    let back = put(&ana, &tag, true).await;
-    assert_eq!(back.status, StatusCode::OK, "{}", back.text);
-    assert_eq!(
-        test.get(SETTINGS).await.json(),
-        json!({ "second_person": true })
-    );
-    refused(
-        &confirm(&ben, false).await,
-        StatusCode::CONFLICT,
-        "conflict",
-    );
-    put(&ana, &tag, false).await;
-    test.clock.advance(Duration::from_hours(24));
-    test.caught_up().await;
-    refused(
-        &confirm(&ben, false).await,
-        StatusCode::CONFLICT,
-        "conflict",
-    );
-    assert_eq!(
-        test.get(SETTINGS).await.json(),
-        json!({ "second_person": true })
-    );
-
-    put(&ana, &tag, false).await;
-    let (left, right) = tokio::join!(confirm(&ben, false), confirm(&eve, false));
-    let mut statuses = [left.status, right.status];
-    statuses.sort();
-    assert_eq!(
-        statuses,
-        [StatusCode::OK, StatusCode::CONFLICT],
-        "{} {}",
-        left.text,
-        right.text
-    );
-    assert_eq!(
-        test.get(SETTINGS).await.json(),
-        json!({ "second_person": false })
-    );
-    let page = test
-        .get("/v1/admin/actions?action=confirm_settings&verdict=permit")
-        .await;
-    let made = page.json()["actions"].as_array().unwrap().clone();
-    assert_eq!(made.len(), 1);
-    assert_eq!(made[0]["details"]["asked_by"], "ana");
+    demand(&test, true).await;
+    let request = test
+        .request_with(&ana, Method::PUT, "/v1/bundle")
+        .header("if-none-match", "*");
+    waits(&test.send(request, json!(pack("starter"))).await);
+    let body = json!({ "name": "first", "bundle": pack("starter") });
+    let draft = Draft::make_with(&test, &ana, body).await;
+    waits(&draft.publish().await);
+    approved(&draft, &ben).await;
+    let published = draft.publish().await;
+    assert_eq!(published.status, StatusCode::OK, "{}", published.text);
+    let read = bundle(&test).await;
+    assert_eq!(read.content_hash(), pack("starter").content_hash());
 }

@@ -309,7 +309,8 @@ impl App {
             return Ok(());
         }
         let (tenant, principal) = (caller.tenant, Arc::clone(&caller.principal));
-        let (second_person, facts) = (self.second_person(tenant).await?, self.facts(caller));
+        let second_person = self.second_person(tenant).await?;
+        let facts = self.facts(caller);
         let forbidden = move || {
             acts.into_iter().find(|act| {
                 let question = act.question(tenant, &principal, second_person);

@@ -10,8 +10,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http::{HeaderValue, StatusCode, Uri, header};
-use remit_core::{AdminAction, Revision, TenantId, Timestamp};
-use remit_store::{ExportCursor, ExportPage, NewKey, Operation, Scope, Tenant, TenantState};
+use remit_core::{AdminAction, AdminActionId, KeyId, Revision, TenantId, Timestamp};
+use remit_store::{
+    ApiKey, Change, ExportCursor, ExportPage, NewKey, Operation, Scope, Tenant, TenantState,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -105,14 +107,6 @@ pub(crate) async fn create(
     Body(body): Body<TenantBody>,
 ) -> Result<Response, Problem> {
     let tenant = TenantId::from_uuid(app.clock.id());
-    let act = Act::of(Action::CreateTenant)
-        .with("created", json!(tenant))
-        .with("name", json!(body.name));
-    let record = app.permit(&caller, act).await?;
-    let operation = Some(operation(&caller, &record));
-    app.store
-        .create_tenant(tenant, &body.name, operation)
-        .await?;
     // It can give each of these to other keys, and none that it does not have.
     let new = NewKey {
         name: FIRST_KEY.to_owned(),
@@ -121,9 +115,27 @@ pub(crate) async fn create(
         expires_at: None,
         principal: None,
     };
-    let made = app.store.create_key(tenant, &new, app.keys.pepper()).await;
-    let (stored, key) = match made {
-        Ok(made) => made,
+    new.check()?;
+    let first = KeyId::from_uuid(app.clock.id());
+    let key = ApiKey::generate(&new.environment, first)?;
+    let act = Act::of(Action::CreateTenant)
+        .with("created", json!(tenant))
+        .with("name", json!(body.name));
+    let record = app.permit(&caller, act).await?;
+    let operation = Some(operation(&caller, &record));
+    app.store
+        .create_tenant(tenant, &body.name, operation)
+        .await?;
+    let record = AdminActionId::from_uuid(app.clock.id());
+    let record = new.record(record, app.now(), tenant, first);
+    let change = Change {
+        record: Some(&record),
+        once: None,
+    };
+    let pepper = app.keys.pepper();
+    let made = app.store.insert_key(tenant, &key, &new, pepper, change);
+    let stored = match made.await {
+        Ok(stored) => stored,
         Err(error) => {
             // Nobody could use it, and its name would be taken.
             if let Err(left) = app.store.unmake_tenant(tenant).await {

@@ -7,7 +7,10 @@ use remit_core::{Case, Decision, Expectation, Facts, KeyId, PolicyId, Step, Time
 use serde::{Deserialize, Serialize};
 
 use crate::Snapshot;
-use crate::coverage::Coverage;
+
+pub(crate) mod coverage;
+
+use coverage::Coverage;
 
 /// What came of one case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ use crate::schema::CompiledSchema;
 
 mod change;
 mod hierarchy;
+pub(crate) mod packed;
 
 pub(crate) use change::EntityChange;
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json, json};
 use smol_str::SmolStr;
 
 use crate::decode::{Reader, list};
-use crate::packed::{Opened, Packed};
+use crate::entities::packed::{Opened, Packed};
 use crate::schema::{CompiledSchema, EntitySchema};
 
 /// One stored entity, in little space; Cedar's form of it is made when it is looked at.

@@ -11,7 +11,6 @@
 mod cases;
 mod compare;
 mod compile;
-mod coverage;
 mod decide;
 mod decode;
 mod diagnostic;
@@ -29,7 +28,6 @@ mod index;
 mod lex;
 mod link;
 mod lint;
-mod packed;
 mod parts;
 mod policy;
 mod reach;
@@ -40,9 +38,9 @@ mod shape;
 mod snapshot;
 mod stack;
 
+pub use cases::coverage::{ClauseCoverage, Coverage, PolicyCoverage, Seen, TermCoverage};
 pub use cases::{CaseOutcome, Mismatch};
 pub use compare::{Change, ChangeCode, Comparison};
-pub use coverage::{ClauseCoverage, Coverage, PolicyCoverage, Seen, TermCoverage};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};
 pub use edit::{
     Clash, ClashKind, Differences, EditError, Edited, NEW_POLICIES, Part, WrittenPolicy,

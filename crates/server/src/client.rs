@@ -394,7 +394,7 @@ impl ProblemBody {
                 ))
             }
             403 if self.waits_for_review() => Some(
-                "another person runs `remit draft review <DRAFT> --approve`; then publish it".to_owned(),
+                "make a draft of it with `remit policy publish`; another person runs `remit draft review <DRAFT> --approve`".to_owned(),
             ),
             401 => Some("check REMIT_KEY: the key is unknown, revoked or expired here".to_owned()),
             403 => Some(

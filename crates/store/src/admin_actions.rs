@@ -145,7 +145,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the record of a change that brings no revision, before its transaction is committed.
+    /// Writes what goes with a change that brings no revision, made at `head`, before its transaction is committed.
     ///
     /// # Errors
     ///
@@ -154,9 +154,14 @@ impl Store {
         &self,
         conn: &mut Conn,
         tenant: TenantId,
+        head: Revision,
         change: Change<'_>,
     ) -> Result<(), Failure> {
-        self.go_with(conn, tenant, None, change).await
+        self.go_with(conn, tenant, None, change).await?;
+        if let Some(once) = change.once {
+            self.keep_answer(conn, tenant, head, once).await?;
+        }
+        Ok(())
     }
 
     async fn go_with(

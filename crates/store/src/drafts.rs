@@ -29,6 +29,10 @@ const MOST: usize = 1_001;
 /// What a new draft is to be.
 #[derive(Debug, Clone, Copy)]
 pub struct NewDraft<'a> {
+    /// Its id.
+    pub id: DraftId,
+    /// When it is made.
+    pub at: Timestamp,
     /// What it is called, unlike every other open draft: one line of at most 128 bytes in Unicode NFC.
     pub name: &'a str,
     /// What it is for: one line of at most 1,024 bytes in Unicode NFC.
@@ -39,6 +43,19 @@ pub struct NewDraft<'a> {
     pub bundle: &'a Bundle,
     /// The principal that makes it.
     pub author: &'a str,
+}
+
+/// An edit of a draft.
+#[derive(Debug, Clone, Copy)]
+pub struct DraftEdit<'a> {
+    /// The principal that makes it.
+    pub author: &'a str,
+    /// When it is made.
+    pub at: Timestamp,
+    /// The base that the draft is understood over.
+    pub base: Option<Revision>,
+    /// What it is to hold.
+    pub bundle: &'a Bundle,
 }
 
 /// A draft without its bundle.
@@ -171,10 +188,10 @@ impl Store {
         check_line("name", Some(new.name), NAME_BYTES)?;
         check_line("message", new.message, MESSAGE_BYTES)?;
         let (body, hash) = written(new.bundle).await?;
-        let id = DraftId::from_uuid(self.clock().id());
+        let id = new.id;
         let authors = json!([new.author]).to_string();
         self.within("make a draft", async {
-            let mut conn = self.begin_aside(tenant).await?;
+            let (mut conn, at) = self.begin_aside(tenant).await?;
             let open: i64 = on!(conn, |raw| sqlx::query_scalar(sql::OPEN_DRAFTS)
                 .bind(tenant.uuid())
                 .fetch_one(raw)
@@ -204,11 +221,11 @@ impl Store {
                 .bind(hash.as_str())
                 .bind(body.as_str())
                 .bind(authors.as_str())
-                .bind(self.clock().now().micros())
+                .bind(new.at.micros())
                 .execute(raw)
                 .await
                 .map(drop))?;
-            self.accompany_aside(&mut conn, tenant, change).await?;
+            self.accompany_aside(&mut conn, tenant, at, change).await?;
             let made = head(&mut conn, tenant, id).await?;
             conn.commit().await?;
             Ok(made)
@@ -300,29 +317,27 @@ impl Store {
         &self,
         tenant: TenantId,
         (id, version): (DraftId, u64),
-        author: &str,
-        base: Option<Revision>,
-        bundle: &Bundle,
+        edit: DraftEdit<'_>,
         change: Change<'_>,
     ) -> Result<StoredDraft, Error> {
-        let (body, hash) = written(bundle).await?;
+        let (body, hash) = written(edit.bundle).await?;
         self.within("edit a draft", async {
-            let (mut conn, found) = self.begin_draft(tenant, id, version).await?;
+            let (mut conn, at, found) = self.begin_draft(tenant, id, version).await?;
             let mut authors = found.authors;
-            authors.insert(author.to_owned());
+            authors.insert(edit.author.to_owned());
             let authors = json!(authors).to_string();
             on!(conn, |raw| sqlx::query(sql::EDIT_DRAFT)
                 .bind(tenant.uuid())
                 .bind(id.uuid())
-                .bind(base.map(number))
+                .bind(edit.base.map(number))
                 .bind(hash.as_str())
                 .bind(body.as_str())
                 .bind(authors.as_str())
-                .bind(self.clock().now().micros())
+                .bind(edit.at.micros())
                 .execute(raw)
                 .await
                 .map(drop))?;
-            self.accompany_aside(&mut conn, tenant, change).await?;
+            self.accompany_aside(&mut conn, tenant, at, change).await?;
             let edited = head(&mut conn, tenant, id).await?;
             conn.commit().await?;
             Ok(edited)
@@ -343,8 +358,8 @@ impl Store {
         change: Change<'_>,
     ) -> Result<(), Error> {
         self.within("discard a draft", async {
-            let (mut conn, _) = self.begin_draft(tenant, id, version).await?;
-            self.accompany_aside(&mut conn, tenant, change).await?;
+            let (mut conn, at, _) = self.begin_draft(tenant, id, version).await?;
+            self.accompany_aside(&mut conn, tenant, at, change).await?;
             on!(conn, |raw| sqlx::query(sql::DISCARD_DRAFT)
                 .bind(tenant.uuid())
                 .bind(id.uuid())
@@ -371,7 +386,7 @@ impl Store {
         change: Change<'_>,
     ) -> Result<bool, Error> {
         self.within("keep the results of a draft", async {
-            let mut conn = self.begin_aside(tenant).await?;
+            let (mut conn, at) = self.begin_aside(tenant).await?;
             let kept = on!(conn, |raw| sqlx::query(sql::KEEP_RESULTS)
                 .bind(tenant.uuid())
                 .bind(id.uuid())
@@ -380,7 +395,7 @@ impl Store {
                 .execute(raw)
                 .await
                 .map(|done| done.rows_affected()))?;
-            self.accompany_aside(&mut conn, tenant, change).await?;
+            self.accompany_aside(&mut conn, tenant, at, change).await?;
             conn.commit().await?;
             Ok(kept > 0)
         })
@@ -414,8 +429,8 @@ impl Store {
         tenant: TenantId,
         id: DraftId,
         version: u64,
-    ) -> Result<(Conn, StoredDraft), Failure> {
-        let mut conn = self.begin_aside(tenant).await?;
+    ) -> Result<(Conn, Revision, StoredDraft), Failure> {
+        let (mut conn, at) = self.begin_aside(tenant).await?;
         let row: Option<Row> = on!(conn, |raw| sqlx::query_as(sql::DRAFT)
             .bind(tenant.uuid())
             .bind(id.uuid())
@@ -426,7 +441,7 @@ impl Store {
             .and_then(StoredDraft::read)
             .and_then(|found| found.changeable(version).map(|()| found));
         match checked {
-            Ok(found) => Ok((conn, found)),
+            Ok(found) => Ok((conn, at, found)),
             Err(error) => {
                 conn.rollback().await?;
                 Err(error.into())

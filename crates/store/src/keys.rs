@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remit_core::{
-    KeyId, ParseIdError, Principal, PrincipalKind, PrincipalName, Revision, TenantId, Timestamp,
+    AdminAction, AdminActionId, EntityUid, KeyId, ParseIdError, Principal, PrincipalKind,
+    PrincipalName, Revision, TenantId, Timestamp,
 };
+use serde_json::{Map, json};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
@@ -307,7 +309,35 @@ impl Store {
 // === impl NewKey ===
 
 impl NewKey {
-    fn check(&self) -> Result<(), Error> {
+    /// Makes the record of a key that nobody of its tenant asked for, such as the first one.
+    pub fn record(
+        &self,
+        id: AdminActionId,
+        at: Timestamp,
+        tenant: TenantId,
+        key: KeyId,
+    ) -> AdminAction {
+        AdminAction {
+            details: Map::from_iter([
+                ("key".to_owned(), json!(key)),
+                ("scopes".to_owned(), json!(self.scopes)),
+                ("principal".to_owned(), json!(self.principal)),
+            ]),
+            ..AdminAction::of_itself(
+                id,
+                at,
+                "create_key",
+                EntityUid::new("Tenant", tenant.to_string()),
+            )
+        }
+    }
+
+    /// Checks each member.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] names the one at fault.
+    pub fn check(&self) -> Result<(), Error> {
         check_text("name", &self.name, NAME_BYTES)?;
         if self.name.chars().any(char::is_control) {
             return Err(Error::invalid(

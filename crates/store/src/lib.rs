@@ -44,7 +44,7 @@ pub use api_key::{ApiKey, ParseKeyError, Pepper};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
 pub use drafts::reviews::{NewReview, ReviewVerdict, StoredReview};
-pub use drafts::{DraftFilter, DraftMark, DraftState, NewDraft, StoredDraft};
+pub use drafts::{DraftEdit, DraftFilter, DraftMark, DraftState, NewDraft, StoredDraft};
 pub use entities::{EntitiesChanged, EntityChanges, EntityCursor, MAX_ENTITIES, StoredEntity};
 pub use error::Error;
 pub use hints::Hints;

@@ -129,8 +129,9 @@ impl Store {
         change: Change<'_>,
     ) -> Result<(), Error> {
         self.within("ask for settings", async {
-            let mut conn = self.begin_aside(tenant).await?;
-            self.accompany_aside(&mut conn, tenant, change).await?;
+            let (mut conn, head) = self.begin_aside(tenant).await?;
+            self.accompany_aside(&mut conn, tenant, head, change)
+                .await?;
             on!(conn, |raw| sqlx::query(sql::FORGET_SETTINGS)
                 .bind(tenant.uuid())
                 .execute(raw)

@@ -67,7 +67,7 @@ mod sql {
         /// Locks a tenant's row and moves its revision on; first in every change, so revisions follow commits.
         BUMP = "UPDATE tenants SET revision = revision + 1 WHERE id = $1 AND deleted_at IS NULL RETURNING revision";
         /// Locks a tenant's row for a change that alters nothing that decides.
-        LOCK = "UPDATE tenants SET revision = revision WHERE id = $1 AND deleted_at IS NULL";
+        LOCK = "UPDATE tenants SET revision = revision WHERE id = $1 AND deleted_at IS NULL RETURNING revision";
     }
 }
 
@@ -330,19 +330,21 @@ impl Store {
         self.begin_change_since(tenant, None).await
     }
 
-    /// Begins a change of one tenant that alters nothing that decides: one at a time, and no revision.
-    pub(crate) async fn begin_aside(&self, tenant: TenantId) -> Result<Conn, Failure> {
+    /// Begins a change of one tenant that alters nothing that decides: one at a time, and no new revision. Returns the
+    /// revision that the tenant is at.
+    pub(crate) async fn begin_aside(&self, tenant: TenantId) -> Result<(Conn, Revision), Failure> {
         let mut conn = self.begin(tenant).await?;
-        let found = on!(conn, |raw| sqlx::query(sql::LOCK)
+        let found: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::LOCK)
             .bind(tenant.uuid())
-            .execute(raw)
-            .await
-            .map(|done| done.rows_affected()))?;
-        if found == 0 {
-            conn.rollback().await?;
-            return Err(Error::NotFound { what: "tenant" }.into());
+            .fetch_optional(raw)
+            .await)?;
+        match found {
+            Some(head) => Ok((conn, tenants::revision(head)?)),
+            None => {
+                conn.rollback().await?;
+                Err(Error::NotFound { what: "tenant" }.into())
+            }
         }
-        Ok(conn)
     }
 
     /// Begins a change that holds only if nothing of the tenant has changed since `checked`.

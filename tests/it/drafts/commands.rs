@@ -87,7 +87,7 @@ fn a_draft_goes_from_its_first_edit_to_a_version() {
         .fails(4, &["it stays open as the draft `starter`"]);
     server
         .run(&["draft", "publish", "starter"])
-        .fails(3, &["422"]);
+        .fails(4, &["422"]);
     fs::write(ours.join("tools.cedar"), "permit (").unwrap();
     server
         .run(&["draft", "push", "starter", "starter"])

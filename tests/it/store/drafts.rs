@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use remit_core::{Bundle, KeyId, Revision, Source, TenantId};
+use remit_core::{Bundle, DraftId, KeyId, Revision, Source, TenantId, Timestamp};
 use remit_store::{
-    Authorship, Change, DraftFilter, DraftMark, DraftState, Error, Expected, NewDraft, NewReview,
-    ReviewVerdict, Store, StoredDraft,
+    Authorship, Change, DraftEdit, DraftFilter, DraftMark, DraftState, Error, Expected, NewDraft,
+    NewReview, ReviewVerdict, Store, StoredDraft,
 };
 
 use super::Fixture;
@@ -28,18 +28,38 @@ fn bundle(text: &str) -> Bundle {
     }
 }
 
-async fn make(store: &Store, tenant: TenantId, name: &str, base: Option<Revision>) -> StoredDraft {
+async fn make(fixture: &Fixture, tenant: TenantId, name: &str) -> StoredDraft {
     let new = NewDraft {
+        id: DraftId::from_uuid(fixture.clock.id()),
+        at: fixture.clock.now(),
         name,
         message: Some("why"),
-        base,
+        base: None,
         bundle: &bundle("1"),
         author: "ana",
     };
-    store
-        .create_draft(tenant, new, Change::default())
-        .await
-        .unwrap()
+    let made = fixture.store.create_draft(tenant, new, Change::default());
+    made.await.unwrap()
+}
+
+async fn edit(
+    fixture: &Fixture,
+    tenant: TenantId,
+    (id, version): (DraftId, u64),
+    author: &str,
+    base: Option<Revision>,
+    text: &str,
+) -> Result<StoredDraft, Error> {
+    let edit = DraftEdit {
+        author,
+        at: fixture.clock.now(),
+        base,
+        bundle: &bundle(text),
+    };
+    let edited = fixture
+        .store
+        .edit_draft(tenant, (id, version), edit, Change::default());
+    edited.await
 }
 
 async fn review(
@@ -52,6 +72,7 @@ async fn review(
     let new = NewReview {
         principal: who,
         key: KeyId::NIL,
+        at: Timestamp::from_micros(1),
         verdict,
         message: None,
     };
@@ -63,7 +84,7 @@ async fn review(
 
 async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
     let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
-    let made = make(store, tenant, "one", None).await;
+    let made = make(&fixture, tenant, "one").await;
     assert_eq!(
         (made.version, made.reviews, made.state),
         (1, 0, DraftState::Open)
@@ -72,15 +93,7 @@ async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
     assert_eq!(made.message.as_deref(), Some("why"));
     assert_eq!(made.hash, bundle("1").content_hash());
     let base = Some(Revision::new(7));
-    let edited = store
-        .edit_draft(
-            tenant,
-            (made.id, 1),
-            "ben",
-            base,
-            &bundle("2"),
-            Change::default(),
-        )
+    let edited = edit(&fixture, tenant, (made.id, 1), "ben", base, "2")
         .await
         .unwrap();
     assert_eq!((edited.version, edited.base), (2, base));
@@ -99,16 +112,7 @@ async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
         matches!(stale, Err(Error::Stale { current: 2, .. })),
         "{stale:?}"
     );
-    let stale = store
-        .edit_draft(
-            tenant,
-            (made.id, 1),
-            "eve",
-            base,
-            &bundle("3"),
-            Change::default(),
-        )
-        .await;
+    let stale = edit(&fixture, tenant, (made.id, 1), "eve", base, "3").await;
     assert!(
         matches!(stale, Err(Error::Stale { current: 2, .. })),
         "{stale:?}"
@@ -128,7 +132,7 @@ async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
     let found = store.draft(tenant, made.id).await.unwrap().unwrap();
     assert_eq!(found.results.as_deref(), Some("{}"));
 
-    let other = make(store, tenant, "two", None).await;
+    let other = make(&fixture, tenant, "two").await;
     store
         .discard_draft(tenant, made.id, 2, Change::default())
         .await
@@ -137,7 +141,7 @@ async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
         .discard_draft(tenant, made.id, 2, Change::default())
         .await;
     assert!(matches!(over, Err(Error::Unfit { .. })), "{over:?}");
-    let again = make(store, tenant, "one", None).await;
+    let again = make(&fixture, tenant, "one").await;
     let list = async |state, name, before| {
         let filter = DraftFilter { state, name };
         let found = store.drafts(tenant, filter, before, 2).await.unwrap();
@@ -163,7 +167,7 @@ async fn drafts_are_kept_with_their_authors(fixture: Fixture) {
 
 async fn a_draft_is_published_with_its_version_or_not_at_all(fixture: Fixture) {
     let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
-    let draft = make(store, tenant, "one", None).await;
+    let draft = make(&fixture, tenant, "one").await;
     let publish = async |mark: DraftMark, expected| {
         let authorship = Authorship {
             draft: Some(mark),
@@ -207,7 +211,7 @@ async fn a_draft_is_published_with_its_version_or_not_at_all(fixture: Fixture) {
     let twice = publish(draft.mark(), Expected::Any).await;
     assert!(matches!(twice, Err(Error::Stale { .. })), "{twice:?}");
     // A version that is refused leaves the draft open.
-    let other = make(store, tenant, "two", None).await;
+    let other = make(&fixture, tenant, "two").await;
     let refused = publish(other.mark(), Expected::Absent).await;
     assert!(
         matches!(refused, Err(Error::Conflict { .. })),
@@ -219,7 +223,7 @@ async fn a_draft_is_published_with_its_version_or_not_at_all(fixture: Fixture) {
 
 async fn reviews_are_kept_and_the_last_of_each_stands(fixture: Fixture) {
     let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
-    let draft = make(store, tenant, "one", None).await;
+    let draft = make(&fixture, tenant, "one").await;
     for (who, verdict) in [
         ("ben", ReviewVerdict::Reject),
         ("eve", ReviewVerdict::Approve),
@@ -245,34 +249,26 @@ async fn reviews_are_kept_and_the_last_of_each_stands(fixture: Fixture) {
         ]
     );
     // The same content over another base is another draft.
-    let moved = store
-        .edit_draft(
-            tenant,
-            (draft.id, 1),
-            "ana",
-            Some(Revision::new(3)),
-            &bundle("1"),
-            Change::default(),
-        )
-        .await
-        .unwrap();
+    let moved = edit(
+        &fixture,
+        tenant,
+        (draft.id, 1),
+        "ana",
+        Some(Revision::new(3)),
+        "1",
+    )
+    .await
+    .unwrap();
     assert_eq!(moved.hash, draft.hash);
     assert_eq!(moved.standing(reviews.clone()), []);
-    let back = store
-        .edit_draft(
-            tenant,
-            (draft.id, 2),
-            "ana",
-            None,
-            &bundle("1"),
-            Change::default(),
-        )
+    let back = edit(&fixture, tenant, (draft.id, 2), "ana", None, "1")
         .await
         .unwrap();
     assert_eq!(back.standing(reviews).len(), 2);
     let stale = NewReview {
         principal: "ben",
         key: KeyId::NIL,
+        at: Timestamp::from_micros(1),
         verdict: ReviewVerdict::Approve,
         message: None,
     };
@@ -288,21 +284,12 @@ async fn reviews_are_kept_and_the_last_of_each_stands(fixture: Fixture) {
 async fn drafts_do_not_cross_tenants(fixture: Fixture) {
     let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
     let other = fixture.tenant("b").await;
-    let draft = make(store, tenant, "one", None).await;
+    let draft = make(&fixture, tenant, "one").await;
     assert_eq!(store.draft(other, draft.id).await.unwrap(), None);
     let filter = DraftFilter::default();
     assert_eq!(store.drafts(other, filter, None, 9).await.unwrap(), []);
     assert_eq!(store.draft_reviews(other, draft.id).await.unwrap(), []);
-    let missing = store
-        .edit_draft(
-            other,
-            (draft.id, 1),
-            "eve",
-            None,
-            &bundle("2"),
-            Change::default(),
-        )
-        .await;
+    let missing = edit(&fixture, other, (draft.id, 1), "eve", None, "2").await;
     assert!(
         matches!(missing, Err(Error::NotFound { .. })),
         "{missing:?}"
@@ -334,13 +321,13 @@ async fn drafts_do_not_cross_tenants(fixture: Fixture) {
         )
         .await;
     assert!(matches!(stolen, Err(Error::Stale { .. })), "{stolen:?}");
-    make(store, other, "one", None).await;
+    make(&fixture, other, "one").await;
     assert_eq!(store.draft(tenant, draft.id).await.unwrap(), Some(draft));
 }
 
 async fn a_damaged_draft_is_found(fixture: Fixture) {
     let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
-    let draft = make(store, tenant, "one", None).await;
+    let draft = make(&fixture, tenant, "one").await;
     let body = "UPDATE drafts SET body = '{\"schema\":[],\"policies\":[]}'";
     if fixture.damage(body).await {
         let found = store.draft_bundle(tenant, &draft).await;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use remit_core::{
-    AdminAction, AdminActionId, ContentHash, EntityUid, Principal, PrincipalKind, Role, TenantId,
+    AdminAction, AdminActionId, ContentHash, DecisionId, DraftId, EntityUid, KeyId, Principal, ReplicaId, PrincipalKind, Role, TenantId,
 };
 use remit_store::{
     Applied, Authorship, Change, Error, Expected, ExportCursor, Once, Replica, TenantState,
@@ -74,7 +74,9 @@ async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
         .create_key(tenant, &new_key(), &pepper())
         .await
         .unwrap();
+    fill_drafts(fixture, tenant).await;
     let replica = fixture.replica();
+    fill_shadow(fixture, tenant, replica).await;
     let records = batch(fixture, tenant, replica, 1..rows + 1);
     store
         .ship(&position(replica, rows), &records)
@@ -92,6 +94,75 @@ async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
         failure: None,
     };
     store.heartbeat(&beating, &[applied]).await.unwrap();
+}
+
+/// Makes a draft with a review, and a change of the settings that waits for another person.
+async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
+    let store = &fixture.store;
+    let at = fixture.clock.now();
+    let key = KeyId::from_uuid(fixture.clock.id());
+    let new = NewDraft {
+        id: DraftId::from_uuid(fixture.clock.id()),
+        at,
+        name: "one",
+        message: None,
+        base: None,
+        bundle: &bundle("// a draft"),
+        author: "ana",
+    };
+    let made = store.create_draft(tenant, new, Change::default());
+    let draft = made.await.unwrap();
+    let review = NewReview {
+        principal: "maya",
+        key,
+        at,
+        verdict: ReviewVerdict::Approve,
+        message: None,
+    };
+    store
+        .review_draft(tenant, (draft.id, draft.version), review, Change::default())
+        .await
+        .unwrap();
+    let pending = PendingSettings {
+        settings: Settings {
+            second_person: true,
+        },
+        asked_by: "maya".parse().unwrap(),
+        key,
+        at,
+    };
+    store
+        .ask_settings(tenant, Some(&pending), Change::default())
+        .await
+        .unwrap();
+}
+
+/// Puts a shadow that has found something.
+async fn fill_shadow(fixture: &Fixture, tenant: TenantId, replica: ReplicaId) {
+    let store = &fixture.store;
+    let bundle = bundle("// a shadow");
+    let put = store.put_shadow(tenant, Expected::Any, &bundle, None, Change::default());
+    let shadow = put.await.unwrap();
+    let group = ShadowGroup {
+        kind: ContentHash::of(b"one"),
+        outcome: "newly_denied".to_owned(),
+        action: "call".to_owned(),
+        before: "{}".to_owned(),
+        after: "{}".to_owned(),
+    };
+    let note = ShadowNote {
+        groups: vec![(group.clone(), 1)],
+        disagreements: vec![Disagreement {
+            decision: DecisionId::from_uuid(fixture.clock.id()),
+            group,
+            at: fixture.clock.now(),
+        }],
+        ..ShadowNote::default()
+    };
+    store
+        .note_shadow(tenant, shadow, replica, &note)
+        .await
+        .unwrap();
 }
 
 /// Everything that an export of a tenant tells, by table.

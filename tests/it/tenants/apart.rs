@@ -10,6 +10,7 @@ struct Ours {
     test: TestApp,
     decision: String,
     key: String,
+    draft: String,
     version: u64,
     head: u64,
 }
@@ -39,6 +40,15 @@ impl Ours {
             .as_str()
             .unwrap()
             .to_owned();
+        let named = json!({ "name": MARK });
+        let draft = test.post("/v1/drafts", named).await.json()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let principal = format!("/v1/principals/{MARK}");
+        let body = json!({ "kind": "person", "roles": ["reader"] });
+        let made = test.send(test.request(http::Method::PUT, &principal), body);
+        assert_eq!(made.await.status, StatusCode::OK);
         let question = json!({
             "subject": { "type": "Agent", "id": MARK }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": MARK },
         });
@@ -57,6 +67,7 @@ impl Ours {
             test,
             decision,
             key,
+            draft,
         }
     }
 
@@ -67,6 +78,10 @@ impl Ours {
             (self.decision.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/keys/") {
             (self.key.clone(), nobody.to_owned())
+        } else if template.starts_with("/v1/drafts/") {
+            (self.draft.clone(), nobody.to_owned())
+        } else if template.starts_with("/v1/principals/") {
+            (MARK.to_owned(), "plugh".to_owned())
         } else if template.starts_with("/v1/tenants/") {
             (self.test.tenant.to_string(), nobody.to_owned())
         } else if template.starts_with("/v1/policies/") || template.starts_with("/v1/entities/") {
@@ -98,6 +113,8 @@ impl Ours {
             format!("/v1/decisions/{}", self.decision),
             format!("/v1/keys/{}", self.key),
             format!("/v1/policies/{MARK}"),
+            format!("/v1/drafts/{}", self.draft),
+            format!("/v1/principals/{MARK}"),
             "/v1/whoami".to_owned(),
         ] {
             let reply = self.test.get(&path).await;
@@ -179,7 +196,7 @@ async fn an_id_of_another_tenant_tells_nothing() {
                 };
                 let id = path
                     .rsplit('/')
-                    .find(|part| !matches!(*part, "explain" | "suspend" | "resume" | "export"));
+                    .find(|part| !matches!(*part, "explain" | "case" | "suspend" | "resume" | "export"));
                 answers.push((reply.status, told(&reply, id.unwrap())));
             }
             let what = format!("{method} {theirs}: {answers:?}");
@@ -200,7 +217,7 @@ async fn an_id_of_another_tenant_tells_nothing() {
         }
     }
     assert!(
-        asked >= 17,
+        asked >= 28,
         "only {asked} operations have something to name"
     );
     assert_eq!(ours.whole().await, before, "ours is as it was");
@@ -210,6 +227,10 @@ async fn an_id_of_another_tenant_tells_nothing() {
         "/v1/decisions",
         "/v1/keys",
         "/v1/policies",
+        "/v1/principals",
+        "/v1/drafts",
+        "/v1/admin/actions",
+        "/v1/settings",
         "/v1/bundle",
         "/v1/bundle/versions",
         "/v1/whoami",

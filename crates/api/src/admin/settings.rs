@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use remit_core::{KeyId, PrincipalName, Revision, Timestamp};
-use remit_store::{Change, PendingSettings, Settings, StoredSettings};
+use remit_store::{Change, PendingSettings, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -22,6 +22,7 @@ use crate::change::{Attempt, Attempts};
 use crate::layers::Told;
 use crate::preconditions::{Preconditions, etag};
 use crate::problem::{Kind, Problem};
+use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::Query;
 use crate::revisions::{Until, settle};
 use crate::wire::{Body, Json, Wire};
@@ -37,15 +38,15 @@ pub(crate) struct SettingsBody {
 }
 
 /// The settings, and what they are to be.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Shown {
     second_person: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
 }
 
 /// What somebody has asked for and another has to confirm.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Pending {
     second_person: bool,
     asked_by: PrincipalName,
@@ -54,10 +55,20 @@ struct Pending {
     expires_at: Timestamp,
 }
 
+/// What a change of the settings is answered.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answered {
+    /// When the settings were last changed; nothing where this change did it.
+    revision: Option<Revision>,
+    shown: Shown,
+}
+
 /// Answers with the settings.
 pub(crate) async fn get(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
     let stored = app.store.settings(caller.tenant).await?;
-    Ok(show(&app, stored, StatusCode::OK))
+    let tag = etag(stored.revision);
+    let shown = Shown::of(stored.settings, live(&app, stored.pending));
+    Ok(([(header::ETAG, tag)], Json(shown)).into_response())
 }
 
 /// Changes the settings: at once where more is demanded, as a request where less is.
@@ -65,25 +76,67 @@ pub(crate) async fn put(
     State(app): State<Arc<App>>,
     caller: Caller,
     preconditions: Preconditions,
+    key: IdempotencyKey,
     Query(until): Query<Until>,
     Body(body): Body<SettingsBody>,
 ) -> Result<Response, Problem> {
     preconditions.required()?;
-    let wanted = body.into();
+    let wanted = Settings::from(body);
+    let named = named(&caller, &key, Action::PutSettings, wanted).await?;
+    let make = Box::pin(put_once(
+        &app,
+        &caller,
+        &preconditions,
+        named.as_ref(),
+        wanted,
+    ));
+    let (revision, answered) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    answered.answer(&app, &caller, revision, until).await
+}
+
+/// Agrees to what another person has asked of the settings.
+pub(crate) async fn confirm(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    key: IdempotencyKey,
+    Query(until): Query<Until>,
+    Body(body): Body<SettingsBody>,
+) -> Result<Response, Problem> {
+    let wanted = Settings::from(body);
+    let named = named(&caller, &key, Action::ConfirmSettings, wanted).await?;
+    let make = Box::pin(confirm_once(&app, &caller, named.as_ref(), wanted));
+    let (revision, answered) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    answered.answer(&app, &caller, revision, until).await
+}
+
+async fn named(
+    caller: &Caller,
+    key: &IdempotencyKey,
+    action: Action,
+    wanted: Settings,
+) -> Result<Option<Named>, Problem> {
+    let asks = json!({ "caller": caller.key, "action": action.name(), "settings": wanted });
+    Named::of(key, move || asks).await
+}
+
+async fn put_once(
+    app: &App,
+    caller: &Caller,
+    preconditions: &Preconditions,
+    named: Option<&Named>,
+    wanted: Settings,
+) -> Result<(Revision, Answered), Problem> {
     let tenant = caller.tenant;
-    let mut attempts = Attempts::new(&app, tenant);
+    let mut attempts = Attempts::new(app, tenant);
     loop {
-        let checked = head(&app, tenant).await?;
+        let checked = head(app, tenant).await?;
         let stored = app.store.settings(tenant).await?;
         preconditions.check(Some(stored.revision))?;
         let act = Act::of(Action::PutSettings)
             .with("before", json!(stored.settings))
             .with("settings", json!(wanted));
-        let record = app.permit(&caller, act).await?;
-        let change = Change {
-            record: Some(&record),
-            once: None,
-        };
+        let record = app.permit(caller, act).await?;
+        let record = Some(&record);
         if wanted == stored.settings || stored.settings.second_person {
             // One who asks for what is there takes back what was asked.
             let pending = (wanted != stored.settings).then(|| PendingSettings {
@@ -92,44 +145,51 @@ pub(crate) async fn put(
                 key: caller.key,
                 at: app.now(),
             });
-            app.store
-                .ask_settings(tenant, pending.as_ref(), change)
-                .await?;
-            log(&caller, &record, stored.revision);
-            let status = match pending {
-                Some(_) => StatusCode::ACCEPTED,
-                None => StatusCode::OK,
+            let answered = Answered {
+                revision: Some(stored.revision),
+                shown: Shown::of(stored.settings, pending.clone()),
             };
-            return Ok(show(&app, StoredSettings { pending, ..stored }, status));
+            let answer = Answer::of(named, &answered)?;
+            let once = answer.once();
+            app.store
+                .ask_settings(tenant, pending.as_ref(), Change { record, once })
+                .await?;
+            record.inspect(|record| log(caller, record, stored.revision));
+            return Ok((stored.revision, answered));
         }
-        let roster = Roster::of(&app, tenant).await?.demanding();
-        let system = system::in_force(&app, tenant).await?;
+        let roster = Roster::of(app, tenant).await?.demanding();
+        let system = system::in_force(app, tenant).await?;
         roster.check(&system)?;
+        let answered = Answered {
+            revision: None,
+            shown: Shown::of(wanted, None),
+        };
+        let answer = Answer::of(named, &answered)?;
+        let once = answer.once();
+        let change = Change { record, once };
         let written = app.store.change_settings(tenant, checked, wanted, change);
         match Attempt::of(written.await)? {
             Attempt::Written(revision) => {
-                log(&caller, &record, revision);
-                return changed(&app, &caller, wanted, revision, until).await;
+                record.inspect(|record| log(caller, record, revision));
+                return Ok((revision, answered));
             }
             Attempt::Moved(head) => attempts.again(head).await?,
         }
     }
 }
 
-/// Agrees to what another person has asked of the settings.
-pub(crate) async fn confirm(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Query(until): Query<Until>,
-    Body(body): Body<SettingsBody>,
-) -> Result<Response, Problem> {
-    let wanted = Settings::from(body);
+async fn confirm_once(
+    app: &App,
+    caller: &Caller,
+    named: Option<&Named>,
+    wanted: Settings,
+) -> Result<(Revision, Answered), Problem> {
     let tenant = caller.tenant;
-    let mut attempts = Attempts::new(&app, tenant);
+    let mut attempts = Attempts::new(app, tenant);
     loop {
-        let checked = head(&app, tenant).await?;
+        let checked = head(app, tenant).await?;
         let stored = app.store.settings(tenant).await?;
-        let pending = live(&app, stored.pending).filter(|pending| pending.settings == wanted);
+        let pending = live(app, stored.pending).filter(|pending| pending.settings == wanted);
         let Some(pending) = pending else {
             let detail = "nobody has asked for these settings within the last 24 hours";
             return Err(Problem::new(Kind::CONFLICT, detail));
@@ -138,10 +198,15 @@ pub(crate) async fn confirm(
             .own(pending.asked_by == caller.principal.name)
             .with("asked_by", json!(pending.asked_by))
             .with("settings", json!(wanted));
-        let record = app.permit(&caller, act).await?;
+        let record = app.permit(caller, act).await?;
+        let answered = Answered {
+            revision: None,
+            shown: Shown::of(wanted, None),
+        };
+        let answer = Answer::of(named, &answered)?;
         let change = Change {
             record: Some(&record),
-            once: None,
+            once: answer.once(),
         };
         let confirmer = &caller.principal.name;
         let written = app
@@ -149,47 +214,56 @@ pub(crate) async fn confirm(
             .confirm_settings(tenant, checked, &pending, confirmer, change);
         match Attempt::of(written.await)? {
             Attempt::Written(revision) => {
-                log(&caller, &record, revision);
-                return changed(&app, &caller, wanted, revision, until).await;
+                log(caller, &record, revision);
+                return Ok((revision, answered));
             }
             Attempt::Moved(head) => attempts.again(head).await?,
         }
     }
 }
 
-/// Answers with settings that have just been changed, once they are in force here.
-async fn changed(
-    app: &App,
-    caller: &Caller,
-    settings: Settings,
-    revision: Revision,
-    until: Until,
-) -> Result<Response, Problem> {
-    settle(app, caller.tenant, revision, until).await?;
-    let stored = StoredSettings {
-        settings,
-        revision,
-        pending: None,
-    };
-    let mut response = show(app, stored, StatusCode::OK);
-    Told::revision(revision).attach(&mut response);
-    Ok(response)
+// === impl Answered ===
+
+impl Answered {
+    /// Answers once what was changed is in force here.
+    async fn answer(
+        self,
+        app: &App,
+        caller: &Caller,
+        changed: Revision,
+        until: Until,
+    ) -> Result<Response, Problem> {
+        let Self { revision, shown } = self;
+        let status = match &shown.pending {
+            Some(_) => StatusCode::ACCEPTED,
+            None => StatusCode::OK,
+        };
+        let tag = etag(revision.unwrap_or(changed));
+        let mut response = (status, [(header::ETAG, tag)], Json(shown)).into_response();
+        if revision.is_none() {
+            settle(app, caller.tenant, changed, until).await?;
+            Told::revision(changed).attach(&mut response);
+        }
+        Ok(response)
+    }
 }
 
-fn show(app: &App, stored: StoredSettings, status: StatusCode) -> Response {
-    let tag = etag(stored.revision);
-    let pending = live(app, stored.pending).map(|pending| Pending {
-        second_person: pending.settings.second_person,
-        asked_by: pending.asked_by,
-        key: pending.key,
-        at: pending.at,
-        expires_at: end(pending.at),
-    });
-    let shown = Shown {
-        second_person: stored.settings.second_person,
-        pending,
-    };
-    (status, [(header::ETAG, tag)], Json(shown)).into_response()
+// === impl Shown ===
+
+impl Shown {
+    fn of(settings: Settings, pending: Option<PendingSettings>) -> Self {
+        let pending = pending.map(|pending| Pending {
+            second_person: pending.settings.second_person,
+            asked_by: pending.asked_by,
+            key: pending.key,
+            at: pending.at,
+            expires_at: end(pending.at),
+        });
+        Self {
+            second_person: settings.second_person,
+            pending,
+        }
+    }
 }
 
 /// Leaves out what was asked too long ago.

@@ -35,10 +35,11 @@ fn of_draft(method: &'static str, path: &'static str, id: &'static str) -> Opera
 
 /// An operation that changes an open draft.
 fn changes(method: &'static str, path: &'static str, id: &'static str) -> Operation {
-    of_draft(method, path, id)
+    once(of_draft(method, path, id))
         .scope("write")
         .header("If-Match", MATCH, "\"3\"")
         .fails(&[
+            Kind::IDEMPOTENCY_KEY_REUSED,
             Kind::NOT_FOUND,
             Kind::CONFLICT,
             Kind::STALE_REVISION,
@@ -54,7 +55,7 @@ fn saves(operation: Operation) -> Operation {
 }
 
 fn create() -> Operation {
-    Operation::new("POST", "/v1/drafts", "create_draft", "Drafts")
+    once(Operation::new("POST", "/v1/drafts", "create_draft", "Drafts"))
         .says(
             "Make a draft",
             "Begins a change of the bundle that is in force. Without a bundle the draft begins as that one. A draft need not \
@@ -64,7 +65,7 @@ fn create() -> Operation {
         .scope("write")
         .takes("DraftBody", "What it is called, and what it holds.", &json!({ "name": "refunds", "message": "Refunds up to 50" }))
         .gives(201, "It is made.", "DraftSaved", &saved(), &["ETag", "Location"])
-        .fails(&[Kind::NOT_FOUND, Kind::CONFLICT, Kind::STORE_UNAVAILABLE])
+        .fails(&[Kind::NOT_FOUND, Kind::CONFLICT, Kind::IDEMPOTENCY_KEY_REUSED, Kind::STORE_UNAVAILABLE])
 }
 
 fn list() -> Operation {
@@ -350,7 +351,7 @@ fn of_findings() -> Value {
                 "added": names("Policies that are new."), "changed": names("Policies whose text is another one."),
                 "removed": names("Policies that are gone."),
                 "unreadable": names("Files that differ and hold something that cannot be read as a policy."),
-                "parts": { "type": "array", "items": { "type": "string", "enum": ["schema", "links", "entities", "cases"] }, "description": "What else differs." },
+                "parts": { "type": "array", "items": { "type": "string", "enum": ["schema", "links", "entities", "cases", "admin"] }, "description": "What else differs." },
             },
         },
         "DraftResults": {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::examples::KEY;
+use super::lifecycle::once;
 use super::{Operation, reference};
 use crate::problem::Kind;
 
@@ -23,7 +24,7 @@ fn get() -> Operation {
 }
 
 fn put() -> Operation {
-    Operation::new("PUT", "/v1/settings", "put_settings", "Settings")
+    once(Operation::new("PUT", "/v1/settings", "put_settings", "Settings"))
         .says(
             "Change the settings",
             "With `second_person`, what may permit more is published only when a person who had no hand in it has approved \
@@ -41,13 +42,15 @@ fn put() -> Operation {
             Kind::PRECONDITION_REQUIRED,
             Kind::CONFLICT,
             Kind::LOCK_OUT,
+            Kind::IDEMPOTENCY_KEY_REUSED,
             Kind::REVISION_NOT_REACHED,
             Kind::STORE_UNAVAILABLE,
         ])
 }
 
 fn confirm() -> Operation {
-    Operation::new("POST", "/v1/settings/confirm", "confirm_settings", "Settings")
+    let path = "/v1/settings/confirm";
+    once(Operation::new("POST", path, "confirm_settings", "Settings"))
         .says(
             "Confirm settings",
             "Agrees to what another person has asked of the settings, which the body names once more. Only a person can, and \
@@ -57,7 +60,7 @@ fn confirm() -> Operation {
         .until()
         .takes("SettingsBody", "What was asked for.", &json!({ "second_person": false }))
         .gives(200, "They are in force.", "Settings", &json!({ "second_person": false }), &["ETag", "Remit-Revision"])
-        .fails(&[Kind::CONFLICT, Kind::REVISION_NOT_REACHED, Kind::STORE_UNAVAILABLE])
+        .fails(&[Kind::CONFLICT, Kind::IDEMPOTENCY_KEY_REUSED, Kind::REVISION_NOT_REACHED, Kind::STORE_UNAVAILABLE])
 }
 
 fn pending() -> Value {

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, Uri, header};
 use remit_core::{AdminAction, Bundle, ContentHash, DraftId, Revision, TenantId, Timestamp};
 use remit_engine::{CompileError, Diagnostic, Differences, Snapshot, differences};
-use remit_store::{Change, DraftFilter, DraftState, NewDraft, StoredDraft};
+use remit_store::{Change, DraftFilter, DraftState, Error, NewDraft, StoredDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -24,6 +24,7 @@ use crate::background::give_way;
 use crate::paging::{self, Paging};
 use crate::preconditions::{Preconditions, etag};
 use crate::problem::{Kind, Problem};
+use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::{Query, Segments};
 use crate::wire::{Body, Json, Wire, absent_if_null};
 
@@ -31,6 +32,9 @@ pub(crate) mod edit;
 pub(crate) mod findings;
 pub(crate) mod release;
 pub(crate) mod review;
+
+/// How often a draft is read again because it was edited between its head and its bundle.
+const READINGS: usize = 8;
 
 /// A draft to be made.
 #[derive(Debug, Deserialize)]
@@ -63,15 +67,15 @@ enum Standing {
 }
 
 /// A draft without its bundle.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Head {
     id: DraftId,
     name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     state: Standing,
     version: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<Revision>,
     /// Whether another bundle than its base is in force.
     behind: bool,
@@ -79,7 +83,7 @@ struct Head {
     authors: BTreeSet<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     published_as: Option<Revision>,
 }
 
@@ -96,7 +100,7 @@ struct Whole {
 }
 
 /// The answer to a draft that was saved.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     #[serde(flatten)]
     head: Head,
@@ -116,41 +120,84 @@ struct DraftPage {
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
+    key: IdempotencyKey,
     Body(body): Body<DraftBody>,
 ) -> Result<Response, Problem> {
-    let DraftBody {
-        name,
-        message,
-        bundle,
-    } = body;
+    let body = Arc::new(body);
+    let asks = {
+        let body = Arc::clone(&body);
+        let of = (caller.key, Action::CreateDraft.name());
+        move || {
+            let hash = body.bundle.as_ref().map(Bundle::content_hash);
+            json!({ "caller": of.0, "action": of.1, "name": body.name, "message": body.message, "bundle": hash })
+        }
+    };
+    let named = Named::of(&key, asks).await?;
+    let make = Box::pin(make(&app, &caller, &body, named.as_ref()));
+    let (_, saved) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    let location = format!("/v1/drafts/{}", saved.head.id);
+    let mut response = saved.answer();
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+async fn make(
+    app: &App,
+    caller: &Caller,
+    body: &DraftBody,
+    named: Option<&Named>,
+) -> Result<(Revision, Saved), Problem> {
     let tenant = caller.tenant;
-    let (base, bundle) = match bundle {
-        Some(bundle) => (app.store.bundle_revision(tenant).await?, bundle),
+    let in_force = app.store.bundle_revision(tenant).await?;
+    let (base, bundle) = match &body.bundle {
+        Some(bundle) => (in_force, bundle.clone()),
         None => {
             let stored = app.store.bundle(tenant).await?.ok_or_else(absent)?;
             (Some(stored.revision), stored.bundle)
         }
     };
     let act = Act::of(Action::CreateDraft)
-        .with("name", json!(name))
+        .with("name", json!(body.name))
         .with("base", json!(base));
-    let record = app.permit(&caller, act).await?;
+    let record = app.permit(caller, act).await?;
+    let (at, author) = (app.clock.now(), caller.principal.name.as_str());
+    let bundle = Arc::new(bundle);
+    let draft = StoredDraft {
+        id: DraftId::from_uuid(app.clock.id()),
+        name: body.name.clone(),
+        message: body.message.clone(),
+        base,
+        hash: hash(&bundle).await?,
+        authors: BTreeSet::from([author.to_owned()]),
+        state: DraftState::Open,
+        version: 1,
+        reviews: 0,
+        created_at: at,
+        updated_at: at,
+        published_as: None,
+        results: None,
+    };
+    let saved = Saved::of(app, tenant, &draft, &bundle, in_force).await?;
+    let answer = Answer::of(named, &saved)?;
     let new = NewDraft {
-        name: &name,
-        message: message.as_deref(),
+        id: draft.id,
+        at,
+        name: &body.name,
+        message: body.message.as_deref(),
         base,
         bundle: &bundle,
-        author: caller.principal.name.as_str(),
+        author,
     };
-    let draft = app.store.create_draft(tenant, new, with(&record)).await?;
-    told(&caller, &record, &draft);
-    let location = format!("/v1/drafts/{}", draft.id);
-    let mut response = saved(&app, tenant, draft, bundle).await?;
-    *response.status_mut() = StatusCode::CREATED;
-    if let Ok(location) = HeaderValue::try_from(location) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    let change = Change {
+        record: Some(&record),
+        once: answer.once(),
+    };
+    app.store.create_draft(tenant, new, change).await?;
+    told(caller, &record, &draft);
+    Ok((Revision::default(), saved))
 }
 
 /// Lists drafts, newest first.
@@ -196,8 +243,7 @@ pub(crate) async fn get(
     Segments(id): Segments<DraftId>,
 ) -> Result<Response, Problem> {
     let tenant = caller.tenant;
-    let draft = find(&app, tenant, id).await?;
-    let bundle = app.store.draft_bundle(tenant, &draft).await?;
+    let (draft, bundle) = read(&app, tenant, id).await?;
     let before = base(&app, tenant, draft.base).await?;
     let (differences, bundle) = give_way(move || (differences(&before, &bundle), bundle)).await?;
     let differences = differences.map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
@@ -224,15 +270,27 @@ pub(crate) async fn discard(
     caller: Caller,
     Segments(id): Segments<DraftId>,
     preconditions: Preconditions,
+    key: IdempotencyKey,
 ) -> Result<Response, Problem> {
-    let draft = editable(&app, caller.tenant, id, &preconditions).await?;
-    let record = app
-        .permit(&caller, about(Action::DiscardDraft, &draft))
-        .await?;
-    app.store
-        .discard_draft(caller.tenant, id, draft.version, with(&record))
-        .await?;
-    told(&caller, &record, &draft);
+    let asks = json!({ "caller": caller.key, "action": Action::DiscardDraft.name(), "draft": id });
+    let named = Named::of(&key, move || asks).await?;
+    let make = async {
+        let draft = editable(&app, caller.tenant, id, &preconditions).await?;
+        let record = app
+            .permit(&caller, about(Action::DiscardDraft, &draft))
+            .await?;
+        let answer = Answer::of(named.as_ref(), &())?;
+        let change = Change {
+            record: Some(&record),
+            once: answer.once(),
+        };
+        app.store
+            .discard_draft(caller.tenant, id, draft.version, change)
+            .await?;
+        told(&caller, &record, &draft);
+        Ok((Revision::default(), ()))
+    };
+    let (_, ()) = once(&app, caller.tenant, named.as_ref(), make).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -240,6 +298,20 @@ pub(crate) async fn discard(
 async fn find(app: &App, tenant: TenantId, id: DraftId) -> Result<StoredDraft, Problem> {
     let found = app.store.draft(tenant, id).await?;
     found.ok_or_else(|| Problem::new(Kind::NOT_FOUND, "there is no such draft"))
+}
+
+/// Reads a draft with its bundle, both of one version.
+async fn read(app: &App, tenant: TenantId, id: DraftId) -> Result<(StoredDraft, Bundle), Problem> {
+    let mut left = READINGS;
+    loop {
+        let draft = find(app, tenant, id).await?;
+        left -= 1;
+        match app.store.draft_bundle(tenant, &draft).await {
+            // It was edited in between.
+            Err(Error::Stale { .. }) if left > 0 => {}
+            bundle => return Ok((draft, bundle?)),
+        }
+    }
 }
 
 /// Finds a draft that is open and as the caller has read it.
@@ -271,36 +343,10 @@ async fn base(app: &App, tenant: TenantId, base: Option<Revision>) -> Result<Bun
     Ok(stored.bundle)
 }
 
-/// Tells of a draft that was saved, and what is wrong with it.
-async fn saved(
-    app: &App,
-    tenant: TenantId,
-    draft: StoredDraft,
-    bundle: Bundle,
-) -> Result<Response, Problem> {
-    let over = app.engine.snapshot(tenant);
-    let outcome = give_way(move || {
-        let snapshot = match over {
-            Some(over) => over.recompile(&bundle)?,
-            None => Snapshot::compile(&bundle)?,
-        };
-        let admin = system::compiled(&bundle.admin)?;
-        let mut found = snapshot.warnings().to_vec();
-        found.extend(system::warnings(&admin));
-        Ok::<_, CompileError>(found)
-    });
-    let (compiles, diagnostics) = match outcome.await? {
-        Ok(warnings) => (true, warnings),
-        Err(error) => (false, error.diagnostics),
-    };
-    let in_force = app.store.bundle_revision(tenant).await?;
-    let tag = etag(Revision::new(draft.version));
-    let saved = Saved {
-        head: Head::of(draft, in_force),
-        compiles,
-        diagnostics,
-    };
-    Ok(([(header::ETAG, tag)], Json(saved)).into_response())
+/// Hashes a bundle, which may be large.
+async fn hash(bundle: &Arc<Bundle>) -> Result<ContentHash, Problem> {
+    let bundle = Arc::clone(bundle);
+    give_way(move || bundle.content_hash()).await
 }
 
 /// Says what is done to a draft, as it is.
@@ -326,6 +372,45 @@ fn told(caller: &Caller, record: &AdminAction, draft: &StoredDraft) {
         principal = %record.principal, request_id = caller.request_id, draft = %draft.id, version = draft.version,
         hash = %draft.hash, "admin"
     );
+}
+
+// === impl Saved ===
+
+impl Saved {
+    /// Tells of a draft as it is saved, and what is wrong with it.
+    async fn of(
+        app: &App,
+        tenant: TenantId,
+        draft: &StoredDraft,
+        bundle: &Arc<Bundle>,
+        in_force: Option<Revision>,
+    ) -> Result<Self, Problem> {
+        let (over, bundle) = (app.engine.snapshot(tenant), Arc::clone(bundle));
+        let outcome = give_way(move || {
+            let snapshot = match over {
+                Some(over) => over.recompile(&bundle)?,
+                None => Snapshot::compile(&bundle)?,
+            };
+            let admin = system::compiled(&bundle.admin)?;
+            let mut found = snapshot.warnings().to_vec();
+            found.extend(system::warnings(&admin));
+            Ok::<_, CompileError>(found)
+        });
+        let (compiles, diagnostics) = match outcome.await? {
+            Ok(warnings) => (true, warnings),
+            Err(error) => (false, error.diagnostics),
+        };
+        Ok(Self {
+            head: Head::of(draft.clone(), in_force),
+            compiles,
+            diagnostics,
+        })
+    }
+
+    fn answer(self) -> Response {
+        let tag = etag(Revision::new(self.head.version));
+        ([(header::ETAG, tag)], Json(self)).into_response()
+    }
 }
 
 // === impl Head ===

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use remit_core::{AdminAction, AdminActionId, Clock, EntityUid, KeyId, PrincipalName, Timestamp};
+use remit_core::{AdminActionId, Clock, KeyId, PrincipalName, Timestamp};
 use remit_store::{ApiKey, Change, NewKey, Pepper, Scope, Store};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -240,19 +240,8 @@ async fn insert(
     let clock = Clock::system();
     let id = KeyId::from_uuid(clock.id());
     let key = ApiKey::generate(&new.environment, id).map_err(failed)?;
-    let record = AdminAction {
-        details: serde_json::Map::from_iter([
-            ("key".to_owned(), serde_json::json!(id)),
-            ("scopes".to_owned(), serde_json::json!(new.scopes)),
-            ("principal".to_owned(), serde_json::json!(new.principal)),
-        ]),
-        ..AdminAction::of_itself(
-            AdminActionId::from_uuid(clock.id()),
-            clock.now(),
-            "create_key",
-            EntityUid::new("Tenant", tenant.to_string()),
-        )
-    };
+    let record = AdminActionId::from_uuid(clock.id());
+    let record = new.record(record, clock.now(), tenant, id);
     let change = Change {
         record: Some(&record),
         once: None,

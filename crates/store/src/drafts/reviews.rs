@@ -22,6 +22,8 @@ pub struct NewReview<'a> {
     pub principal: &'a str,
     /// The API key that it came with.
     pub key: KeyId,
+    /// When it is given.
+    pub at: Timestamp,
     /// Whether it may be published.
     pub verdict: ReviewVerdict,
     /// Why: one line of at most 1,024 bytes in Unicode NFC.
@@ -87,13 +89,13 @@ impl Store {
     ) -> Result<StoredReview, Error> {
         check_line("message", new.message, MESSAGE_BYTES)?;
         self.within("review a draft", async {
-            let (mut conn, found) = self.begin_draft(tenant, id, version).await?;
+            let (mut conn, head, found) = self.begin_draft(tenant, id, version).await?;
             if found.reviews >= MOST {
                 conn.rollback().await?;
                 let problem = format!("the draft has {MOST} reviews; make another one of it");
                 return Err(Error::Unfit { problem }.into());
             }
-            let (about, at) = (found.about(), self.clock().now());
+            let about = found.about();
             let told = about.to_string();
             on!(conn, |raw| sqlx::query(sql::INSERT_REVIEW)
                 .bind(tenant.uuid())
@@ -104,7 +106,7 @@ impl Store {
                 .bind(new.verdict.as_str())
                 .bind(told.as_str())
                 .bind(new.message)
-                .bind(at.micros())
+                .bind(new.at.micros())
                 .execute(raw)
                 .await
                 .map(drop))?;
@@ -114,7 +116,8 @@ impl Store {
                 .execute(raw)
                 .await
                 .map(drop))?;
-            self.accompany_aside(&mut conn, tenant, change).await?;
+            self.accompany_aside(&mut conn, tenant, head, change)
+                .await?;
             conn.commit().await?;
             Ok(StoredReview {
                 principal: new.principal.to_owned(),
@@ -122,7 +125,7 @@ impl Store {
                 verdict: new.verdict,
                 about,
                 message: new.message.map(str::to_owned),
-                at,
+                at: new.at,
             })
         })
         .await

@@ -13,7 +13,7 @@ use remit_store::StoredDraft;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{about, find, told, with};
+use super::{about, find, read, told, with};
 use crate::admin::Action;
 use crate::app::App;
 use crate::auth::Caller;
@@ -86,9 +86,8 @@ pub(crate) async fn check(
     Segments(id): Segments<DraftId>,
 ) -> Result<Response, Problem> {
     let tenant = caller.tenant;
-    let draft = find(&app, tenant, id).await?;
+    let (draft, bundle) = read(&app, tenant, id).await?;
     draft.changeable(draft.version)?;
-    let bundle = app.store.draft_bundle(tenant, &draft).await?;
     let (checked, revision) = bundle::look(&app, tenant, bundle).await?;
     let mut results = Results::standing(&draft)?;
     results.check = Some(Check::of(&checked, &draft, app.clock.now(), revision));
@@ -109,9 +108,8 @@ pub(crate) async fn impact(
     headers: HeaderMap,
     Query(window): Query<Window>,
 ) -> Result<Response, Problem> {
-    let draft = find(&app, caller.tenant, id).await?;
+    let (draft, bundle) = read(&app, caller.tenant, id).await?;
     draft.changeable(draft.version)?;
-    let bundle = app.store.draft_bundle(caller.tenant, &draft).await?;
     let act = about(Action::AssessDraft, &draft);
     let record = app.permit(&caller, act).await?;
     let of = Assessed { draft, record };

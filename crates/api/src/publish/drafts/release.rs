@@ -10,9 +10,9 @@ use remit_store::{Expected, ReviewVerdict, StoredDraft, StoredReview};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::find;
+use super::read;
 use crate::admin::second_person::{Agreed, SecondPersons};
-use crate::admin::{Act, Action};
+use crate::admin::{Act, Action, lockout};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::preconditions::Preconditions;
@@ -68,7 +68,12 @@ pub(in crate::publish) async fn check(
     base: Option<Arc<Snapshot>>,
     preconditions: &Preconditions,
 ) -> Result<Result<Checked, Revision>, Problem> {
-    let draft = find(app, tenant, id).await?;
+    // Before anything is read: what is read below is of this revision, or the change is not written.
+    let head = match &base {
+        Some(base) => base.revision(),
+        None => lockout::head(app, tenant).await?,
+    };
+    let (draft, bundle) = read(app, tenant, id).await?;
     draft.changeable(draft.version)?;
     preconditions.check(Some(Revision::new(draft.version)))?;
     let stored = app.store.bundle_revision(tenant).await?;
@@ -78,14 +83,11 @@ pub(in crate::publish) async fn check(
     if stored.is_some() && base.is_none() {
         return Err(Kind::NOT_READY.into());
     }
-    let expected = match &base {
-        Some(base) => Expected::Unchanged {
-            bundle: stored,
-            head: base.revision(),
-        },
-        None => Expected::Absent,
+    let expected = Expected::Unchanged {
+        bundle: stored,
+        head,
     };
-    let bundle = Arc::new(app.store.draft_bundle(tenant, &draft).await?);
+    let bundle = Arc::new(bundle);
     let tried = compile(base, &bundle).await?;
     let tried = tried.map_err(|error| refused(&error))?;
     let reviews = app.store.draft_reviews(tenant, id).await?;

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use remit_core::{DraftId, KeyId, Timestamp};
-use remit_store::{NewReview, ReviewVerdict, StoredReview};
+use remit_core::{DraftId, KeyId, Revision, Timestamp};
+use remit_store::{Change, NewReview, ReviewVerdict, StoredReview};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{about, editable, told, with};
+use super::{about, editable, told};
 use crate::admin::Action;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::preconditions::Preconditions;
 use crate::problem::Problem;
+use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::Segments;
 use crate::wire::{Body, Json, Wire, absent_if_null};
 
@@ -36,12 +37,12 @@ enum Verdict {
 }
 
 /// A review that stands.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Shown {
     principal: String,
     key: KeyId,
     verdict: Verdict,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     at: Timestamp,
 }
@@ -52,26 +53,47 @@ pub(crate) async fn review(
     caller: Caller,
     Segments(id): Segments<DraftId>,
     preconditions: Preconditions,
+    key: IdempotencyKey,
     Body(ReviewBody { verdict, message }): Body<ReviewBody>,
 ) -> Result<Response, Problem> {
-    let draft = editable(&app, caller.tenant, id, &preconditions).await?;
-    let act = about(Action::ReviewDraft, &draft)
-        .own(draft.authors.contains(caller.principal.name.as_str()))
-        .with("verdict", json!(verdict));
-    let record = app.permit(&caller, act).await?;
-    let new = NewReview {
-        principal: caller.principal.name.as_str(),
-        key: caller.key,
-        verdict: verdict.into(),
-        message: message.as_deref(),
+    let asks = json!({
+        "caller": caller.key, "action": Action::ReviewDraft.name(), "draft": id, "verdict": verdict, "message": message,
+    });
+    let named = Named::of(&key, move || asks).await?;
+    let make = async {
+        let draft = editable(&app, caller.tenant, id, &preconditions).await?;
+        let act = about(Action::ReviewDraft, &draft)
+            .own(draft.authors.contains(caller.principal.name.as_str()))
+            .with("verdict", json!(verdict));
+        let record = app.permit(&caller, act).await?;
+        let shown = Shown {
+            principal: caller.principal.name.to_string(),
+            key: caller.key,
+            verdict,
+            message: message.clone(),
+            at: app.clock.now(),
+        };
+        let answer = Answer::of(named.as_ref(), &shown)?;
+        let change = Change {
+            record: Some(&record),
+            once: answer.once(),
+        };
+        let new = NewReview {
+            principal: &shown.principal,
+            key: shown.key,
+            at: shown.at,
+            verdict: verdict.into(),
+            message: message.as_deref(),
+        };
+        let marked = (draft.id, draft.version);
+        app.store
+            .review_draft(caller.tenant, marked, new, change)
+            .await?;
+        told(&caller, &record, &draft);
+        Ok((Revision::default(), shown))
     };
-    let marked = (draft.id, draft.version);
-    let kept = app
-        .store
-        .review_draft(caller.tenant, marked, new, with(&record))
-        .await?;
-    told(&caller, &record, &draft);
-    Ok((StatusCode::CREATED, Json(Shown::from(kept))).into_response())
+    let (_, shown) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    Ok((StatusCode::CREATED, Json(shown)).into_response())
 }
 
 // === impl Verdict ===
