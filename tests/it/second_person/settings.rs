@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use remit_core::{PrincipalKind, Role};
+use remit_core::{KeyId, PrincipalKind, Role};
+use remit_store::{Change, Scope};
 use remit_tests::app::TestApp;
 use remit_tests::bundles::pack;
 use serde_json::json;
 
-use super::demand;
+use super::{demand, disable};
 use crate::drafts::refused;
 
 const SETTINGS: &str = "/v1/settings";
@@ -163,4 +164,60 @@ async fn where_it_is_demanded_nobody_changes_their_own_roles() {
     assert_eq!(problem["policies"], json!(["remit.own-roles"]));
     let other = put("ben", &[Role::Approver]).await;
     assert_eq!(other.status, StatusCode::OK, "{}", other.text);
+}
+
+/// Two have to agree, so both have to be there.
+#[tokio::test]
+async fn what_is_asked_falls_with_whoever_asked() {
+    let test = TestApp::start(&pack("starter")).await;
+    let admin = [Role::Admin];
+    let ana = test.key_of(PrincipalKind::Person, "ana", &admin).await;
+    let ben = test
+        .key_of(PrincipalKind::Person, "ben", &[Role::Approver])
+        .await;
+    let unbound = test.new_key(&[Scope::Keys], "dev", None).await;
+    demand(&test, true).await;
+    let ask = async |key: &str| {
+        let request = test
+            .request_with(key, Method::PUT, SETTINGS)
+            .header("if-match", "*");
+        let asked = test.send(request, json!({ "second_person": false })).await;
+        assert_eq!(asked.status, StatusCode::ACCEPTED, "{}", asked.text);
+    };
+    let confirm = async || {
+        let request = test.request_with(&ben, Method::POST, "/v1/settings/confirm");
+        test.send(request, json!({ "second_person": false })).await
+    };
+    let gone = async || {
+        let problem = refused(&confirm().await, StatusCode::CONFLICT, "conflict");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("may not any more")
+        );
+    };
+    // Another role.
+    ask(&ana).await;
+    test.principal("ana", PrincipalKind::Person, &[Role::Reader])
+        .await;
+    gone().await;
+    // Disabled.
+    test.principal("ana", PrincipalKind::Person, &admin).await;
+    disable(&test, "ana").await;
+    gone().await;
+    // A key of nobody that was revoked.
+    ask(&unbound).await;
+    let id: KeyId = unbound.split('_').nth(2).unwrap().parse().unwrap();
+    test.store
+        .revoke_key(test.tenant, id, None, Change::default())
+        .await
+        .unwrap();
+    test.caught_up().await;
+    gone().await;
+    // And as it should be.
+    test.principal("ana", PrincipalKind::Person, &admin).await;
+    ask(&ana).await;
+    let done = confirm().await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
 }

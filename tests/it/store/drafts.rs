@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use remit_core::{Bundle, DraftId, KeyId, Revision, Source, TenantId, Timestamp};
+use remit_core::{
+    AdminAction, AdminActionId, Bundle, DraftId, EntityUid, KeyId, Revision, Source, TenantId,
+    Timestamp,
+};
 use remit_store::{
-    Authorship, Change, DraftEdit, DraftFilter, DraftMark, DraftState, Error, Expected, NewDraft,
-    NewReview, ReviewVerdict, Store, StoredDraft,
+    AdminActionFilter, Authorship, Change, DraftEdit, DraftFilter, DraftMark, DraftState, Error,
+    Expected, NewDraft, NewReview, ReviewVerdict, Settings, Store, StoredDraft,
 };
 
 use super::Fixture;
@@ -16,6 +19,8 @@ for_each_database! {
     reviews_are_kept_and_the_last_of_each_stands;
     drafts_do_not_cross_tenants;
     a_damaged_draft_is_found;
+    a_change_without_its_record_is_not_made;
+    a_draft_has_a_thousand_reviews_at_most;
 }
 
 fn bundle(text: &str) -> Bundle {
@@ -347,4 +352,137 @@ async fn a_damaged_draft_is_found(fixture: Fixture) {
                 .await;
         }
     }
+}
+
+/// Whoever may not any more changes no draft and no settings, and leaves no record of having done so.
+async fn a_change_without_its_record_is_not_made(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let draft = make(&fixture, tenant, "one").await;
+    let record = AdminAction {
+        // There is no such key, as if it had been revoked meanwhile.
+        key: Some(fixture.key_id()),
+        ..AdminAction::of_itself(
+            AdminActionId::from_uuid(fixture.clock.id()),
+            fixture.clock.now(),
+            "put_draft_bundle",
+            EntityUid::new("Draft", draft.id.to_string()),
+        )
+    };
+    let change = Change {
+        record: Some(&record),
+        once: None,
+    };
+    let new = NewDraft {
+        id: DraftId::from_uuid(fixture.clock.id()),
+        at: fixture.clock.now(),
+        name: "two",
+        message: None,
+        base: None,
+        bundle: &bundle("2"),
+        author: "eve",
+    };
+    let edit = DraftEdit {
+        author: "eve",
+        at: fixture.clock.now(),
+        base: None,
+        bundle: &bundle("2"),
+    };
+    let review = NewReview {
+        principal: "eve",
+        key: KeyId::NIL,
+        at: fixture.clock.now(),
+        verdict: ReviewVerdict::Approve,
+        message: None,
+    };
+    let at = draft.mark();
+    let marked = (at.id, at.version);
+    let outcomes = [
+        store.create_draft(tenant, new, change).await.map(drop),
+        store
+            .edit_draft(tenant, marked, edit, change)
+            .await
+            .map(drop),
+        store
+            .review_draft(tenant, marked, review, change)
+            .await
+            .map(drop),
+        store
+            .keep_draft_results(tenant, at.id, at.version, "{}", change)
+            .await
+            .map(drop),
+        store.discard_draft(tenant, at.id, at.version, change).await,
+        store.ask_settings(tenant, None, change).await,
+        store
+            .change_settings(
+                tenant,
+                Revision::default(),
+                Settings {
+                    second_person: true,
+                },
+                change,
+            )
+            .await
+            .map(drop),
+    ];
+    for outcome in outcomes {
+        assert!(matches!(outcome, Err(Error::Withdrawn)), "{outcome:?}");
+    }
+    assert_eq!(
+        store.draft(tenant, draft.id).await.unwrap(),
+        Some(draft.clone())
+    );
+    let filter = DraftFilter::default();
+    assert_eq!(
+        store.drafts(tenant, filter, None, 9).await.unwrap().len(),
+        1
+    );
+    assert_eq!(store.draft_reviews(tenant, draft.id).await.unwrap(), []);
+    assert!(!store.settings(tenant).await.unwrap().settings.second_person);
+    let filter = AdminActionFilter::default();
+    assert_eq!(
+        store.admin_actions(tenant, &filter, None, 9).await.unwrap(),
+        []
+    );
+
+    // With one that may, both are there.
+    let record = AdminAction {
+        key: None,
+        ..record
+    };
+    let change = Change {
+        record: Some(&record),
+        once: None,
+    };
+    store
+        .edit_draft(tenant, marked, edit, change)
+        .await
+        .unwrap();
+    let filter = AdminActionFilter::default();
+    let found = store.admin_actions(tenant, &filter, None, 9).await.unwrap();
+    assert_eq!(found, [record], "it brings no revision");
+}
+
+async fn a_draft_has_a_thousand_reviews_at_most(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let draft = make(&fixture, tenant, "one").await;
+    if !fixture.damage("UPDATE drafts SET reviews = 999").await {
+        return;
+    }
+    review(store, tenant, &draft, "ben", ReviewVerdict::Approve).await;
+    let new = NewReview {
+        principal: "eve",
+        key: KeyId::NIL,
+        at: fixture.clock.now(),
+        verdict: ReviewVerdict::Approve,
+        message: None,
+    };
+    let marked = (draft.id, draft.version);
+    let full = store
+        .review_draft(tenant, marked, new, Change::default())
+        .await;
+    assert!(matches!(full, Err(Error::Unfit { .. })), "{full:?}");
+    assert_eq!(
+        store.draft_reviews(tenant, draft.id).await.unwrap().len(),
+        1
+    );
 }

@@ -5,8 +5,9 @@
 //! principal are one person.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use remit_core::{Facts, KeyId, PrincipalKind, PrincipalName, TenantId, Verdict};
+use remit_core::{Facts, KeyId, Principal, PrincipalKind, PrincipalName, TenantId, Verdict};
 use remit_engine::Snapshot;
 
 use super::{Act, system};
@@ -86,13 +87,52 @@ async fn counts(
         return Ok(false);
     };
     let stored_key = app.store.key(tenant, key).await?;
+    let environment = stored_key.map(|key| key.environment).unwrap_or_default();
+    Ok(stored.principal.kind == PrincipalKind::Person
+        && permitted(
+            app,
+            system,
+            tenant,
+            (&stored.principal, key, environment),
+            act,
+        ))
+}
+
+/// Whether whoever did something with a key, a person or not, is still there and may do `act` today.
+pub(super) async fn still_may(
+    app: &App,
+    tenant: TenantId,
+    name: &PrincipalName,
+    key: KeyId,
+    act: &Act,
+) -> Result<bool, Problem> {
+    let system = system::in_force(app, tenant).await?;
+    let Some(stored_key) = app.store.key(tenant, key).await? else {
+        return Ok(false);
+    };
+    // A key that is bound to nobody acts for itself, and is gone when it is revoked.
+    let principal = match app.store.principal(tenant, name).await? {
+        Some(found) if found.disabled_at.is_none() => Arc::new(found.principal),
+        None if stored_key.usable(app.now()).is_ok() => Arc::clone(&stored_key.principal),
+        Some(_) | None => return Ok(false),
+    };
+    let who = (principal.as_ref(), key, stored_key.environment);
+    Ok(principal.name == *name && permitted(app, &system, tenant, who, act))
+}
+
+fn permitted(
+    app: &App,
+    system: &Snapshot,
+    tenant: TenantId,
+    (principal, key, environment): (&Principal, KeyId, String),
+    act: &Act,
+) -> bool {
     let facts = Facts {
         now: app.now(),
         caller: key,
-        environment: stored_key.map(|key| key.environment).unwrap_or_default(),
+        environment,
         approved: false,
     };
-    let question = act.question(tenant, &stored.principal, true);
-    Ok(stored.principal.kind == PrincipalKind::Person
-        && App::judge(system, &question, &facts).verdict == Verdict::Permit)
+    let question = act.question(tenant, principal, true);
+    App::judge(system, &question, &facts).verdict == Verdict::Permit
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::lockout::{Roster, head};
 use super::principals::log;
+use super::second_person::still_may;
 use super::{Act, Action, system};
 use crate::app::App;
 use crate::auth::Caller;
@@ -194,6 +195,14 @@ async fn confirm_once(
             let detail = "nobody has asked for these settings within the last 24 hours";
             return Err(Problem::new(Kind::CONFLICT, detail));
         };
+        let asks = Act::of(Action::PutSettings);
+        if !still_may(app, tenant, &pending.asked_by, pending.key, &asks).await? {
+            let detail = format!(
+                "`{}` asked for them, and may not any more",
+                pending.asked_by
+            );
+            return Err(Problem::new(Kind::CONFLICT, detail));
+        }
         let act = Act::of(Action::ConfirmSettings)
             .own(pending.asked_by == caller.principal.name)
             .with("asked_by", json!(pending.asked_by))
