@@ -525,6 +525,7 @@ async fn a_case_of_a_bundle_that_is_not_kept_says_so() {
     let mut other = pack("starter");
     other.cases.clear();
     test.put(&other).await;
+    test.is_not_replayed("its bundle is removed");
     remit_tests::sql::execute(
         &url,
         "DELETE FROM bundles WHERE revision = (SELECT min(revision) FROM bundles)",

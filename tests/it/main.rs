@@ -46,6 +46,7 @@ mod openapi;
 mod operations;
 mod policies;
 mod policy_test;
+mod replay;
 mod replicas;
 mod revisions;
 mod search;
