@@ -46,6 +46,8 @@ mod openapi;
 mod operations;
 mod policies;
 mod policy_test;
+#[cfg(feature = "verify")]
+mod policy_verify;
 mod replay;
 mod replicas;
 mod revisions;

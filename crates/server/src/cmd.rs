@@ -19,6 +19,8 @@ pub(crate) mod policy;
 pub(crate) mod policy_history;
 pub(crate) mod policy_impact;
 pub(crate) mod policy_test;
+#[cfg(feature = "verify")]
+pub(crate) mod policy_verify;
 pub(crate) mod question;
 pub(crate) mod serve;
 pub(crate) mod version;
