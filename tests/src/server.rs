@@ -47,6 +47,7 @@ pub struct Remit {
     folder: TempDir,
     http: reqwest::Client,
     database: Option<String>,
+    data: PathBuf,
     /// Why its records are not made again when the test is over.
     excuse: OnceLock<&'static str>,
 }
@@ -114,18 +115,20 @@ impl Plan {
             .stderr(output)
             .spawn()
             .unwrap();
+        let said = |name: &str| {
+            let mut said = self.environment.iter().filter(|(known, _)| known == name);
+            said.next_back().map(|(_, value)| value.clone())
+        };
+        let data = said("REMIT__DATA__DIR").map(PathBuf::from);
         let mut remit = Remit {
             url: format!("http://{http}"),
             operations: format!("http://{operations}"),
             key: KEY.to_owned(),
             child,
-            folder,
             http: client(),
-            database: self
-                .environment
-                .iter()
-                .find(|(name, _)| name == "REMIT__DATABASE__URL")
-                .map(|(_, url)| url.clone()),
+            database: said("REMIT__DATABASE__URL"),
+            data: data.unwrap_or_else(|| folder.path().join("data")),
+            folder,
             excuse: OnceLock::new(),
         };
         let deadline = Instant::now() + PATIENCE;
@@ -160,7 +163,7 @@ impl Remit {
 
     /// Returns the folder of its data.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
     }
 
     /// Leaves the records as they are when the test is over, because it has damaged what they are made again from.
