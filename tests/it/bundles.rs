@@ -351,6 +351,7 @@ async fn a_body_that_is_no_bundle_is_named() {
 async fn a_bundle_is_compiled_once_where_it_is_put() {
     let remit = Remit::dev(env!("CARGO_BIN_EXE_remit")).start().await;
     let database = format!("sqlite:{}", remit.data().join("remit.db").display());
+    remit.is_not_replayed("its bundle is spoilt");
     sql::execute(
         &database,
         "CREATE TRIGGER spoilt AFTER INSERT ON bundles BEGIN \

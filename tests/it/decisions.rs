@@ -420,6 +420,15 @@ async fn a_case_says_what_it_lacks() {
         test.post("/v1/decisions/not-an-id/case", "").await.status,
         StatusCode::BAD_REQUEST
     );
+    let asked_for_more = test
+        .post(&format!("/v1/decisions/{id}/case?yaml=1"), "")
+        .await;
+    assert_eq!(asked_for_more.status, StatusCode::BAD_REQUEST);
+    assert!(
+        asked_for_more.text.contains("yaml"),
+        "{}",
+        asked_for_more.text
+    );
     let nobody = "/v1/decisions/019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77/case";
     assert_eq!(test.post(nobody, "").await.status, StatusCode::NOT_FOUND);
 }
@@ -525,6 +534,7 @@ async fn a_case_of_a_bundle_that_is_not_kept_says_so() {
     let mut other = pack("starter");
     other.cases.clear();
     test.put(&other).await;
+    test.is_not_replayed("its bundle is removed");
     remit_tests::sql::execute(
         &url,
         "DELETE FROM bundles WHERE revision = (SELECT min(revision) FROM bundles)",

@@ -49,6 +49,9 @@ mod operations;
 mod policies;
 mod policy_test;
 mod principals;
+#[cfg(feature = "verify")]
+mod policy_verify;
+mod replay;
 mod replicas;
 mod revisions;
 mod search;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use remit_tests::replay::{self, Remains};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -86,10 +87,27 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Ends it, and fails the test where a decision that it recorded does not come out the same again.
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let data = self.path().join(".remit");
+        // A server that is told of another folder or database is another test's matter.
+        if std::thread::panicking() || !data.join("remit.db").exists() {
+            return;
+        }
+        let remains = Remains {
+            database: remit_store::Options::new(format!(
+                "sqlite:{}",
+                data.join("remit.db").display()
+            )),
+            spool: data.join("spool"),
+            least: 0,
+        };
+        if let Err(wrong) = replay::all(remains) {
+            panic!("{wrong}");
+        }
     }
 }
 

@@ -1,7 +1,10 @@
-//! The API in this process: SQLite in memory, a clock that stands still, no sockets.
+//! The API in this process: SQLite in a folder of its own, a clock that stands still, no sockets.
+//!
+//! When a test lets go of it, every decision that it recorded is made again from what is stored ([`replay`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -17,6 +20,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
+
+use crate::replay::{self, Remains};
 
 /// How long anything that happens in the background may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,10 +42,15 @@ pub struct TestApp {
     pub pepper: Pepper,
     /// A key with every scope.
     pub key: String,
+    /// Where its database is.
+    pub database: remit_store::Options,
+    /// Why its records are not made again when the test is over.
+    excuse: Option<&'static str>,
     router: Router,
     operations: Router,
     stop: Option<oneshot::Sender<()>>,
     dir: TempDir,
+    _database: Option<TempDir>,
 }
 
 /// One answer.
@@ -79,12 +89,11 @@ impl TestApp {
             poll: Duration::from_millis(5),
             ..options
         };
-        Self::over(
-            &remit_store::Options::new("sqlite::memory:"),
-            clock,
-            options,
-        )
-        .await
+        let dir = quick_folder();
+        let url = format!("sqlite:{}", dir.path().join("remit.db").display());
+        let mut test = Self::over(&remit_store::Options::new(url), clock, options).await;
+        test._database = Some(dir);
+        test
     }
 
     /// Starts the API over a database that others share, by the time of this machine.
@@ -122,12 +131,20 @@ impl TestApp {
             tenant,
             pepper,
             key: String::new(),
+            database: database.clone(),
+            excuse: None,
             stop: None,
             dir,
+            _database: None,
         };
         test.resume();
         test.key = test.new_key(Scope::ALL, "dev", None).await;
         test
+    }
+
+    /// Leaves the records as they are when the test is over, because it has damaged what they are made again from.
+    pub fn is_not_replayed(&mut self, because: &'static str) {
+        self.excuse = Some(because);
     }
 
     /// Returns the folder of the decision log.
@@ -343,6 +360,24 @@ impl TestApp {
     }
 }
 
+impl Drop for TestApp {
+    /// Makes every decision again that was recorded, under its own revision, and fails the test where one differs.
+    fn drop(&mut self) {
+        if thread::panicking() || self.excuse.is_some() {
+            return;
+        }
+        let operations = self.operations.clone();
+        let remains = Remains {
+            database: self.database.clone(),
+            spool: self.spool(),
+            least: count(operations),
+        };
+        if let Err(wrong) = replay::all(remains) {
+            panic!("{wrong}");
+        }
+    }
+}
+
 // === impl Reply ===
 
 impl Reply {
@@ -368,4 +403,31 @@ impl Reply {
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
     }
+}
+
+/// Counts the decisions that were recorded, as the process tells them in its metrics.
+fn count(operations: Router) -> u64 {
+    let asked = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let request = Request::builder().uri("/metrics").body(Body::empty());
+        runtime.block_on(async {
+            Reply::of(operations.oneshot(request.unwrap()).await.unwrap()).await
+        })
+    });
+    let metrics = asked.join().unwrap();
+    assert_eq!(metrics.status, StatusCode::OK, "{}", metrics.text);
+    let counts = metrics
+        .text
+        .lines()
+        .filter(|line| line.starts_with("remit_decisions_total{") && line.contains("\"enforce\""))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    counts.sum()
+}
+
+/// Makes a folder where writing is quick, in memory where there is such a place.
+fn quick_folder() -> TempDir {
+    TempDir::new_in("/dev/shm").unwrap_or_else(|_| TempDir::new().unwrap())
 }

@@ -6,7 +6,6 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     clippy::print_stderr,
     clippy::allow_attributes,
     reason = "a harness fails a test by panicking, and tells why on the terminal"
@@ -20,6 +19,7 @@ pub mod contract;
 pub mod golden;
 pub mod postgres;
 pub mod raw;
+pub mod replay;
 pub mod schema;
 pub mod server;
 pub mod smuggling;

@@ -1,9 +1,13 @@
 //! The real binary as a server: started on free ports in a folder of its own, stopped and removed with the test.
+//!
+//! When a test lets go of it, every decision that it recorded is made again from what it left ([`replay`]).
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderMap;
@@ -11,6 +15,8 @@ use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::replay::{self, Remains};
 
 /// The key that the harness fixes.
 pub const KEY: &str = "a-key-for-the-tests-only";
@@ -40,6 +46,10 @@ pub struct Remit {
     child: Child,
     folder: TempDir,
     http: reqwest::Client,
+    database: Option<String>,
+    data: PathBuf,
+    /// Why its records are not made again when the test is over.
+    excuse: OnceLock<&'static str>,
 }
 
 /// One answer, read to its end.
@@ -105,13 +115,21 @@ impl Plan {
             .stderr(output)
             .spawn()
             .unwrap();
+        let said = |name: &str| {
+            let mut said = self.environment.iter().filter(|(known, _)| known == name);
+            said.next_back().map(|(_, value)| value.clone())
+        };
+        let data = said("REMIT__DATA__DIR").map(PathBuf::from);
         let mut remit = Remit {
             url: format!("http://{http}"),
             operations: format!("http://{operations}"),
             key: KEY.to_owned(),
             child,
-            folder,
             http: client(),
+            database: said("REMIT__DATABASE__URL"),
+            data: data.unwrap_or_else(|| folder.path().join("data")),
+            folder,
+            excuse: OnceLock::new(),
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -145,7 +163,13 @@ impl Remit {
 
     /// Returns the folder of its data.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
+    }
+
+    /// Leaves the records as they are when the test is over, because it has damaged what they are made again from.
+    pub fn is_not_replayed(&self, because: &'static str) {
+        // The first reason is as good as another.
+        let _ = self.excuse.set(because);
     }
 
     /// Returns what it has written on stdout and stderr.
@@ -206,10 +230,29 @@ impl Remit {
 }
 
 impl Drop for Remit {
+    /// Ends it, and fails the test where a decision that it recorded does not come out the same again.
     fn drop(&mut self) {
         // It may have ended already; then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let file = self.data().join("remit.db");
+        let nothing = self.database.is_none() && !file.exists();
+        if thread::panicking() || self.excuse.get().is_some() || nothing {
+            return;
+        }
+        let url = self.database.clone();
+        let url = url.unwrap_or_else(|| format!("sqlite:{}", file.display()));
+        let remains = Remains {
+            database: remit_store::Options {
+                deadline: PATIENCE,
+                ..remit_store::Options::new(url)
+            },
+            spool: self.data().join("spool"),
+            least: 0,
+        };
+        if let Err(wrong) = replay::all(remains) {
+            panic!("{wrong}");
+        }
     }
 }
 

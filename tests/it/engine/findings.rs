@@ -555,3 +555,42 @@ fn the_page_of_findings_is_the_table() {
     }
     remit_tests::golden::compare("docs/findings.md", &page);
 }
+
+/// What is stored, or named as a parent of what is, exists; and of a type that lives outside the bundle nothing is missing.
+#[test]
+fn an_entity_that_is_somewhere_is_not_missing() {
+    let policy = "@id(\"x\") @owner(\"o\") permit (principal == Agent::\"nobody\", action, resource) when { context.amount == 7 };";
+    let snapshot = Snapshot::compile(&with_policy(policy)).unwrap();
+    let codes = |snapshot: &Snapshot| -> Vec<String> {
+        let found = snapshot.review().into_iter();
+        found.map(|one| one.code).collect()
+    };
+    assert_eq!(codes(&snapshot), ["missing_entity"]);
+    let told = &snapshot.review()[0];
+    assert_eq!(told.policy.as_ref().unwrap().as_str(), "x");
+    assert!(told.message.contains("`Agent::\"nobody\"`"), "{told:?}");
+    assert!(told.help.is_some() && told.span.is_some(), "{told:?}");
+    let agent = |id: &str| -> Entity {
+        let json = json!({ "uid": { "type": "Agent", "id": id }, "attrs": { "trust": 1 } });
+        serde_json::from_value(json).unwrap()
+    };
+    for live in ["nobody", "somebody-else"] {
+        let live = snapshot.with_entities(&[agent(live)], &[]).unwrap();
+        assert_eq!(codes(&live), Vec::<String>::new());
+    }
+    // A group that only its members name.
+    let team = |id: &str| -> Entity {
+        serde_json::from_value(json!({ "uid": { "type": "Team", "id": id } })).unwrap()
+    };
+    let mut bundle = base();
+    bundle.entities.push(team("others"));
+    let alone = Snapshot::compile(&bundle).unwrap();
+    assert_eq!(codes(&alone), ["missing_entity"], "`readers` is nowhere");
+    bundle.entities[0]
+        .parents
+        .push(EntityUid::new("Team", "readers"));
+    assert_eq!(
+        codes(&Snapshot::compile(&bundle).unwrap()),
+        Vec::<String>::new()
+    );
+}

@@ -9,18 +9,23 @@ use http::{HeaderMap, HeaderValue, header};
 use remit_core::{Case, DecisionId, DecisionRecord, EntityUid, Expectation, Step};
 use remit_engine::Snapshot;
 use remit_store::StoredBundle;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::find;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::background::give_way;
 use crate::problem::{Kind, Problem};
-use crate::query::Segments;
+use crate::query::{Query, Segments};
 use crate::wire::Json;
 
 /// The media type of YAML (RFC 9512).
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
+
+/// The parameters: there are none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
 
 /// A case drawn from a record, and what is to be known of it.
 #[derive(Debug, Serialize)]
@@ -37,6 +42,7 @@ pub(crate) async fn make(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<DecisionId>,
+    Query(Nothing {}): Query<Nothing>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let record = find(&app, &caller, id).await?;

@@ -54,6 +54,10 @@ pub(crate) enum Command {
     },
     /// Run the cases beside the policies. Exit 4 when one fails.
     Test(policy_test::Args),
+    /// Ask a solver what holds for every question: that no policy fails, and that no more is permitted than before.
+    #[cfg(feature = "verify")]
+    #[command(after_help = super::policy_verify::EXAMPLES)]
+    Verify(super::policy_verify::Args),
     /// Make recorded decisions again under a folder of policies, and tell what would have come out otherwise.
     #[command(after_help = policy_impact::EXAMPLES)]
     Impact(policy_impact::Args),
@@ -96,6 +100,8 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         } => validate(&folders, deny_warnings, out),
         Command::Fmt { paths, check } => format(&paths, check, out),
         Command::Test(args) => policy_test::run(&args, out).await,
+        #[cfg(feature = "verify")]
+        Command::Verify(args) => super::policy_verify::run(&args, out).await,
         Command::Impact(args) => policy_impact::run(&args, out).await,
         Command::Shadow(command) => policy_shadow::run(command, out).await,
         Command::Publish(args) => Box::pin(draft::publish_folder(args, out)).await,
