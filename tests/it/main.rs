@@ -48,9 +48,9 @@ mod openapi;
 mod operations;
 mod policies;
 mod policy_test;
-mod principals;
 #[cfg(feature = "verify")]
 mod policy_verify;
+mod principals;
 mod replay;
 mod replicas;
 mod revisions;

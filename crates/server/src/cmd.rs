@@ -22,9 +22,9 @@ pub(crate) mod policy_history;
 pub(crate) mod policy_impact;
 pub(crate) mod policy_shadow;
 pub(crate) mod policy_test;
-pub(crate) mod principal;
 #[cfg(feature = "verify")]
 pub(crate) mod policy_verify;
+pub(crate) mod principal;
 pub(crate) mod question;
 pub(crate) mod serve;
 pub(crate) mod settings;

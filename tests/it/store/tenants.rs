@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use remit_core::{
-    AdminAction, AdminActionId, ContentHash, DecisionId, DraftId, EntityUid, KeyId, Principal, ReplicaId, PrincipalKind, Role, TenantId,
+    AdminAction, AdminActionId, ContentHash, DecisionId, DraftId, EntityUid, KeyId, Principal,
+    PrincipalKind, ReplicaId, Role, TenantId,
 };
 use remit_store::{
-    Applied, Authorship, Change, Error, Expected, ExportCursor, Once, Replica, TenantState,
+    Applied, Authorship, Change, Disagreement, Error, Expected, ExportCursor, NewDraft, NewReview,
+    Once, PendingSettings, Replica, ReviewVerdict, Settings, ShadowGroup, ShadowNote, TenantState,
     exported_columns,
 };
 use remit_tests::sql::{columns, texts};

@@ -194,9 +194,9 @@ async fn an_id_of_another_tenant_tells_nothing() {
                     test.send(request.header("content-type", "application/json"), body)
                         .await
                 };
-                let id = path
-                    .rsplit('/')
-                    .find(|part| !matches!(*part, "explain" | "case" | "suspend" | "resume" | "export"));
+                let id = path.rsplit('/').find(|part| {
+                    !matches!(*part, "explain" | "case" | "suspend" | "resume" | "export")
+                });
                 answers.push((reply.status, told(&reply, id.unwrap())));
             }
             let what = format!("{method} {theirs}: {answers:?}");
