@@ -132,11 +132,11 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         ),
         "review_draft" => (
             format!("{draft}/review"),
-            (Some(("if-match", "*")), json!({ "verdict": "approve" })),
+            (Some(("if-match", "\"1\"")), json!({ "verdict": "approve" })),
         ),
         "publish_draft" => (
             format!("{draft}/publish"),
-            (Some(("if-match", "*")), json!({})),
+            (Some(("if-match", "\"1\"")), json!({})),
         ),
         "get_settings" => ("/v1/settings".to_owned(), body(Value::Null)),
         // What is there already, so that nothing is demanded of what comes after.

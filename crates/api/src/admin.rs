@@ -10,7 +10,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 use remit_core::{
     Action as Asked, AdminAction, AdminActionId, Decision, EntityUid, Facts, Principal, Question,
-    Resource, Role, Subject, TenantId, Verdict,
+    Reason, Resource, Role, Subject, TenantId, Verdict,
 };
 use remit_engine::Snapshot;
 use remit_store::Scope;
@@ -192,7 +192,11 @@ impl Act {
     }
 
     /// Reads from the address what an operation is done to, as far as the address says.
-    async fn of_parts(action: Action, caller: &Caller, parts: &mut Parts) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// `invalid-request` for a NUL character, which nothing has in its name and no database keeps.
+    async fn of_parts(action: Action, caller: &Caller, parts: &mut Parts) -> Result<Self, Problem> {
         // What is not UTF-8 is refused by the handler; nothing has such a name.
         let params = RawPathParams::from_request_parts(parts, &()).await;
         let params: Vec<(String, String)> = params
@@ -203,24 +207,25 @@ impl Act {
                     .collect()
             })
             .unwrap_or_default();
+        if let Some((name, _)) = params.iter().find(|(_, value)| value.contains('\0')) {
+            let detail = format!("`{name}` in the path must not contain a NUL character");
+            return Err(Problem::new(Kind::INVALID_REQUEST, detail));
+        }
         let named = |wanted: &str| {
             let found = params.iter().find(|(name, _)| name == wanted);
             found.map(|(_, value)| value.as_str()).unwrap_or_default()
         };
-        match action.on() {
+        Ok(match action.on() {
             "Tenant" => Self::of(action),
             "LiveEntity" => Self::on_entity(action, &EntityUid::new(named("type"), named("id"))),
             "Principal" => {
                 Self::on(action, named("name")).own(named("name") == caller.principal.name.as_str())
             }
-            _ => Self::on(
-                action,
-                params
-                    .first()
-                    .map(|(_, value)| value.as_str())
-                    .unwrap_or_default(),
-            ),
-        }
+            kind => {
+                let value = params.first().map(|(_, value)| value.as_str());
+                Self::on(action, &canonical(kind, value.unwrap_or_default()))
+            }
+        })
     }
 
     /// Puts it as a question to the policies of the administration.
@@ -255,6 +260,20 @@ impl Act {
     }
 }
 
+/// Writes what a path names as it is written everywhere else, so that no other spelling gets round a policy about it.
+fn canonical(kind: &str, value: &str) -> String {
+    let same = || value.to_owned();
+    match kind {
+        "Policy" => same(),
+        "Version" | "Revision" => value
+            .parse::<u64>()
+            .map_or_else(|_| same(), |number| number.to_string()),
+        _ => value
+            .parse::<uuid::Uuid>()
+            .map_or_else(|_| same(), |id| id.to_string()),
+    }
+}
+
 /// Names a principal as the policies know it, with its roles.
 fn subject(principal: &Principal) -> Subject {
     let roles = principal.roles.iter();
@@ -281,8 +300,12 @@ impl App {
     /// # Errors
     ///
     /// `not-permitted`, recorded where it would have been a change; `store-unavailable` when that cannot be recorded;
-    /// `not-ready` while this replica does not know the tenant's policies.
+    /// `not-ready` while this replica does not know the tenant's policies; `stale-policy` for a change when it has not
+    /// heard for too long whether those are the newest.
     pub(crate) async fn permit(&self, caller: &Caller, act: Act) -> Result<AdminAction, Problem> {
+        if act.action.changes() {
+            self.confirmed(caller.tenant)?;
+        }
         let system = system::in_force(self, caller.tenant).await?;
         let second_person = self.second_person(caller.tenant).await?;
         let facts = self.facts(caller);
@@ -316,7 +339,7 @@ impl App {
                 let question = act.question(tenant, &principal, second_person);
                 let decision = Self::judge(&system, &question, &facts);
                 // Where nothing permits it by itself, the permit for all of it is enough.
-                decision.verdict == Verdict::Deny && !decision.determining.is_empty()
+                decision.verdict == Verdict::Deny && decision.reason != Reason::NoPermit
             })
         };
         match self.blocking(forbidden).await? {
@@ -337,7 +360,7 @@ impl App {
         action: Action,
         parts: &mut Parts,
     ) -> Result<(), Problem> {
-        let act = Act::of_parts(action, caller, parts).await;
+        let act = Act::of_parts(action, caller, parts).await?;
         let Some(scope) = lacks else {
             return self.permit(caller, act).await.map(drop);
         };

@@ -402,6 +402,7 @@ impl Operation {
                     let undecided = [
                         Kind::NOT_PERMITTED,
                         Kind::NOT_READY,
+                        Kind::STALE_POLICY,
                         Kind::STORE_UNAVAILABLE,
                     ];
                     usual.extend(undecided);
