@@ -16,7 +16,7 @@ use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
     admin_actions, bundles, decisions, dialect, drafts, entities, idempotency, keys, migrations,
-    principals, replicas, settings, shadows, shipping, tenants, versions,
+    principals, replicas, shadows, shipping, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -203,7 +203,7 @@ impl Store {
             principals::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
-            settings::sql::ALL,
+            tenants::settings::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
             versions::sql::ALL,
