@@ -12,7 +12,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::cli::{folder, with};
-use crate::replicas::process;
 
 mod telling;
 
@@ -27,6 +26,19 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const AMOUNT: i64 = 180_000;
 /// The case that says where the limit is.
 const LIMIT: &str = "one cent more waits for an approval";
+
+/// Starts one replica, with more patience than usual: a machine that compiles something meanwhile is no lost replica.
+async fn replica(url: &str, name: &str) -> Remit {
+    Remit::dev(env!("CARGO_BIN_EXE_remit"))
+        .variable("REMIT__DATABASE__URL", url)
+        .variable("REMIT__DATABASE__DEADLINE_MS", "30000")
+        .variable("REMIT__REPLICA__NAME", name)
+        .variable("REMIT__AUTH__PEPPER", &"pepper".repeat(8))
+        .variable("REMIT__POLICY__MAX_STALENESS_MS", "30000")
+        .variable("REMIT__LIMITS__REQUEST_DEADLINE_MS", "30000")
+        .start()
+        .await
+}
 
 /// Who takes part, and what is known so far.
 struct Story {
@@ -69,8 +81,8 @@ impl Story {
     async fn begin(url: &str) -> Self {
         chapter(1, "Two replicas on one Postgres, and two people");
         let began = Instant::now();
-        let a = process(url, "a").await;
-        let b = process(url, "b").await;
+        let a = replica(url, "a").await;
+        let b = replica(url, "b").await;
         tell(&format!(
             "   a and b are ready after {} ms, with the policies of the starter pack",
             ms(began)

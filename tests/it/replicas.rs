@@ -331,7 +331,7 @@ fn state<'a>(body: &'a Value, name: &str) -> Option<&'a str> {
     named["state"].as_str()
 }
 
-pub(crate) async fn process(url: &str, name: &str) -> Remit {
+async fn process(url: &str, name: &str) -> Remit {
     Remit::dev(env!("CARGO_BIN_EXE_remit"))
         .variable("REMIT__DATABASE__URL", url)
         .variable("REMIT__REPLICA__NAME", name)
