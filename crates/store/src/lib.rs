@@ -17,6 +17,7 @@ mod db;
 
 mod admin_actions;
 mod api_key;
+mod break_glass;
 mod bundles;
 mod decisions;
 mod dialect;
@@ -41,6 +42,7 @@ mod versions;
 
 pub use admin_actions::{AdminActionFilter, Change, Operation};
 pub use api_key::{ApiKey, ParseKeyError, Pepper};
+pub use break_glass::{NewBreakGlass, Standing, StandingGrant, StoredBreakGlass};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
 pub use drafts::reviews::{NewReview, ReviewVerdict, StoredReview};

@@ -15,8 +15,8 @@ use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
-    admin_actions, bundles, decisions, dialect, drafts, entities, idempotency, keys, migrations,
-    principals, replicas, settings, shadows, shipping, tenants, versions,
+    admin_actions, break_glass, bundles, decisions, dialect, drafts, entities, idempotency, keys,
+    migrations, principals, replicas, settings, shadows, shipping, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -192,6 +192,7 @@ impl Store {
         let all = [
             sql::ALL,
             admin_actions::sql::ALL,
+            break_glass::sql::ALL,
             bundles::sql::ALL,
             decisions::sql::ALL,
             drafts::sql::ALL,

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use remit_core::{
-    AdminAction, AdminActionId, ContentHash, DecisionId, DraftId, EntityUid, KeyId, Principal,
-    PrincipalKind, ReplicaId, Role, TenantId,
+    AdminAction, AdminActionId, BreakGlassId, ContentHash, DecisionId, DraftId, EntityUid, KeyId,
+    Principal, PrincipalKind, ReplicaId, Role, TenantId,
 };
 use remit_store::{
-    Applied, Authorship, Change, Disagreement, Error, Expected, ExportCursor, NewDraft, NewReview,
-    Once, PendingSettings, Replica, ReviewVerdict, Settings, ShadowGroup, ShadowNote, TenantState,
-    exported_columns,
+    Applied, Authorship, Change, Disagreement, Error, Expected, ExportCursor, NewBreakGlass,
+    NewDraft, NewReview, Once, PendingSettings, Replica, ReviewVerdict, Settings, ShadowGroup,
+    ShadowNote, TenantState, exported_columns,
 };
 use remit_tests::sql::{columns, texts};
 use serde_json::Value;
@@ -98,7 +98,7 @@ async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
     store.heartbeat(&beating, &[applied]).await.unwrap();
 }
 
-/// Makes a draft with a review, and a change of the settings that waits for another person.
+/// Makes a draft with a review, and a change of the settings and a break-glass grant that wait for another person.
 async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
     let store = &fixture.store;
     let at = fixture.clock.now();
@@ -135,6 +135,21 @@ async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
     };
     store
         .ask_settings(tenant, Some(&pending), Change::default())
+        .await
+        .unwrap();
+    let new = NewBreakGlass {
+        id: BreakGlassId::from_uuid(fixture.clock.id()),
+        principal: &"maya".parse().unwrap(),
+        roles: &BTreeSet::from([Role::Publisher]),
+        minutes: 15,
+        reason: "an incident",
+        requested_by: &"ana".parse().unwrap(),
+        requester_key: key,
+        requested_at: at,
+        expires_at: at,
+    };
+    store
+        .request_break_glass(tenant, new, Change::default())
         .await
         .unwrap();
 }

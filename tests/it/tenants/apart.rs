@@ -11,6 +11,7 @@ struct Ours {
     decision: String,
     key: String,
     draft: String,
+    grant: String,
     version: u64,
     head: u64,
 }
@@ -49,6 +50,11 @@ impl Ours {
         let body = json!({ "kind": "person", "roles": ["reader"] });
         let made = test.send(test.request(http::Method::PUT, &principal), body);
         assert_eq!(made.await.status, StatusCode::OK);
+        let named = json!({ "principal": MARK, "reason": MARK });
+        let grant = test.post("/v1/break-glass", named).await.json()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let question = json!({
             "subject": { "type": "Agent", "id": MARK }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": MARK },
         });
@@ -68,6 +74,7 @@ impl Ours {
             decision,
             key,
             draft,
+            grant,
         }
     }
 
@@ -80,6 +87,8 @@ impl Ours {
             (self.key.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/drafts/") {
             (self.draft.clone(), nobody.to_owned())
+        } else if template.starts_with("/v1/break-glass/") {
+            (self.grant.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/principals/") {
             (MARK.to_owned(), "plugh".to_owned())
         } else if template.starts_with("/v1/tenants/") {
@@ -114,6 +123,7 @@ impl Ours {
             format!("/v1/keys/{}", self.key),
             format!("/v1/policies/{MARK}"),
             format!("/v1/drafts/{}", self.draft),
+            format!("/v1/break-glass/{}", self.grant),
             format!("/v1/principals/{MARK}"),
             "/v1/whoami".to_owned(),
         ] {
@@ -231,6 +241,7 @@ async fn an_id_of_another_tenant_tells_nothing() {
         "/v1/drafts",
         "/v1/admin/actions",
         "/v1/settings",
+        "/v1/break-glass",
         "/v1/bundle",
         "/v1/bundle/versions",
         "/v1/whoami",
