@@ -12,6 +12,8 @@ use remit_tests::postgres::Postgres;
 use serde_json::{Value, json};
 
 use crate::drafts::refused;
+mod commands;
+
 use crate::second_person::{demand, disable, permit};
 
 const PATH: &str = "/v1/break-glass";

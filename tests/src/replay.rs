@@ -111,8 +111,22 @@ pub async fn replay(store: &Store, records: &[DecisionRecord]) -> Result<Vec<Str
     order.sort_by_key(|one| (one.tenant, one.decision.revision));
     let mut state: Option<(TenantId, Revision, Snapshot)> = None;
     let mut wrong = Vec::new();
+    let mut deleted: HashMap<TenantId, bool> = HashMap::new();
     for record in order {
         let (tenant, revision) = (record.tenant, record.decision.revision);
+        // Nothing is left of a deleted tenant to decide by.
+        let gone = match deleted.get(&tenant) {
+            Some(gone) => *gone,
+            None => {
+                let found = store.tenant(tenant).await;
+                let found = found.map_err(|error| error.to_string())?;
+                let gone = found.is_some_and(|tenant| tenant.deleted_at.is_some());
+                *deleted.entry(tenant).or_insert(gone)
+            }
+        };
+        if gone {
+            continue;
+        }
         let known = matches!(&state, Some((at, of, _)) if (*at, *of) == (tenant, revision));
         if !known {
             let stored = store.bundle_in_force(tenant, revision).await;

@@ -9,31 +9,26 @@
 //! order. Every call ends within its deadline, whatever the database does; the connection of a call that did not end
 //! well is not used again. Ids are byte-exact.
 //!
-//! Deliberately absent: what a policy means, HTTP, and a trait over the two databases: the double in tests is SQLite in
-//! memory.
+//! Deliberately absent: what a policy means, HTTP, a trait over the two databases (SQLite in memory is the double in tests).
 
 #[macro_use]
 mod db;
 
 mod admin_actions;
 mod api_key;
-mod break_glass;
 mod bundles;
 mod decisions;
 mod dialect;
 mod drafts;
 mod entities;
 mod error;
-mod hints;
 mod idempotency;
 mod keys;
 mod migrations;
 mod principals;
 mod reach;
 mod replicas;
-mod row_security;
 mod scope;
-mod settings;
 mod shadows;
 mod shipping;
 mod store;
@@ -42,24 +37,24 @@ mod versions;
 
 pub use admin_actions::{AdminActionFilter, Change, Operation};
 pub use api_key::{ApiKey, ParseKeyError, Pepper};
-pub use break_glass::{NewBreakGlass, Standing, StandingGrant, StoredBreakGlass};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
 pub use drafts::reviews::{NewReview, ReviewVerdict, StoredReview};
 pub use drafts::{DraftEdit, DraftFilter, DraftMark, DraftState, NewDraft, StoredDraft};
 pub use entities::{EntitiesChanged, EntityChanges, EntityCursor, MAX_ENTITIES, StoredEntity};
 pub use error::Error;
-pub use hints::Hints;
 pub use idempotency::{Once, StoredAnswer};
 pub use keys::{NewKey, StoredKey, Unusable};
 pub use principals::StoredPrincipal;
+pub use principals::break_glass::{NewBreakGlass, Standing, StandingGrant, StoredBreakGlass};
+pub use replicas::hints::Hints;
 pub use replicas::{Applied, Fleet, Replica, SeenReplica};
-pub use row_security::{RowSecurity, Unbound};
 pub use scope::Scope;
-pub use settings::{PendingSettings, Settings, StoredSettings};
 pub use shadows::{Disagreement, ShadowFindings, ShadowGroup, ShadowHead, ShadowNote, ShadowTally};
 pub use shipping::{ShippedRecord, SpoolPosition};
 pub use store::{Options, Store};
+pub use tenants::row_security::{RowSecurity, Unbound};
 pub use tenants::rows::{ExportCursor, ExportPage, exported_columns};
+pub use tenants::settings::{PendingSettings, Settings, StoredSettings};
 pub use tenants::{Head, Tenant, TenantState};
 pub use versions::{Authorship, StoredVersion};

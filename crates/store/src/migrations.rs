@@ -11,8 +11,8 @@ use crate::db::{Conn, Either};
 use crate::dialect;
 use crate::error::{Error, Failure};
 use crate::reach::Across;
-use crate::row_security;
 use crate::store::Store;
+use crate::tenants::row_security;
 
 /// How long a migration may take: building an index of a large table is slow.
 const MIGRATION_DEADLINE: Duration = Duration::from_mins(10);

@@ -13,6 +13,8 @@ use crate::shipping::indexed;
 use crate::store::Store;
 use crate::tenants::{number, revision};
 
+pub(crate) mod hints;
+
 /// How long a replica that is not seen is remembered.
 const REMEMBERED: Duration = Duration::from_hours(24);
 

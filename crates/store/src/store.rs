@@ -15,8 +15,8 @@ use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
-    admin_actions, break_glass, bundles, decisions, dialect, drafts, entities, idempotency, keys,
-    migrations, principals, replicas, settings, shadows, shipping, tenants, versions,
+    admin_actions, bundles, decisions, dialect, drafts, entities, idempotency, keys, migrations,
+    principals, replicas, shadows, shipping, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -192,7 +192,6 @@ impl Store {
         let all = [
             sql::ALL,
             admin_actions::sql::ALL,
-            break_glass::sql::ALL,
             bundles::sql::ALL,
             decisions::sql::ALL,
             drafts::sql::ALL,
@@ -202,9 +201,10 @@ impl Store {
             keys::sql::ALL,
             migrations::sql::ALL,
             principals::sql::ALL,
+            principals::break_glass::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
-            settings::sql::ALL,
+            tenants::settings::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
             versions::sql::ALL,

@@ -11,7 +11,9 @@ use crate::error::{Error, Failure};
 use crate::reach::Across;
 use crate::store::Store;
 
+pub(crate) mod row_security;
 pub(crate) mod rows;
+pub(crate) mod settings;
 
 /// The longest name of a tenant, in bytes.
 const NAME_BYTES: usize = 128;

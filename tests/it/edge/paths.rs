@@ -67,8 +67,8 @@ fn f29_no_other_spelling_of_a_path_leads_to_it() {
         for method in operations.as_object().unwrap().keys() {
             let method = method.to_uppercase();
             routes += 1;
+            let plain = status(&server, &method, &path);
             if !template.contains('{') {
-                let plain = status(&server, &method, &path);
                 // There is no shadow, and it says so.
                 let there = plain != 404 || path == "/v1/shadow";
                 assert!(there && plain != 405, "{method} {path}: {plain}");
@@ -76,7 +76,9 @@ fn f29_no_other_spelling_of_a_path_leads_to_it() {
             for target in spellings(&path) {
                 tried += 1;
                 let status = status(&server, &method, &target);
-                if !matches!(status, 400 | 404 | 405) {
+                // An operation that this key may not do is refused before anybody looks at what it names.
+                let refused = status == 403 && plain == 403;
+                if !refused && !matches!(status, 400 | 404 | 405) {
                     wrong.push(format!("{method} {target}: {status}"));
                 }
             }

@@ -97,8 +97,8 @@ async fn name(remit: &Remit, round: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f50_a_million_names_leave_nothing_in_memory() {
-    const ROUNDS: usize = 120;
-    const FIRST: usize = 30;
+    const ROUNDS: usize = 180;
+    const FIRST: usize = 90;
     let remit = Remit::dev(BINARY).start().await;
     let series = async || {
         let metrics = reqwest::get(format!("{}/metrics", remit.operations))

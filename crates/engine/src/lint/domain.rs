@@ -62,13 +62,11 @@ impl<'s> Domain<'s> {
         let kinds: Vec<Kind> = match expr.expr_kind() {
             ExprKind::Var(Var::Principal) => self.principals.clone(),
             ExprKind::Var(Var::Resource) => self.resources.clone(),
-            ExprKind::Var(Var::Context) => {
-                let contexts = self.actions.iter();
-                contexts
-                    .map(|action| Kind::Record(action.context.clone().into()))
-                    .collect()
-            }
             ExprKind::Lit(Literal::EntityUID(uid)) => vec![Kind::Entity(uid.entity_type().clone())],
+            ExprKind::GetAttr { expr, attr } if is_context(expr) => {
+                let members = self.contexts().filter_map(|context| context.get(attr));
+                members.map(|field| field.kind.clone()).collect()
+            }
             ExprKind::GetAttr { expr, attr } => {
                 let bases = self.kinds(expr)?;
                 let mut kinds = Vec::new();
@@ -87,19 +85,33 @@ impl<'s> Domain<'s> {
 
     /// Says whether an expression always has, or never has, a member.
     pub(super) fn has(&self, expr: &Expr, member: &SmolStr) -> Option<bool> {
-        let (mut always, mut never) = (true, true);
-        for kind in &self.kinds(expr)? {
-            let declared = self.fields(kind)?.get(member);
+        let (mut always, mut never, mut any) = (true, true, false);
+        let mut look = |fields: &Fields, stored: bool| {
+            let declared = fields.get(member);
+            any = true;
             never &= declared.is_none();
             // An entity that is not stored has none of its members.
-            always &=
-                matches!(kind, Kind::Record(_)) && declared.is_some_and(|field| field.required);
+            always &= !stored && declared.is_some_and(|field| field.required);
+        };
+        if is_context(expr) {
+            self.contexts().for_each(|context| look(context, false));
+        } else {
+            for kind in &self.kinds(expr)? {
+                look(self.fields(kind)?, matches!(kind, Kind::Entity(_)));
+            }
+        }
+        if !any {
+            return None;
         }
         match (always, never) {
             (true, false) => Some(true),
             (false, true) => Some(false),
             _ => None,
         }
+    }
+
+    fn contexts(&self) -> impl Iterator<Item = &'s Fields> {
+        self.actions.iter().map(|action| &action.context)
     }
 
     fn parties<'a, I>(
@@ -157,4 +169,8 @@ impl<'s> Domain<'s> {
             _ => None,
         }
     }
+}
+
+fn is_context(expr: &Expr) -> bool {
+    matches!(expr.expr_kind(), ExprKind::Var(Var::Context))
 }
