@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use http::{Request, StatusCode};
 use remit_api::Options;
-use remit_core::{BreakGlassId, Bundle, DraftId, Entity, PrincipalKind, Role};
+use remit_core::{BreakGlassId, Bundle, DraftId, Entity, PrincipalKind, Role, Timestamp};
 use remit_store::{
     Change, DraftFilter, DraftState, Expected, NewBreakGlass, NewDraft, NewKey, Scope,
 };
@@ -393,14 +393,12 @@ impl World {
                     .unwrap();
             }
         }
-        for name in ["grantee", "holder"] {
-            let kind = PrincipalKind::Person;
-            self.test.principal(name, kind, &[]).await;
-        }
+        let person = PrincipalKind::Person;
+        self.test.principal("grantee", person, &[]).await;
+        self.test.principal("holder", person, &[]).await;
         let keys = store.keys(tenant).await.unwrap();
-        let admin = keys
-            .iter()
-            .find(|key| key.principal.name.as_str() == "admin");
+        let mut keys = keys.iter();
+        let admin = keys.find(|key| key.principal.name.as_str() == "admin");
         let admin = admin.unwrap();
         let new = NewBreakGlass {
             id: BreakGlassId::from_uuid(self.test.clock.id()),
@@ -411,7 +409,7 @@ impl World {
             requested_by: &admin.principal.name,
             requester_key: admin.id,
             requested_at: at,
-            expires_at: remit_core::Timestamp::from_micros(at.micros() + 60_000_000),
+            expires_at: Timestamp::from_micros(at.micros() + 60_000_000),
         };
         store
             .request_break_glass(tenant, new, Change::default())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use remit_api::Options;
-use remit_core::{Bundle, PrincipalKind, Role, Source};
+use remit_core::{PrincipalKind, Role};
 use remit_store::Scope;
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::drafts::refused;
 mod commands;
+mod policies;
 
 use crate::second_person::{demand, disable, permit};
 
@@ -470,66 +471,6 @@ async fn a_request_that_is_sent_again_is_made_once() {
         let ended = send(&world.ana, Method::DELETE, &path, "end", Value::Null).await;
         assert_eq!(ended.status, StatusCode::NO_CONTENT, "{}", ended.text);
     }
-}
-
-/// The starter bundle with a policy that shuts everybody out, break-glass included.
-fn shut() -> Bundle {
-    Bundle {
-        admin: vec![Source {
-            file: "admin/own.cedar".to_owned(),
-            text: "@id(\"shut\") forbid (principal, action, resource);".to_owned(),
-        }],
-        ..pack("starter")
-    }
-}
-
-#[tokio::test]
-async fn a_lock_out_by_policies_is_cured_by_it() {
-    let mut world = World::make().await;
-    // Past the check that refuses it, as an older version or a restored database may have left it.
-    world.test.put(&shut()).await;
-    let test = &world.test;
-    let everything = [Role::Admin, Role::Publisher];
-    let tom = test.key_of(PrincipalKind::Person, "tom", &everything).await;
-    let put = async |key: &str| {
-        let request = test.request_with(key, Method::PUT, "/v1/bundle");
-        test.send(request.header("if-match", "*"), json!(pack("starter")))
-            .await
-    };
-    assert_eq!(forbidden(&put(&tom).await)["policies"], json!(["shut"]));
-    let id = world.asked().await;
-    forbidden(&put(&world.maya).await);
-    done(&world.approve(&world.ben, &id).await);
-    // Only what cures it goes past the tenant's policies.
-    assert_eq!(
-        forbidden(&world.loosen("more").await)["policies"],
-        json!(["shut"])
-    );
-    forbidden(
-        &test
-            .as_key(&world.maya, Method::GET, "/v1/keys", &Value::Null)
-            .await,
-    );
-    let jo = json!({ "kind": "person", "roles": ["admin"] });
-    done(
-        &test
-            .as_key(&world.maya, Method::PUT, "/v1/principals/jo", &jo)
-            .await,
-    );
-    done(&put(&world.maya).await);
-    for action in ["put_principal", "put_bundle"] {
-        let record = world.actions(action, "permit").await[0].clone();
-        assert_eq!(record["break_glass"], json!(id), "{action}");
-    }
-    assert!(
-        world
-            .test
-            .get("/v1/bundle")
-            .await
-            .json()
-            .get("admin")
-            .is_none()
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -315,9 +315,12 @@ impl App {
         caller: &Caller,
         act: Act,
     ) -> Result<(AdminAction, Option<BreakGlassId>), Problem> {
-        let footing = self.footing(caller, act.action).await?;
+        let mut footing = self.footing(caller, act.action).await?;
         let facts = self.facts(caller);
-        let decision = footing.decide(caller, &act, &facts);
+        let mut decision = footing.decide(caller, &act, &facts);
+        if decision.verdict == Verdict::Deny && footing.turn_to_the_tenant(self, caller).await {
+            decision = footing.decide(caller, &act, &facts);
+        }
         let question = footing.question(caller, &act);
         let resource = EntityUid::new(&question.resource.kind, &question.resource.id);
         let mut record = self.record_of(caller, &act, resource, &decision);

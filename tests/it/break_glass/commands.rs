@@ -77,7 +77,7 @@ fn it_is_asked_for_approved_used_and_ended_loudly() {
         .fails(0, &["is over"]);
     server
         .run_as(&maya, &["break-glass", "end", id])
-        .fails(6, &["409"]);
+        .fails(3, &["409"]);
     server.run(&["doctor"]).succeeds(&["no grant is active"]);
 
     let (_, dir) = server.stop();

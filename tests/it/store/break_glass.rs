@@ -24,7 +24,8 @@ fn after(at: Timestamp, by: Duration) -> Timestamp {
     Timestamp::from_micros(at.micros() + i64::try_from(by.as_micros()).unwrap())
 }
 
-async fn ask(
+/// Asks as Ana that somebody has the role `publisher`.
+pub(super) async fn ask(
     fixture: &Fixture,
     tenant: TenantId,
     who: &str,

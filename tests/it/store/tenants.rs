@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use remit_core::{
-    AdminAction, AdminActionId, BreakGlassId, ContentHash, DecisionId, DraftId, EntityUid, KeyId,
-    Principal, PrincipalKind, ReplicaId, Role, TenantId,
+    AdminAction, AdminActionId, ContentHash, DecisionId, DraftId, EntityUid, KeyId, Principal,
+    PrincipalKind, ReplicaId, Role, TenantId,
 };
 use remit_store::{
     Applied, Authorship, Change, Disagreement, Error, Expected, ExportCursor, NewBreakGlass,
@@ -15,6 +15,7 @@ use remit_store::{
 use remit_tests::sql::{columns, texts};
 use serde_json::Value;
 
+use super::break_glass::ask;
 use super::decisions::{batch, position};
 use super::{Fixture, bundle, entity, new_key, pepper};
 
@@ -137,21 +138,7 @@ async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
         .ask_settings(tenant, Some(&pending), Change::default())
         .await
         .unwrap();
-    let new = NewBreakGlass {
-        id: BreakGlassId::from_uuid(fixture.clock.id()),
-        principal: &"maya".parse().unwrap(),
-        roles: &BTreeSet::from([Role::Publisher]),
-        minutes: 15,
-        reason: "an incident",
-        requested_by: &"ana".parse().unwrap(),
-        requester_key: key,
-        requested_at: at,
-        expires_at: at,
-    };
-    store
-        .request_break_glass(tenant, new, Change::default())
-        .await
-        .unwrap();
+    ask(fixture, tenant, "maya", at).await.unwrap();
 }
 
 /// Puts a shadow that has found something.

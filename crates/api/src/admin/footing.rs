@@ -68,6 +68,21 @@ impl Footing {
         act.question_under(caller.tenant, &self.principal, second_person, broken)
     }
 
+    /// Takes the tenant's own policies where the built-in ones alone have denied under a grant, so that nobody may less with
+    /// one than without; says whether there were others to take.
+    pub(super) async fn turn_to_the_tenant(&mut self, app: &App, caller: &Caller) -> bool {
+        if self.grant.is_none() {
+            return false;
+        }
+        match system::in_force(app, caller.tenant).await {
+            Ok(system) if !Arc::ptr_eq(&system, &self.system) => {
+                self.system = system;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the grant that an act rests on which is permitted: where it would not be without.
     pub(super) async fn rests_on(
         &self,
