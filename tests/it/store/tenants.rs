@@ -8,9 +8,9 @@ use remit_core::{
     PrincipalKind, ReplicaId, Role, TenantId,
 };
 use remit_store::{
-    Applied, Authorship, Change, Disagreement, Error, Expected, ExportCursor, NewBreakGlass,
-    NewDraft, NewReview, Once, PendingSettings, Replica, ReviewVerdict, Settings, ShadowGroup,
-    ShadowNote, TenantState, exported_columns,
+    Applied, Authorship, Change, Disagreement, Error, Expected, ExportCursor, NewDraft, NewReview,
+    Once, PendingSettings, Replica, ReviewVerdict, Settings, ShadowGroup, ShadowNote, TenantState,
+    exported_columns,
 };
 use remit_tests::sql::{columns, texts};
 use serde_json::Value;
