@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Holds the real binary against its own API document with schemathesis: once with a valid key, once with an invalid one.
+# Holds the real binary against its own API document with schemathesis: once with a valid key, once with that of who runs the
+# installation, once with an invalid one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=4.32.5
@@ -45,6 +46,10 @@ invalid=$!
 printf -- '-- a valid key\n'
 check --phases examples,coverage,fuzzing --max-examples 5 \
     --header "Authorization: Bearer a-key-for-the-tests-only" || failed=1
+operator=$("$binary" key create operator --scopes tenants --direct --data "$folder/data" --pepper-file "$folder/data/pepper")
+printf -- '-- a key that administers tenants\n'
+check --include-path-regex '^/v1/tenants' --phases examples,coverage,fuzzing --max-examples 5 \
+    --header "Authorization: Bearer $operator" || failed=1
 wait "$invalid" || failed=1
 printf -- '-- an invalid key\n'
 cat invalid

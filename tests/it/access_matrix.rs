@@ -136,11 +136,11 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         ),
         "review_draft" => (
             format!("{draft}/review"),
-            (Some(("if-match", "*")), json!({ "verdict": "approve" })),
+            (Some(("if-match", "\"1\"")), json!({ "verdict": "approve" })),
         ),
         "publish_draft" => (
             format!("{draft}/publish"),
-            (Some(("if-match", "*")), json!({})),
+            (Some(("if-match", "\"1\"")), json!({})),
         ),
         "request_break_glass" => (
             "/v1/break-glass".to_owned(),

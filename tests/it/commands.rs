@@ -565,8 +565,19 @@ fn versions_are_listed_compared_and_rolled_back_to() {
     server
         .run(&["policy", "rollback", &first, "--message", "two\nlines"])
         .fails(3, &["`message` must be one line"]);
-    let back = server.run(&["policy", "rollback", &first, "--message", "as it was"]);
-    back.succeeds(&[&format!("is what revision {first} brought")]);
+    let back = [
+        "policy",
+        "rollback",
+        &first,
+        "--message",
+        "as it was",
+        "--wait",
+        "fleet",
+    ];
+    server.run(&back).succeeds(&[
+        &format!("is what revision {first} brought"),
+        "on every live replica: ",
+    ]);
     server
         .run(&["policy", "diff", &first])
         .fails(0, &["say the same"]);

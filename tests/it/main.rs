@@ -38,6 +38,7 @@ mod engine;
 mod entities;
 mod evaluate;
 mod evaluations;
+mod govern_story;
 mod house;
 mod idempotency;
 mod impact;

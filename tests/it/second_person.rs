@@ -328,16 +328,13 @@ async fn what_is_edited_while_it_is_published_is_not_published_unseen() {
         approved(&draft, &world.ben).await;
         let slipped = json!({ "text": permit(&name).replace("nobody", "anybody") });
         let path = format!("/policies/{name}");
-        // Whoever edits knows the version that was approved; whoever publishes takes any.
-        let any = Draft {
-            tag: "*".to_owned(),
-            ..draft.by(&world.ana)
-        };
+        // Both know the version that was approved.
+        let theirs = draft.by(&world.ana);
         let edit = async {
             tokio::time::sleep(Duration::from_micros(200 * round)).await;
             draft.ask(Method::PUT, &path, &slipped).await
         };
-        let (edited, done) = tokio::join!(edit, any.publish());
+        let (edited, done) = tokio::join!(edit, theirs.publish());
         let text: String = bundle(&world.test)
             .await
             .policies
@@ -353,7 +350,15 @@ async fn what_is_edited_while_it_is_published_is_not_published_unseen() {
             published += 1;
         } else {
             assert_eq!(edited.status, StatusCode::OK, "{}", edited.text);
-            waits(&done);
+            // The edit came before it was looked at, or between that and the write.
+            assert!(
+                matches!(
+                    done.status,
+                    StatusCode::PRECONDITION_FAILED | StatusCode::FORBIDDEN | StatusCode::CONFLICT
+                ),
+                "{}",
+                done.text
+            );
             let open = Draft {
                 tag: "*".to_owned(),
                 ..draft.by(&world.ana)
@@ -455,4 +460,42 @@ async fn a_first_bundle_takes_a_second_person_too() {
     assert_eq!(published.status, StatusCode::OK, "{}", published.text);
     let read = bundle(&test).await;
     assert_eq!(read.content_hash(), pack("starter").content_hash());
+}
+
+/// Nobody answers for what they have not read.
+#[tokio::test]
+async fn a_review_and_a_publish_name_the_version_that_was_read() {
+    let world = World::make(&pack("starter")).await;
+    let draft = world.draft("loose").await;
+    for path in ["/review", "/publish"] {
+        let body = match path {
+            "/review" => json!({ "verdict": "approve" }),
+            _ => json!({}),
+        };
+        for tag in ["*", "\"1\", \"2\""] {
+            let any = Draft {
+                tag: tag.to_owned(),
+                ..draft.by(&world.ben)
+            };
+            let asked = any.ask(Method::POST, path, &body).await;
+            let status = StatusCode::PRECONDITION_REQUIRED;
+            refused(&asked, status, "precondition-required");
+        }
+    }
+}
+
+/// What came with a key that was revoked since may not have been theirs.
+#[tokio::test]
+async fn an_approval_goes_with_the_key_that_it_came_with() {
+    let world = World::make(&pack("starter")).await;
+    let draft = world.draft("loose").await;
+    approved(&draft, &world.ben).await;
+    let id: remit_core::KeyId = world.ben.split('_').nth(2).unwrap().parse().unwrap();
+    let test = &world.test;
+    test.store
+        .revoke_key(test.tenant, id, None, Change::default())
+        .await
+        .unwrap();
+    test.caught_up().await;
+    waits(&draft.by(&world.ana).publish().await);
 }

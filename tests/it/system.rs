@@ -320,10 +320,15 @@ async fn nobody_is_locked_out_by_a_publish() {
         json!(["put_bundle", "put_principal"])
     );
     assert_eq!(test.get("/v1/bundle").await.text, before.text);
-    // Whoever can still say who may, can mend the rest.
+    // Whoever says who may gives roles, and no role helps against this one.
     let publishing =
         "@id(\"none\") forbid (principal, action in Action::\"publishing\", resource);";
-    assert_eq!(put(publishing).await.status, StatusCode::OK);
+    let refused = put(publishing).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.text.contains("whatever their roles"));
+    // One that leaves it to people is cured by making one.
+    let people = "@id(\"people\") forbid (principal is Machine, action in Action::\"publishing\", resource);";
+    assert_eq!(put(people).await.status, StatusCode::OK);
     assert_eq!(put("").await.json()["code"], "not-permitted");
 }
 

@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 use remit_core::{
     Action as Asked, AdminAction, AdminActionId, BreakGlassId, Decision, EntityUid, Principal,
-    Question, Resource, Role, Subject, TenantId, Verdict,
+    Question, Reason, Resource, Role, Subject, TenantId, Verdict,
 };
 use remit_store::Scope;
 use serde_json::{Map, Value, json};
@@ -196,7 +196,11 @@ impl Act {
     }
 
     /// Reads from the address what an operation is done to, as far as the address says.
-    async fn of_parts(action: Action, caller: &Caller, parts: &mut Parts) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// `invalid-request` for a NUL character, which nothing has in its name and no database keeps.
+    async fn of_parts(action: Action, caller: &Caller, parts: &mut Parts) -> Result<Self, Problem> {
         // What is not UTF-8 is refused by the handler; nothing has such a name.
         let params = RawPathParams::from_request_parts(parts, &()).await;
         let params: Vec<(String, String)> = params
@@ -207,28 +211,29 @@ impl Act {
                     .collect()
             })
             .unwrap_or_default();
+        if let Some((name, _)) = params.iter().find(|(_, value)| value.contains('\0')) {
+            let detail = format!("`{name}` in the path must not contain a NUL character");
+            return Err(Problem::new(Kind::INVALID_REQUEST, detail));
+        }
         let named = |wanted: &str| {
             let found = params.iter().find(|(name, _)| name == wanted);
             found.map(|(_, value)| value.as_str()).unwrap_or_default()
         };
-        match action.on() {
+        Ok(match action.on() {
             "Tenant" => Self::of(action),
             "LiveEntity" => Self::on_entity(action, &EntityUid::new(named("type"), named("id"))),
             // Whose it is the handler knows, which asks again.
             "BreakGlass" if matches!(action, Action::EndBreakGlass) => {
-                Self::on(action, named("id")).own(true)
+                Self::on(action, &canonical("BreakGlass", named("id"))).own(true)
             }
             "Principal" => {
                 Self::on(action, named("name")).own(named("name") == caller.principal.name.as_str())
             }
-            _ => Self::on(
-                action,
-                params
-                    .first()
-                    .map(|(_, value)| value.as_str())
-                    .unwrap_or_default(),
-            ),
-        }
+            kind => {
+                let value = params.first().map(|(_, value)| value.as_str());
+                Self::on(action, &canonical(kind, value.unwrap_or_default()))
+            }
+        })
     }
 
     /// Puts it as a question to the policies of the administration.
@@ -275,6 +280,20 @@ impl Act {
     }
 }
 
+/// Writes what a path names as it is written everywhere else, so that no other spelling gets round a policy about it.
+fn canonical(kind: &str, value: &str) -> String {
+    let same = || value.to_owned();
+    match kind {
+        "Policy" => same(),
+        "Version" | "Revision" => value
+            .parse::<u64>()
+            .map_or_else(|_| same(), |number| number.to_string()),
+        _ => value
+            .parse::<uuid::Uuid>()
+            .map_or_else(|_| same(), |id| id.to_string()),
+    }
+}
+
 /// Names a principal as the policies know it, with its roles.
 fn subject(principal: &Principal) -> Subject {
     let roles = principal.roles.iter();
@@ -301,7 +320,8 @@ impl App {
     /// # Errors
     ///
     /// `not-permitted`, recorded where it would have been a change; `store-unavailable` when that cannot be recorded;
-    /// `not-ready` while this replica does not know the tenant's policies.
+    /// `not-ready` while this replica does not know the tenant's policies; `stale-policy` for a change when it has not
+    /// heard for too long whether those are the newest.
     pub(crate) async fn permit(&self, caller: &Caller, act: Act) -> Result<AdminAction, Problem> {
         let action = act.action;
         let (record, grant) = self.allow(caller, act).await?;
@@ -315,6 +335,9 @@ impl App {
         caller: &Caller,
         act: Act,
     ) -> Result<(AdminAction, Option<BreakGlassId>), Problem> {
+        if act.action.changes() {
+            self.confirmed(caller.tenant)?;
+        }
         let mut footing = self.footing(caller, act.action).await?;
         let facts = self.facts(caller);
         let mut decision = footing.decide(caller, &act, &facts);
@@ -356,7 +379,7 @@ impl App {
             acts.into_iter().find(|act| {
                 let decision = footing.decide(&asker, act, &facts);
                 // Where nothing permits it by itself, the permit for all of it is enough.
-                decision.verdict == Verdict::Deny && !decision.determining.is_empty()
+                decision.verdict == Verdict::Deny && decision.reason != Reason::NoPermit
             })
         };
         match self.blocking(forbidden).await? {
@@ -377,7 +400,7 @@ impl App {
         action: Action,
         parts: &mut Parts,
     ) -> Result<(), Problem> {
-        let act = Act::of_parts(action, caller, parts).await;
+        let act = Act::of_parts(action, caller, parts).await?;
         let Some(scope) = lacks else {
             // What changes something is permitted again, and told then.
             let (_, grant) = self.allow(caller, act).await?;

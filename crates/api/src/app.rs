@@ -402,10 +402,18 @@ impl App {
                 .await?;
         }
         let snapshot = self.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
-        let standing = self
-            .progress
-            .standing(caller.tenant)
-            .ok_or(Kind::NOT_READY)?;
+        self.confirmed(caller.tenant)?;
+        self.metrics.stage(Stage::Load, began.elapsed());
+        Ok(snapshot)
+    }
+
+    /// Checks that this replica has heard lately enough that what it knows of a tenant is the newest.
+    ///
+    /// # Errors
+    ///
+    /// `not-ready`, `stale-policy`.
+    pub(crate) fn confirmed(&self, tenant: TenantId) -> Result<(), Problem> {
+        let standing = self.progress.standing(tenant).ok_or(Kind::NOT_READY)?;
         let age = standing.age(self.clock.boot()).ok_or(Kind::NOT_READY)?;
         if let Some(revision) = standing.set_back() {
             let detail = format!("the database was set back to revision {revision}");
@@ -415,8 +423,7 @@ impl App {
             let detail = format!("unconfirmed for {} ms", age.as_millis());
             return Err(Problem::new(Kind::STALE_POLICY, detail));
         }
-        self.metrics.stage(Stage::Load, began.elapsed());
-        Ok(snapshot)
+        Ok(())
     }
 
     /// Makes a recorded decision again; what comes out is recorded nowhere and answers nobody.

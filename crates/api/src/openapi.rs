@@ -406,6 +406,7 @@ impl Operation {
                     let undecided = [
                         Kind::NOT_PERMITTED,
                         Kind::NOT_READY,
+                        Kind::STALE_POLICY,
                         Kind::STORE_UNAVAILABLE,
                     ];
                     usual.extend(undecided);

@@ -53,6 +53,17 @@ impl Preconditions {
         Err(Problem::new(Kind::PRECONDITION_REQUIRED, detail))
     }
 
+    /// Demands the tag of the one state that was read, for what somebody answers for by having read it.
+    pub(crate) fn exact(&self) -> Result<(), Problem> {
+        match &self.matches {
+            Some(Tags::These(tags)) if tags.len() == 1 => Ok(()),
+            _ => {
+                let detail = "send `If-Match` with the one `ETag` that you read; `*` would answer for what nobody has seen";
+                Err(Problem::new(Kind::PRECONDITION_REQUIRED, detail))
+            }
+        }
+    }
+
     /// Checks a change of what was last written at `current`, or is not there.
     pub(crate) fn check(&self, current: Option<Revision>) -> Result<(), Problem> {
         let matches = self

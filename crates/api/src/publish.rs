@@ -11,7 +11,7 @@ use remit_store::{Authorship, Change, Expected, StoredDraft};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::admin::lockout::Roster;
+use crate::admin::lockout::{self, Roster};
 use crate::admin::second_person::SecondPersons;
 use crate::admin::{Act, Action, system};
 use crate::app::App;
@@ -303,7 +303,10 @@ impl Next {
                         bundle: stored,
                         head: base.revision(),
                     },
-                    None => Expected::Absent,
+                    None => Expected::Unchanged {
+                        bundle: None,
+                        head: lockout::head(app, tenant).await?,
+                    },
                 };
                 let tried = compile(base, bundle)
                     .await?

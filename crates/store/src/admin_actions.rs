@@ -1,5 +1,7 @@
 //! Records of administration: written in the transaction of the change that they are about, read newest first.
 
+use std::collections::BTreeSet;
+
 use remit_core::{
     AdminAction, AdminActionId, KeyId, PrincipalName, Revision, TenantId, Verdict, canonical_json,
 };
@@ -56,10 +58,11 @@ pub(crate) mod sql {
         ADMIN_ACTIONS = "SELECT body FROM admin_actions WHERE tenant = $1 AND id < $2 \
             AND (principal = $3 OR $3 IS NULL) AND (action = $4 OR $4 IS NULL) AND (verdict = $5 OR $5 IS NULL) \
             ORDER BY id DESC LIMIT $6";
-        /// Finds a key that may still be used, as far as no clock is needed to tell.
-        KEY_STANDS = "SELECT count(*) FROM api_keys k LEFT JOIN principals p ON p.tenant = k.tenant AND p.name = k.principal \
-            WHERE k.tenant = $1 AND k.id = $2 AND k.revoked_at IS NULL \
-            AND (k.principal IS NULL OR (p.name IS NOT NULL AND p.disabled_at IS NULL))";
+        /// Finds a key that was not revoked, the principal that it is bound to, and whether its tenant is suspended.
+        KEY_STANDS = "SELECT k.principal, p.roles, p.disabled_at IS NOT NULL, t.suspended_at IS NOT NULL \
+            FROM api_keys k JOIN tenants t ON t.id = k.tenant \
+            LEFT JOIN principals p ON p.tenant = k.tenant AND p.name = k.principal \
+            WHERE k.tenant = $1 AND k.id = $2 AND k.revoked_at IS NULL";
     }
 }
 
@@ -88,6 +91,9 @@ impl Store {
         let body = body_of(record)?;
         self.within("keep a record", async {
             let mut conn = self.begin(tenant).await?;
+            if record.verdict == Verdict::Permit {
+                stands(&mut conn, tenant, record).await?;
+            }
             insert(&mut conn, tenant, record, &body).await?;
             conn.commit().await
         })
@@ -173,9 +179,7 @@ impl Store {
     ) -> Result<(), Failure> {
         if let Some(record) = change.record {
             // The tenant's row is locked, so that a withdrawal is before this or after it.
-            if let Some(key) = record.key {
-                stands(conn, tenant, key).await?;
-            }
+            stands(conn, tenant, record).await?;
             let record = AdminAction {
                 revision: next,
                 ..record.clone()
@@ -199,22 +203,39 @@ pub(crate) async fn keep_operation(
     let Some(Operation { of, record }) = operation else {
         return Ok(());
     };
-    if let Some(key) = record.key {
-        stands(conn, of, key).await?;
-    }
+    stands(conn, of, record).await?;
     insert(conn, of, record, &body_of(record)?).await
 }
 
-async fn stands(conn: &mut Conn, tenant: TenantId, key: KeyId) -> Result<(), Failure> {
-    let found: i64 = on!(conn, |raw| sqlx::query_scalar(sql::KEY_STANDS)
-        .bind(tenant.uuid())
-        .bind(key.uuid())
-        .fetch_one(raw)
-        .await)?;
-    if found == 0 {
-        return Err(Error::Withdrawn.into());
+/// Checks that whoever makes a change still may, as far as no policy is needed to tell: the key is there, its principal is
+/// enabled and has the roles by which it was decided, and the tenant is not suspended.
+async fn stands(conn: &mut Conn, tenant: TenantId, record: &AdminAction) -> Result<(), Failure> {
+    let Some(key) = record.key else {
+        return Ok(());
+    };
+    let found: Option<(Option<String>, Option<String>, bool, bool)> =
+        on!(conn, |raw| sqlx::query_as(sql::KEY_STANDS)
+            .bind(tenant.uuid())
+            .bind(key.uuid())
+            .fetch_optional(raw)
+            .await)?;
+    let stands = match found {
+        None | Some((_, _, _, true) | (Some(_), None, ..)) => false,
+        // It is bound to nobody, and has the roles of its scopes, which never change.
+        Some((None, ..)) => true,
+        Some((Some(_), Some(roles), disabled, false)) => {
+            let held: BTreeSet<&str> = roles.split(' ').filter(|role| !role.is_empty()).collect();
+            let decided: BTreeSet<&str> = record.roles.iter().map(|role| role.as_str()).collect();
+            // A grant of break-glass adds roles to those of the principal.
+            let granted = record.break_glass.is_some() && held.is_subset(&decided);
+            !disabled && (held == decided || granted)
+        }
+    };
+    if stands {
+        Ok(())
+    } else {
+        Err(Error::Withdrawn.into())
     }
-    Ok(())
 }
 
 async fn insert(

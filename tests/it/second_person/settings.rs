@@ -175,6 +175,7 @@ async fn what_is_asked_falls_with_whoever_asked() {
     let ben = test
         .key_of(PrincipalKind::Person, "ben", &[Role::Approver])
         .await;
+    let spare = test.key_of(PrincipalKind::Person, "ana", &admin).await;
     let unbound = test.new_key(&[Scope::Keys], "dev", None).await;
     demand(&test, true).await;
     let ask = async |key: &str| {
@@ -197,6 +198,13 @@ async fn what_is_asked_falls_with_whoever_asked() {
                 .contains("may not any more")
         );
     };
+    // A machine does not ask, not even one with every role.
+    let request = test
+        .request_with(&unbound, Method::PUT, SETTINGS)
+        .header("if-match", "*");
+    let asked = test.send(request, json!({ "second_person": false })).await;
+    let problem = refused(&asked, StatusCode::FORBIDDEN, "not-permitted");
+    assert_eq!(problem["policies"], json!(["remit.person-asks"]));
     // Another role.
     ask(&ana).await;
     test.principal("ana", PrincipalKind::Person, &[Role::Reader])
@@ -206,9 +214,10 @@ async fn what_is_asked_falls_with_whoever_asked() {
     test.principal("ana", PrincipalKind::Person, &admin).await;
     disable(&test, "ana").await;
     gone().await;
-    // A key of nobody that was revoked.
-    ask(&unbound).await;
-    let id: KeyId = unbound.split('_').nth(2).unwrap().parse().unwrap();
+    // With a key that was revoked since.
+    test.principal("ana", PrincipalKind::Person, &admin).await;
+    ask(&spare).await;
+    let id: KeyId = spare.split('_').nth(2).unwrap().parse().unwrap();
     test.store
         .revoke_key(test.tenant, id, None, Change::default())
         .await

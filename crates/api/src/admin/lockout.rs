@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remit_core::{
-    Facts, KeyId, Principal, PrincipalKind, PrincipalName, Revision, TenantId, Timestamp, Verdict,
+    Facts, KeyId, Principal, PrincipalKind, PrincipalName, Revision, Role, TenantId, Timestamp,
+    Verdict,
 };
 use remit_engine::Snapshot;
 use remit_store::{Scope, StoredKey};
@@ -15,11 +16,34 @@ use crate::app::App;
 use crate::problem::{Kind, Problem};
 
 /// Everybody who can administer a tenant: the keys that live, with what a change would make of them.
+#[derive(Clone)]
 pub(crate) struct Roster {
     tenant: TenantId,
-    keys: Vec<StoredKey>,
+    keys: Vec<Holder>,
     now: Timestamp,
     second_person: bool,
+}
+
+/// A key that lives, and who acts with it.
+#[derive(Clone)]
+struct Holder {
+    key: KeyId,
+    principal: Arc<Principal>,
+    environment: String,
+    scopes: BTreeSet<Scope>,
+}
+
+// === impl Holder ===
+
+impl From<StoredKey> for Holder {
+    fn from(key: StoredKey) -> Self {
+        Self {
+            key: key.id,
+            principal: key.principal,
+            environment: key.environment,
+            scopes: key.scopes,
+        }
+    }
 }
 
 // === impl Roster ===
@@ -32,7 +56,7 @@ impl Roster {
         keys.retain(|key| key.usable(now).is_ok());
         Ok(Self {
             tenant,
-            keys,
+            keys: keys.into_iter().map(Holder::from).collect(),
             now,
             second_person: app.second_person(tenant).await?,
         })
@@ -48,13 +72,13 @@ impl Roster {
 
     /// Takes a key away.
     pub(crate) fn without_key(mut self, id: KeyId) -> Self {
-        self.keys.retain(|key| key.id != id);
+        self.keys.retain(|holder| holder.key != id);
         self
     }
 
     /// Takes a principal away.
     pub(crate) fn without_principal(mut self, name: &PrincipalName) -> Self {
-        self.keys.retain(|key| key.principal.name != *name);
+        self.keys.retain(|holder| holder.principal.name != *name);
         self
     }
 
@@ -69,34 +93,72 @@ impl Roster {
         self
     }
 
-    /// Checks that somebody could still bring policies into force, or manage principals, under `system`.
+    /// Checks that somebody could still bring policies into force under `system`, or could make those who then could.
     ///
     /// # Errors
     ///
     /// `lock-out`, which names what nobody could do any more.
     pub(crate) fn check(&self, system: &Snapshot) -> Result<(), Problem> {
-        if self.can_publish(system) || self.can_manage(system) {
+        if self.can_publish(system) {
             return Ok(());
         }
-        let detail = if self.second_person {
-            "after this no two persons could publish a policy, and nobody could manage principals"
+        // Whoever manages principals can give any role; but no role helps against a policy that forbids it to everybody.
+        let newcomers = self.clone().with_newcomers();
+        let curable = newcomers.can_publish(system);
+        if curable && self.can_manage(system) {
+            return Ok(());
+        }
+        let who = if self.second_person {
+            "no two persons"
         } else {
-            "after this nobody could publish a policy, and nobody could manage principals"
+            "nobody"
+        };
+        let detail = if curable {
+            format!("after this {who} could publish a policy, and nobody could manage principals")
+        } else {
+            format!("after this {who} could publish a policy, whatever their roles")
         };
         Err(Problem::new(Kind::LOCK_OUT, detail)
             .with("nobody_may", json!(["put_bundle", "put_principal"])))
     }
 
-    fn can_publish(&self, system: &Snapshot) -> bool {
-        let act = Act::of(Action::PutBundle).loosens(true).reviewed(true);
-        let mut publishers = self.who(system, Some(Scope::Write), &act);
-        if !self.second_person {
-            return publishers.next().is_some();
+    /// Adds two persons that somebody who manages principals could make, with every role and scope.
+    fn with_newcomers(mut self) -> Self {
+        for name in ["one newcomer", "another newcomer"] {
+            let Ok(name) = name.parse() else {
+                continue;
+            };
+            self.keys.push(Holder {
+                key: KeyId::from_uuid(uuid::Uuid::nil()),
+                principal: Arc::new(Principal {
+                    kind: PrincipalKind::Person,
+                    name,
+                    roles: Role::ALL.iter().copied().collect(),
+                }),
+                environment: "live".to_owned(),
+                scopes: Scope::ALL.iter().copied().collect(),
+            });
         }
+        self
+    }
+
+    fn can_publish(&self, system: &Snapshot) -> bool {
+        if !self.second_person {
+            let act = Act::of(Action::PutBundle).loosens(true);
+            return self.who(system, Scope::Write, &act).next().is_some();
+        }
+        // What loosens then goes by a draft: somebody writes it, one person approves it, and another one publishes it.
+        let act = Act::of(Action::CreateDraft);
+        if self.who(system, Scope::Write, &act).next().is_none() {
+            return false;
+        }
+        let act = Act::on(Action::PublishDraft, "")
+            .loosens(true)
+            .reviewed(true);
         // Two of each tell whether there are two that are not the same.
-        let publishers = first_two(publishers);
+        let publishers = first_two(self.who(system, Scope::Write, &act));
         let act = Act::on(Action::ReviewDraft, "");
-        let reviewers = self.who(system, None, &act);
+        let reviewers = self.who(system, Scope::Write, &act);
         let persons = first_two(reviewers.filter(|one| one.kind == PrincipalKind::Person));
         let mut pairs = publishers
             .iter()
@@ -106,22 +168,22 @@ impl Roster {
 
     fn can_manage(&self, system: &Snapshot) -> bool {
         let act = Act::on(Action::PutPrincipal, "");
-        self.who(system, Some(Scope::Keys), &act).next().is_some()
+        self.who(system, Scope::Keys, &act).next().is_some()
     }
 
     /// Finds the principals that may do `act` with a key that has `scope`, each as often as it has such a key.
     fn who<'a>(
         &'a self,
         system: &'a Snapshot,
-        scope: Option<Scope>,
+        scope: Scope,
         act: &'a Act,
     ) -> impl Iterator<Item = &'a Principal> {
         let keys = self.keys.iter();
-        let able = keys.filter(move |key| scope.is_none_or(|scope| key.may(scope)));
-        let may = move |key: &&StoredKey| {
+        let able = keys.filter(move |key| key.scopes.contains(&scope));
+        let may = move |key: &&Holder| {
             let facts = Facts {
                 now: self.now,
-                caller: key.id,
+                caller: key.key,
                 environment: key.environment.clone(),
                 approved: false,
             };
@@ -144,11 +206,14 @@ fn first_two<'a>(found: impl Iterator<Item = &'a Principal>) -> BTreeSet<&'a Pri
     names
 }
 
-/// Returns the newest revision of a tenant, upon which a check of the lock-out holds.
+/// Returns the newest revision of a tenant, upon which a check of the lock-out holds, once this replica decides by it.
 pub(crate) async fn head(app: &App, tenant: TenantId) -> Result<Revision, Problem> {
     let heads = app.store.heads().await?;
     let head = heads.iter().find(|head| head.tenant == tenant);
-    Ok(head.ok_or(Kind::NOT_FOUND)?.revision)
+    let head = head.ok_or(Kind::NOT_FOUND)?.revision;
+    // Otherwise what is checked would be judged by older policies than it is written over.
+    app.reached(tenant, head).await?;
+    Ok(head)
 }
 
 #[cfg(test)]

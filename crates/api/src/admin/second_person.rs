@@ -86,8 +86,12 @@ async fn counts(
     let Some(stored) = found.filter(|found| found.disabled_at.is_none()) else {
         return Ok(false);
     };
+    // What came with a key that was revoked since was perhaps not theirs.
     let stored_key = app.store.key(tenant, key).await?;
-    let environment = stored_key.map(|key| key.environment).unwrap_or_default();
+    let Some(stored_key) = stored_key.filter(|key| key.revoked_at.is_none()) else {
+        return Ok(false);
+    };
+    let environment = stored_key.environment;
     Ok(stored.principal.kind == PrincipalKind::Person
         && permitted(
             app,
@@ -112,6 +116,7 @@ pub(super) async fn still_may(
     };
     // A key that is bound to nobody acts for itself, and is gone when it is revoked.
     let principal = match app.store.principal(tenant, name).await? {
+        _ if stored_key.revoked_at.is_some() => return Ok(false),
         Some(found) if found.disabled_at.is_none() => Arc::new(found.principal),
         None if stored_key.usable(app.now()).is_ok() => Arc::clone(&stored_key.principal),
         Some(_) | None => return Ok(false),

@@ -146,6 +146,7 @@ async fn put_once(
         let stored = app.store.settings(tenant).await?;
         preconditions.check(Some(stored.revision))?;
         let act = Act::of(Action::PutSettings)
+            .loosens(stored.settings.second_person && !wanted.second_person)
             .with("before", json!(stored.settings))
             .with("settings", json!(wanted));
         let record = app.permit(caller, act).await?;
@@ -207,7 +208,7 @@ async fn confirm_once(
             let detail = "nobody has asked for these settings within the last 24 hours";
             return Err(Problem::new(Kind::CONFLICT, detail));
         };
-        let asks = Act::of(Action::PutSettings);
+        let asks = Act::of(Action::PutSettings).loosens(true);
         if !still_may(app, tenant, &pending.asked_by, pending.key, &asks).await? {
             let detail = format!(
                 "`{}` asked for them, and may not any more",

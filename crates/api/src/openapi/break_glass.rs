@@ -26,7 +26,7 @@ fn request() -> Operation {
             "Ask for break-glass",
             "Asks that a person, who is the caller where `principal` is absent, has more roles for some minutes. Another \
              person has to approve it within an hour. `approver` is not among the roles. A person has one grant at a time \
-             that waits or is active, and a tenant ten. The built-in policies alone decide who may.",
+             that waits or is active, and a tenant ten. Only a person can ask, by the built-in policies alone.",
         )
         .scope("keys")
         .takes("BreakGlassBody", "Who, which roles, how long and why.", &json!({ "principal": "maya", "minutes": 15, "reason": "Payments are blocked, incident 4711" }))

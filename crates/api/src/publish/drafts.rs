@@ -314,6 +314,21 @@ async fn read(app: &App, tenant: TenantId, id: DraftId) -> Result<(StoredDraft, 
     }
 }
 
+/// Demands that the caller names the one version of a draft that they have read.
+async fn as_read(
+    app: &App,
+    tenant: TenantId,
+    id: DraftId,
+    preconditions: &Preconditions,
+) -> Result<(), Problem> {
+    let named = preconditions.exact();
+    if named.is_err() {
+        // What is not there is said first.
+        find(app, tenant, id).await?;
+    }
+    named
+}
+
 /// Finds a draft that is open and as the caller has read it.
 async fn editable(
     app: &App,

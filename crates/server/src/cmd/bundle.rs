@@ -171,6 +171,53 @@ async fn check(client: &Client, bundle: &Bundle, out: &Output) -> Result<Exit, E
     checked.tell(bundle, out)
 }
 
+// === impl Applied ===
+
+impl Applied {
+    /// Waits until every live replica has it, where that is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Those of the client.
+    pub(super) async fn wait(
+        &mut self,
+        client: &Client,
+        patience: Option<Duration>,
+        out: &Output,
+    ) -> Result<(), Error> {
+        let Some(patience) = patience else {
+            return Ok(());
+        };
+        match fleet::wait(client, self.revision, patience).await {
+            Ok(barrier) => {
+                self.fleet = Some(barrier);
+                Ok(())
+            }
+            Err(error) => {
+                // What was done must not be lost among what was not.
+                out.note(&format!(
+                    "the bundle is in force at revision {}; whether on every replica could not be found out",
+                    self.revision
+                ));
+                Err(error)
+            }
+        }
+    }
+
+    /// Says where it is in force, if that was asked.
+    pub(super) fn places(&self) -> Vec<String> {
+        self.fleet.iter().flat_map(Barrier::lines).collect()
+    }
+
+    /// Whether it has arrived where it was waited for.
+    pub(super) fn exit(&self) -> Exit {
+        match &self.fleet {
+            Some(barrier) if !barrier.reached => Exit::TimedOut,
+            _ => Exit::Ok,
+        }
+    }
+}
+
 // === impl Checked ===
 
 impl Checked {
@@ -275,19 +322,7 @@ pub(super) async fn finish(
     patience: Option<Duration>,
     out: &Output,
 ) -> Result<Exit, Error> {
-    if let Some(patience) = patience {
-        match fleet::wait(client, applied.revision, patience).await {
-            Ok(barrier) => applied.fleet = Some(barrier),
-            Err(error) => {
-                // What was done must not be lost among what was not.
-                out.note(&format!(
-                    "the bundle is in force at revision {}; whether on every replica could not be found out",
-                    applied.revision
-                ));
-                return Err(error);
-            }
-        }
-    }
+    applied.wait(client, patience, out).await?;
     if !out.is_machine() {
         out.diagnostics(&Found::new(applied.warnings.clone(), bundle));
     }
@@ -301,13 +336,10 @@ pub(super) async fn finish(
                 "it loosens: a question that was denied before may now be permitted".to_owned(),
             );
         }
-        lines.extend(applied.fleet.iter().flat_map(Barrier::lines));
+        lines.extend(applied.places());
         lines.join("\n")
     })?;
-    Ok(match &applied.fleet {
-        Some(barrier) if !barrier.reached => Exit::TimedOut,
-        _ => Exit::Ok,
-    })
+    Ok(applied.exit())
 }
 
 /// Asks which bundle is in force.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use similar::TextDiff;
 
-use super::bundle::{Applied, etag};
+use super::bundle::{Applied, Wait, etag};
 use crate::client::{Client, Server};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -37,6 +37,7 @@ pub(super) const ROLLBACK: &str = "\
 Examples:
     remit policy rollback 41 --message 'Reports came out empty'
     remit policy rollback 41 --if-match 44
+    remit policy rollback 41 --wait fleet --timeout 60
 
 The bundle of that revision is compiled against the entities of today and its cases are run, as for a push. It becomes a
 new version: nothing is removed from the history.";
@@ -73,6 +74,9 @@ pub(crate) struct Rollback {
     /// Replace only this revision of the bundle.
     #[arg(long, value_name = "REVISION")]
     if_match: Option<u64>,
+    /// What to wait for; without it, for the replica that answers.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    wait: Option<Wait>,
     #[command(flatten)]
     server: Server,
 }
@@ -266,14 +270,19 @@ pub(super) async fn rollback(args: Rollback, out: &Output) -> Result<Exit, Error
         .request(Method::POST, &["v1", "bundle", "rollback"])?
         .header(IF_MATCH, condition)
         .json(&body);
-    let applied: Applied = client.send(request).await?.json()?;
+    let mut applied: Applied = client.send(request).await?.json()?;
+    let timeout = Duration::from_secs(args.server.timeout);
+    let patience = args.wait.map(|Wait::Fleet| timeout);
+    applied.wait(&client, patience, out).await?;
     out.value(&applied, |applied| {
-        format!(
+        let mut lines = vec![format!(
             "in force at revision {} is what revision {} brought: {} policies, {}",
             applied.revision, args.revision, applied.policies, applied.hash
-        )
+        )];
+        lines.extend(applied.places());
+        lines.join("\n")
     })?;
-    Ok(Exit::Ok)
+    Ok(applied.exit())
 }
 
 /// Fetches the bundle of a revision, or the one in force with its revision.

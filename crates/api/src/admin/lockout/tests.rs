@@ -9,10 +9,10 @@ use super::*;
 use crate::admin::system::compiled;
 
 /// One principal that has a key: its name, kind, roles and the scopes of the key.
-type Holder<'a> = (&'a str, PrincipalKind, &'a [Role], &'a [Scope]);
+type Given<'a> = (&'a str, PrincipalKind, &'a [Role], &'a [Scope]);
 
 /// Says whether the check lets a tenant be that has these, and nobody else.
-async fn stands(holders: &[Holder<'_>], second_person: bool) -> bool {
+async fn stands(holders: &[Given<'_>], second_person: bool) -> bool {
     let options = Options::new("sqlite::memory:");
     let store = Store::open(&options, Clock::system()).await.unwrap();
     store.migrate().await.unwrap();
@@ -39,7 +39,13 @@ async fn stands(holders: &[Holder<'_>], second_person: bool) -> bool {
     }
     let roster = Roster {
         tenant,
-        keys: store.keys(tenant).await.unwrap(),
+        keys: store
+            .keys(tenant)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(super::Holder::from)
+            .collect(),
         now: Clock::system().now(),
         second_person,
     };
@@ -52,8 +58,8 @@ const EVERY: &[Scope] = Scope::ALL;
 
 #[tokio::test]
 async fn one_who_publishes_or_one_who_manages_is_enough() {
-    let publisher: Holder<'_> = ("p", MACHINE, &[Role::Publisher], EVERY);
-    let admin: Holder<'_> = ("a", PERSON, &[Role::Admin], EVERY);
+    let publisher: Given<'_> = ("p", MACHINE, &[Role::Publisher], EVERY);
+    let admin: Given<'_> = ("a", PERSON, &[Role::Admin], EVERY);
     assert!(stands(&[publisher], false).await);
     assert!(stands(&[admin], false).await);
     assert!(!stands(&[], false).await);
@@ -67,10 +73,10 @@ async fn one_who_publishes_or_one_who_manages_is_enough() {
 
 #[tokio::test]
 async fn where_a_second_person_is_demanded_publishing_takes_two() {
-    let both: Holder<'_> = ("b", PERSON, &[Role::Publisher, Role::Approver], EVERY);
-    let other: Holder<'_> = ("o", PERSON, &[Role::Approver], EVERY);
-    let machine: Holder<'_> = ("m", MACHINE, &[Role::Approver], EVERY);
-    let robot: Holder<'_> = ("r", MACHINE, &[Role::Publisher], EVERY);
+    let both: Given<'_> = ("b", PERSON, &[Role::Publisher, Role::Approver], EVERY);
+    let other: Given<'_> = ("o", PERSON, &[Role::Approver], EVERY);
+    let machine: Given<'_> = ("m", MACHINE, &[Role::Approver], EVERY);
+    let robot: Given<'_> = ("r", MACHINE, &[Role::Publisher], EVERY);
     assert!(!stands(&[both], true).await, "alone");
     assert!(
         !stands(&[both, machine], true).await,

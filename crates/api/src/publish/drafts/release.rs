@@ -10,7 +10,7 @@ use remit_store::{Expected, ReviewVerdict, StoredDraft, StoredReview};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::read;
+use super::{as_read, read};
 use crate::admin::second_person::{Agreed, SecondPersons};
 use crate::admin::{Act, Action, lockout};
 use crate::app::App;
@@ -49,6 +49,7 @@ pub(crate) async fn publish(
     Query(until): Query<Until>,
     Body(PublishBody { message }): Body<PublishBody>,
 ) -> Result<Response, Problem> {
+    as_read(&app, caller.tenant, id, &preconditions).await?;
     let publication = Publication {
         message,
         key,

@@ -10,7 +10,7 @@ use remit_store::{Change, NewReview, ReviewVerdict, StoredReview};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{about, editable, told};
+use super::{about, as_read, editable, told};
 use crate::admin::Action;
 use crate::app::App;
 use crate::auth::Caller;
@@ -60,6 +60,7 @@ pub(crate) async fn review(
         "caller": caller.key, "action": Action::ReviewDraft.name(), "draft": id, "verdict": verdict, "message": message,
     });
     let named = Named::of(&key, move || asks).await?;
+    as_read(&app, caller.tenant, id, &preconditions).await?;
     let make = async {
         let draft = editable(&app, caller.tenant, id, &preconditions).await?;
         let act = about(Action::ReviewDraft, &draft)

@@ -1,11 +1,95 @@
 //! How drafts are shown to people.
 
+use std::collections::BTreeMap;
+
 use remit_core::{Bundle, PolicyId};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Head, Saved, Whole};
+use crate::cmd::policy_impact::decisions;
 use crate::diagnostics::Found;
 use crate::error::Error;
 use crate::output::{Output, plain};
+
+/// What came of a check.
+#[derive(Deserialize)]
+struct Check {
+    valid: bool,
+    errors: u64,
+    warnings: u64,
+    cases: Cases,
+    #[serde(default)]
+    loosens: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Cases {
+    passed: u64,
+    failed: u64,
+}
+
+/// What it would have changed.
+#[derive(Deserialize)]
+struct Impact {
+    replayed: u64,
+    unchanged: u64,
+    not_replayable: u64,
+    totals: BTreeMap<String, u64>,
+}
+
+/// Says in one line what was found out; what this program does not know is shown as it is.
+fn result(name: &str, found: &Value) -> String {
+    let known = match name {
+        "check" => Check::deserialize(found).ok().map(|check| check.line()),
+        "impact" => Impact::deserialize(found).ok().map(|impact| impact.line()),
+        _ => None,
+    };
+    known.unwrap_or_else(|| format!("{} {}", plain(name), plain(&found.to_string())))
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
+}
+
+// === impl Check ===
+
+impl Check {
+    fn line(&self) -> String {
+        let accepted = if self.valid { "accepted" } else { "refused" };
+        let loosens = match self.loosens {
+            Some(true) => "it loosens",
+            Some(false) => "it does not loosen",
+            None => "whether it loosens is not known",
+        };
+        let Cases { passed, failed } = self.cases;
+        let errors = counted(self.errors, "error");
+        let warnings = counted(self.warnings, "warning");
+        format!(
+            "checked: would be {accepted}, {passed} of {} cases passed, {errors}, {warnings}; {loosens}",
+            passed + failed
+        )
+    }
+}
+
+// === impl Impact ===
+
+impl Impact {
+    fn line(&self) -> String {
+        let mut parts = vec![format!("{} the same", self.unchanged)];
+        let totals = self.totals.iter().filter(|(_, count)| **count > 0);
+        parts.extend(
+            totals.map(|(name, count)| format!("{count} {}", plain(name).replace('_', " "))),
+        );
+        format!(
+            "impact: {} made again, {}, {} not replayable",
+            decisions(self.replayed),
+            parts.join(", "),
+            self.not_replayable
+        )
+    }
+}
 
 // === impl Head ===
 
@@ -93,7 +177,7 @@ impl Whole {
             lines.push(format!("unreadable {}", plain(file)));
         }
         for (name, found) in &self.results {
-            lines.push(format!("{} {}", plain(name), plain(&found.to_string())));
+            lines.push(result(name, found));
         }
         for review in &self.reviews {
             let message = review
