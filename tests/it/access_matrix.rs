@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use http::{Request, StatusCode};
 use remit_api::Options;
-use remit_core::{Bundle, DraftId, Entity, PrincipalKind, Role};
-use remit_store::{Change, DraftFilter, DraftState, Expected, NewDraft, NewKey, Scope};
+use remit_core::{BreakGlassId, Bundle, DraftId, Entity, PrincipalKind, Role, Timestamp};
+use remit_store::{
+    Change, DraftFilter, DraftState, Expected, NewBreakGlass, NewDraft, NewKey, Scope,
+};
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::contract::DOCUMENT;
 use remit_tests::golden;
@@ -40,6 +42,7 @@ struct World {
     victim: String,
     version: String,
     draft: String,
+    grant: String,
 }
 
 /// One request of an operation: its path with the parts filled in, a precondition, and a body.
@@ -69,6 +72,7 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
     let decision = format!("/v1/decisions/{}", world.decision);
     let tenant = format!("/v1/tenants/{}", world.test.tenant);
     let draft = format!("/v1/drafts/{}", world.draft);
+    let grant = format!("/v1/break-glass/{}", world.grant);
     let question = json!({
         "subject": { "type": "Agent", "id": "invoice-bot" }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": "mail.send" },
     });
@@ -138,6 +142,13 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
             format!("{draft}/publish"),
             (Some(("if-match", "\"1\"")), json!({})),
         ),
+        "request_break_glass" => (
+            "/v1/break-glass".to_owned(),
+            body(json!({ "principal": "grantee", "reason": "an incident" })),
+        ),
+        "list_break_glass" => ("/v1/break-glass".to_owned(), body(Value::Null)),
+        "get_break_glass" | "end_break_glass" => (grant, body(Value::Null)),
+        "approve_break_glass" => (format!("{grant}/approve"), body(Value::Null)),
         "get_settings" => ("/v1/settings".to_owned(), body(Value::Null)),
         // What is there already, so that nothing is demanded of what comes after.
         "put_settings" => (
@@ -262,6 +273,7 @@ impl World {
             victim: String::new(),
             version: version.to_string(),
             draft: String::new(),
+            grant: String::new(),
         };
         world.settle(key.reveal()).await;
         world.decision = world.ask().await;
@@ -366,6 +378,44 @@ impl World {
             .await
             .unwrap();
         self.draft = draft.id.to_string();
+        self.ask_for_break_glass().await;
+    }
+
+    /// Makes a grant that waits, in place of what there was.
+    async fn ask_for_break_glass(&mut self) {
+        let (store, tenant) = (&self.test.store, self.test.tenant);
+        let (at, by) = (self.test.clock.now(), "somebody".parse().unwrap());
+        for old in store.break_glasses(tenant, None, 100).await.unwrap() {
+            if old.waits(at) || old.is_active(at) {
+                store
+                    .end_break_glass(tenant, old.id, &by, at, Change::default())
+                    .await
+                    .unwrap();
+            }
+        }
+        let person = PrincipalKind::Person;
+        self.test.principal("grantee", person, &[]).await;
+        self.test.principal("holder", person, &[]).await;
+        let keys = store.keys(tenant).await.unwrap();
+        let mut keys = keys.iter();
+        let admin = keys.find(|key| key.principal.name.as_str() == "admin");
+        let admin = admin.unwrap();
+        let new = NewBreakGlass {
+            id: BreakGlassId::from_uuid(self.test.clock.id()),
+            principal: &"holder".parse().unwrap(),
+            roles: &[Role::Publisher].into(),
+            minutes: 15,
+            reason: "an incident",
+            requested_by: &admin.principal.name,
+            requester_key: admin.id,
+            requested_at: at,
+            expires_at: Timestamp::from_micros(at.micros() + 60_000_000),
+        };
+        store
+            .request_break_glass(tenant, new, Change::default())
+            .await
+            .unwrap();
+        self.grant = new.id.to_string();
     }
 
     async fn send(

@@ -6,7 +6,7 @@ use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
-mod commands;
+pub(crate) mod commands;
 
 const DRAFTS: &str = "/v1/drafts";
 

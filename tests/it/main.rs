@@ -23,6 +23,7 @@ mod admin_actions;
 mod agentdojo;
 mod authzen;
 mod bad_input;
+mod break_glass;
 mod bundles;
 mod case_files;
 mod cedar_integration;

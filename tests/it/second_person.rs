@@ -14,7 +14,7 @@ use crate::drafts::{Draft, bundle, idle, refused};
 mod settings;
 
 /// A permit that is new, and so loosens; the cases do not meet it.
-fn permit(id: &str) -> String {
+pub(crate) fn permit(id: &str) -> String {
     format!(
         "@id(\"{id}\")\n@owner(\"tests\")\npermit (principal == Person::\"nobody-{id}\", action == Action::\"suspend\", resource is Agent);"
     )
@@ -80,7 +80,7 @@ impl World {
     }
 }
 
-async fn demand(test: &TestApp, second_person: bool) {
+pub(crate) async fn demand(test: &TestApp, second_person: bool) {
     let heads = test.store.heads().await.unwrap();
     let settings = Settings { second_person };
     test.store
@@ -90,7 +90,7 @@ async fn demand(test: &TestApp, second_person: bool) {
     test.caught_up().await;
 }
 
-async fn disable(test: &TestApp, name: &str) {
+pub(crate) async fn disable(test: &TestApp, name: &str) {
     let name: PrincipalName = name.parse().unwrap();
     test.store
         .disable_principal(test.tenant, None, &name, Change::default())

@@ -47,6 +47,7 @@ macro_rules! for_each_database {
     )*};
 }
 
+mod break_glass;
 mod bundles;
 mod decisions;
 mod drafts;

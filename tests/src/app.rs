@@ -147,6 +147,11 @@ impl TestApp {
         self.excuse = Some(because);
     }
 
+    /// Opens the database once more, by another clock.
+    pub async fn store_by(&self, clock: Clock) -> Store {
+        Store::open(&self.database, clock).await.unwrap()
+    }
+
     /// Returns the folder of the decision log.
     pub fn spool(&self) -> std::path::PathBuf {
         self.dir.path().join("spool")

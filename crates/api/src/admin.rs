@@ -4,23 +4,24 @@
 //! asks again with all that it knows by then ([`App::permit`]). What it is given is the record of the change, which the
 //! store writes in the transaction of the change. A change that is denied is recorded before it is answered.
 
-use std::sync::Arc;
-
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 use remit_core::{
-    Action as Asked, AdminAction, AdminActionId, Decision, EntityUid, Facts, Principal, Question,
-    Reason, Resource, Role, Subject, TenantId, Verdict,
+    Action as Asked, AdminAction, AdminActionId, BreakGlassId, Decision, EntityUid, Principal,
+    Question, Reason, Resource, Role, Subject, TenantId, Verdict,
 };
-use remit_engine::Snapshot;
 use remit_store::Scope;
 use serde_json::{Map, Value, json};
+
+use footing::tell_use;
 
 use crate::app::App;
 use crate::auth::{Caller, lacking};
 use crate::problem::{Kind, Problem};
 
 pub(crate) mod admin_actions;
+pub(crate) mod break_glass;
+pub(crate) mod footing;
 pub(crate) mod lockout;
 pub(crate) mod principals;
 pub(crate) mod second_person;
@@ -82,6 +83,8 @@ actions! {
     ListDrafts "list_drafts" "Tenant" false;
     GetDraft "get_draft" "Draft" false;
     GetSettings "get_settings" "Tenant" false;
+    ListBreakGlass "list_break_glass" "Tenant" false;
+    GetBreakGlass "get_break_glass" "BreakGlass" false;
     ListAdminActions "list_admin_actions" "Tenant" false;
     ListPrincipals "list_principals" "Tenant" false;
     GetPrincipal "get_principal" "Principal" false;
@@ -112,6 +115,7 @@ actions! {
     DeleteTenant "delete_tenant" "Hosted" true;
     ReviewDraft "review_draft" "Draft" true;
     ApproveBreakGlass "approve_break_glass" "BreakGlass" true;
+    EndBreakGlass "end_break_glass" "BreakGlass" true;
     CreateKey "create_key" "Tenant" true;
     RevokeKey "revoke_key" "Key" true;
     PutPrincipal "put_principal" "Principal" true;
@@ -218,6 +222,10 @@ impl Act {
         Ok(match action.on() {
             "Tenant" => Self::of(action),
             "LiveEntity" => Self::on_entity(action, &EntityUid::new(named("type"), named("id"))),
+            // Whose it is the handler knows, which asks again.
+            "BreakGlass" if matches!(action, Action::EndBreakGlass) => {
+                Self::on(action, &canonical("BreakGlass", named("id"))).own(true)
+            }
             "Principal" => {
                 Self::on(action, named("name")).own(named("name") == caller.principal.name.as_str())
             }
@@ -230,6 +238,17 @@ impl Act {
 
     /// Puts it as a question to the policies of the administration.
     fn question(&self, tenant: TenantId, principal: &Principal, second_person: bool) -> Question {
+        self.question_under(tenant, principal, second_person, false)
+    }
+
+    /// Puts it as a question, by somebody who has a break-glass grant or not.
+    fn question_under(
+        &self,
+        tenant: TenantId,
+        principal: &Principal,
+        second_person: bool,
+        break_glass: bool,
+    ) -> Question {
         let mut properties = Map::new();
         properties.extend(
             self.kind
@@ -240,6 +259,7 @@ impl Act {
         context.insert("second_person".to_owned(), json!(second_person));
         context.insert("own".to_owned(), json!(self.own));
         context.insert("reviewed".to_owned(), json!(self.reviewed));
+        context.insert("break_glass".to_owned(), json!(break_glass));
         context.extend(
             self.loosens
                 .map(|loosens| ("loosens".to_owned(), json!(loosens))),
@@ -303,21 +323,40 @@ impl App {
     /// `not-ready` while this replica does not know the tenant's policies; `stale-policy` for a change when it has not
     /// heard for too long whether those are the newest.
     pub(crate) async fn permit(&self, caller: &Caller, act: Act) -> Result<AdminAction, Problem> {
+        let action = act.action;
+        let (record, grant) = self.allow(caller, act).await?;
+        grant.inspect(|grant| tell_use(caller, action, *grant));
+        Ok(record)
+    }
+
+    /// Decides as [`App::permit`], and returns beside the record the break-glass grant that it rests on.
+    async fn allow(
+        &self,
+        caller: &Caller,
+        act: Act,
+    ) -> Result<(AdminAction, Option<BreakGlassId>), Problem> {
         if act.action.changes() {
             self.confirmed(caller.tenant)?;
         }
-        let system = system::in_force(self, caller.tenant).await?;
-        let second_person = self.second_person(caller.tenant).await?;
+        let mut footing = self.footing(caller, act.action).await?;
         let facts = self.facts(caller);
-        let question = act.question(caller.tenant, &caller.principal, second_person);
-        let decision = Self::judge(&system, &question, &facts);
+        let mut decision = footing.decide(caller, &act, &facts);
+        if decision.verdict == Verdict::Deny && footing.turn_to_the_tenant(self, caller).await {
+            decision = footing.decide(caller, &act, &facts);
+        }
+        let question = footing.question(caller, &act);
         let resource = EntityUid::new(&question.resource.kind, &question.resource.id);
-        let record = self.record_of(caller, &act, resource, &decision);
+        let mut record = self.record_of(caller, &act, resource, &decision);
         if decision.verdict == Verdict::Permit {
-            return Ok(record);
+            let grant = footing.rests_on(self, caller, &act, &facts).await;
+            if let Some(grant) = grant {
+                record.break_glass = Some(grant.to_string());
+                record.roles = footing.principal.roles;
+            }
+            return Ok((record, grant));
         }
         self.deny(caller.tenant, act.action, &record).await?;
-        let roles = act.roles_that_may(caller, &system, second_person, &facts);
+        let roles = footing.roles_that_may(caller, &act, &facts);
         Err(refusal(&record, &decision, &roles))
     }
 
@@ -327,17 +366,18 @@ impl App {
     ///
     /// As [`App::permit`], for the first that is forbidden.
     pub(crate) async fn spare(&self, caller: &Caller, acts: Vec<Act>) -> Result<(), Problem> {
-        let system = system::in_force(self, caller.tenant).await?;
-        if system::is_built_in(&system) {
+        let Some(first) = acts.first() else {
+            return Ok(());
+        };
+        let footing = self.footing(caller, first.action).await?;
+        if system::is_built_in(&footing.system) {
             return Ok(());
         }
-        let (tenant, principal) = (caller.tenant, Arc::clone(&caller.principal));
-        let second_person = self.second_person(tenant).await?;
         let facts = self.facts(caller);
+        let asker = caller.clone();
         let forbidden = move || {
             acts.into_iter().find(|act| {
-                let question = act.question(tenant, &principal, second_person);
-                let decision = Self::judge(&system, &question, &facts);
+                let decision = footing.decide(&asker, act, &facts);
                 // Where nothing permits it by itself, the permit for all of it is enough.
                 decision.verdict == Verdict::Deny && decision.reason != Reason::NoPermit
             })
@@ -362,7 +402,11 @@ impl App {
     ) -> Result<(), Problem> {
         let act = Act::of_parts(action, caller, parts).await?;
         let Some(scope) = lacks else {
-            return self.permit(caller, act).await.map(drop);
+            // What changes something is permitted again, and told then.
+            let (_, grant) = self.allow(caller, act).await?;
+            let grant = grant.filter(|_| !action.changes());
+            grant.inspect(|grant| tell_use(caller, action, *grant));
+            return Ok(());
         };
         self.deny_scope(caller, &act).await?;
         Err(lacking(scope))
@@ -437,25 +481,6 @@ impl App {
             roles: caller.principal.roles.clone(),
             ..AdminAction::of_itself(id, self.now(), act.action.name(), resource)
         }
-    }
-}
-
-impl Act {
-    /// Finds the roles each of which would have been enough, beside those that the caller has.
-    fn roles_that_may(
-        &self,
-        caller: &Caller,
-        system: &Arc<Snapshot>,
-        second_person: bool,
-        facts: &Facts,
-    ) -> Vec<Role> {
-        let would = |role: &Role| {
-            let mut principal = Principal::clone(&caller.principal);
-            principal.roles.insert(*role);
-            let question = self.question(caller.tenant, &principal, second_person);
-            App::judge(system, &question, facts).verdict == Verdict::Permit
-        };
-        Role::ALL.iter().copied().filter(would).collect()
     }
 }
 

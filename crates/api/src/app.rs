@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tracing::field::display;
 
+use crate::admin::footing::Seen;
 use crate::auth::{Caller, DevKey, Keys};
 use crate::finishing::Finishing;
 use crate::impact::shadowing::Shadows;
@@ -92,6 +93,7 @@ pub struct App {
     pub(crate) metrics: Metrics,
     pub(crate) shadows: Shadows,
     pub(crate) seal: Seal,
+    pub(crate) glass: Seen,
     /// The requests that still fit in.
     pub(crate) room: Semaphore,
     /// How many drafts are assessed at once; publishing waits for none of them.
@@ -174,6 +176,7 @@ impl App {
             seal: Seal::new(parts.pepper.derive("page tokens")),
             keys: Keys::new(parts.pepper, parts.dev_key),
             progress: Progress::default(),
+            glass: Seen::default(),
             room: Semaphore::new(parts.options.concurrency),
             assessments: Arc::new(Semaphore::new(ASSESSMENTS)),
             engine: parts.engine,

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use remit_core::{AdminAction, KeyId, Principal, PrincipalName, Revision, TenantId, Timestamp};
-use remit_store::{ApiKey, Change, NewKey, Scope, StoredKey};
+use remit_core::{
+    AdminAction, BreakGlassId, KeyId, Principal, PrincipalName, Revision, Role, TenantId, Timestamp,
+};
+use remit_store::{ApiKey, Change, NewKey, Scope, StandingGrant, StoredKey};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -83,6 +85,16 @@ struct WhoAmI {
     scopes: BTreeSet<Scope>,
     principal: Principal,
     revision: Revision,
+    /// More roles for some minutes, where somebody agreed to that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    break_glass: Option<Broken>,
+}
+
+#[derive(Debug, Serialize)]
+struct Broken {
+    id: BreakGlassId,
+    roles: BTreeSet<Role>,
+    ends_at: Timestamp,
 }
 
 /// Makes a key. Its secret is told once: a request that is sent again under its name is told only which key it made.
@@ -269,6 +281,11 @@ pub(crate) async fn who_am_i(
         scopes: key.scopes.clone(),
         principal: Principal::clone(&key.principal),
         revision,
+        // Nothing is decided by it here, and who a key is can be told without the database.
+        break_glass: match app.standing(&caller).await {
+            Ok((_, grant)) => grant.map(Broken::from),
+            Err(_) => None,
+        },
     };
     let mut response = Json(body).into_response();
     Told::revision(revision).attach(&mut response);
@@ -315,6 +332,18 @@ impl From<StoredKey> for Shown {
             expires_at,
             revoked_at,
             principal: bound.then(|| principal.name.clone()),
+        }
+    }
+}
+
+// === impl Broken ===
+
+impl From<StandingGrant> for Broken {
+    fn from(grant: StandingGrant) -> Self {
+        Self {
+            id: grant.id,
+            roles: grant.roles,
+            ends_at: grant.ends_at,
         }
     }
 }

@@ -110,6 +110,7 @@ pub(crate) struct Metrics {
     policy_loaded: Gauge<f64, AtomicU64>,
     policy_stale: Gauge,
     policy_set_back: Gauge,
+    break_glass_active: Gauge,
     shadow_decisions: Family<OutcomeLabels, Counter>,
     shadow_dropped: Counter,
     audit_records: Family<ResultLabels, Counter>,
@@ -161,6 +162,7 @@ impl Metrics {
             policy_loaded: Gauge::default(),
             policy_stale: Gauge::default(),
             policy_set_back: Gauge::default(),
+            break_glass_active: Gauge::default(),
             shadow_decisions: Family::default(),
             shadow_dropped: Counter::default(),
             audit_records: Family::default(),
@@ -199,6 +201,7 @@ impl Metrics {
             "remit_policy_set_loads", "Attempts to load a newer state of a tenant", self.policy_loads;
             "remit_policy_set_info", "The policies in force", self.policy_set;
             "remit_policy_set_last_success_timestamp_seconds", "When the policies were last confirmed to be the newest", self.policy_loaded;
+            "remit_break_glass_active", "Break-glass grants that this process has seen and that are active", self.break_glass_active;
             "remit_policy_stale", "Tenants whose policies are older than allowed, which are refused", self.policy_stale;
             "remit_policy_set_back", "Tenants refused because the database was restored from an older copy", self.policy_set_back;
             "remit_shadow_decisions", "Decisions made again by a shadow, by how they differ", self.shadow_decisions;
@@ -340,6 +343,8 @@ impl Metrics {
         self.audit_failing.set(i64::from(status.poisoned));
         self.policy_stale.set(gauge(app.stale_tenants()));
         self.policy_set_back.set(gauge(app.tenants_set_back()));
+        self.break_glass_active
+            .set(gauge(app.glass.active(app.now())));
         if let Some(at) = app.progress.confirmed_at() {
             self.policy_loaded
                 .set(Duration::from_micros(u64::try_from(at.micros()).unwrap_or(0)).as_secs_f64());

@@ -5,6 +5,7 @@
 //! integration tests see is held against the schema of its operation and status.
 
 mod admin;
+mod break_glass;
 mod decide;
 mod drafts;
 mod examples;
@@ -87,6 +88,7 @@ pub fn document() -> Value {
         .chain(manage::operations())
         .chain(drafts::operations())
         .chain(settings::operations())
+        .chain(break_glass::operations())
         .chain(admin::operations())
         .chain(revisions::operations())
         .chain(tenants::operations())
@@ -100,6 +102,7 @@ pub fn document() -> Value {
     schemas.append(&mut records::all());
     schemas.append(&mut drafts::schemas());
     schemas.append(&mut settings::schemas());
+    schemas.append(&mut break_glass::schemas());
     schemas.append(&mut impact::schemas());
     schemas.append(&mut shadow::schemas());
     schemas.append(&mut revisions::schemas());
@@ -149,6 +152,7 @@ fn tags() -> Value {
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
         { "name": "Settings", "description": "What the tenant demands of its administration." },
+        { "name": "Break-glass", "description": "More roles for one person for minutes, when another person agrees." },
         { "name": "Administration", "description": "Who may administer, and who did what." },
         { "name": "Service", "description": "What this server is and speaks." },
     ])

@@ -8,7 +8,7 @@ use axum::routing::{MethodFilter, MethodRouter, get, on};
 use axum::{Extension, Router, middleware};
 use remit_store::Scope;
 
-use crate::admin::{Action, admin_actions, principals, settings};
+use crate::admin::{Action, admin_actions, break_glass, principals, settings};
 use crate::app::App;
 use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
@@ -70,7 +70,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 fn routes() -> Routes {
     let routes = work_on_drafts(bundle_and_policies(ask(Routes::default())));
-    tenants_of_all(administer(entities_and_decisions(routes)))
+    tenants_of_all(break_the_glass(administer(entities_and_decisions(routes))))
         .get("/v1/whoami", Access::AnyKey, keys::who_am_i)
         .get("/openapi.json", Access::Anybody, openapi::get)
 }
@@ -330,6 +330,38 @@ fn administer(routes: Routes) -> Routes {
             "/v1/admin/actions",
             May(Read, Action::ListAdminActions),
             admin_actions::list,
+        )
+}
+
+/// Who has more roles for some minutes.
+fn break_the_glass(routes: Routes) -> Routes {
+    use Access::May;
+    use Scope::{Keys, Read, Write};
+    routes
+        .get(
+            "/v1/break-glass",
+            May(Read, Action::ListBreakGlass),
+            break_glass::list,
+        )
+        .post(
+            "/v1/break-glass",
+            May(Keys, Action::RequestBreakGlass),
+            break_glass::request,
+        )
+        .get(
+            "/v1/break-glass/{id}",
+            May(Read, Action::GetBreakGlass),
+            break_glass::get,
+        )
+        .delete(
+            "/v1/break-glass/{id}",
+            May(Write, Action::EndBreakGlass),
+            break_glass::end,
+        )
+        .post(
+            "/v1/break-glass/{id}/approve",
+            May(Write, Action::ApproveBreakGlass),
+            break_glass::approve,
         )
 }
 

@@ -76,6 +76,8 @@ uuid_ids! {
     AdminActionId;
     /// One running process that decides; new at every start.
     ReplicaId;
+    /// More roles for one person, for minutes.
+    BreakGlassId;
     /// A bundle that somebody works on and that decides nothing yet.
     DraftId;
 }

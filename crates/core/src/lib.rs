@@ -34,8 +34,8 @@ pub use decision::{Decision, Effect, Note, Obligation, PolicyError, Shadow, Verd
 pub use entity::{Entity, EntityUid};
 pub use facts::Facts;
 pub use id::{
-    AdminActionId, DecisionId, DraftId, KeyId, ParseIdError, PolicyId, ReplicaId, Revision,
-    TenantId,
+    AdminActionId, BreakGlassId, DecisionId, DraftId, KeyId, ParseIdError, PolicyId, ReplicaId,
+    Revision, TenantId,
 };
 pub use normal::is_nfc;
 pub use principal::{Principal, PrincipalKind, PrincipalName, Role};

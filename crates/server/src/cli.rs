@@ -43,6 +43,9 @@ enum Command {
     /// Show and change what the administration is held to.
     #[command(subcommand)]
     Settings(cmd::settings::Command),
+    /// Give one person more roles for minutes, when another agrees.
+    #[command(subcommand)]
+    BreakGlass(cmd::break_glass::Command),
     /// Work on drafts of what decides: edit, check, review and publish them.
     #[command(subcommand)]
     Draft(cmd::draft::Command),
@@ -135,6 +138,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Policy(command) => cmd::policy::run(command, out).await,
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
         Command::Settings(command) => cmd::settings::run(command, out).await,
+        Command::BreakGlass(command) => cmd::break_glass::run(command, out).await,
         Command::Draft(command) => Box::pin(cmd::draft::run(command, out)).await,
         Command::Entities(command) => cmd::entities::run(command, out).await,
         Command::Key(command) => cmd::key::run(command, out).await,

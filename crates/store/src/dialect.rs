@@ -210,6 +210,31 @@ pub(crate) async fn time(conn: &mut Conn, clock: &Clock) -> Result<Timestamp, Fa
     }
 }
 
+/// Returns the statement that tells what holds for one principal, with the time at which that is so.
+///
+/// The time is never before `$3`; SQLite has none of its own, so that there `$3` is it.
+pub(crate) fn standing(conn: &Conn) -> &'static str {
+    macro_rules! standing {
+        ($time:literal) => {
+            concat!(
+                "SELECT t.second_person, ",
+                $time,
+                ", b.id, b.roles, b.ends_at FROM tenants t \
+                 LEFT JOIN break_glass b ON b.tenant = t.id AND b.principal = $2 AND b.approved_at IS NOT NULL \
+                 AND b.ended_at IS NULL AND EXISTS (SELECT 1 FROM principals p \
+                 WHERE p.tenant = $1 AND p.name = $2 AND p.disabled_at IS NULL) \
+                 WHERE t.id = $1 ORDER BY b.ends_at DESC LIMIT 1"
+            )
+        };
+    }
+    match conn.raw {
+        Either::Postgres(_) => standing!(
+            "greatest(CAST($3 AS BIGINT), CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT))"
+        ),
+        Either::Sqlite(_) => standing!("CAST($3 AS INTEGER)"),
+    }
+}
+
 /// Returns which of these tenants were deleted. Those that were not, are not before this transaction ends.
 ///
 /// SQLite has one writer, which is this one; Postgres is asked for the weakest lock that stands in the way of a new name,

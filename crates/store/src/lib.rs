@@ -9,8 +9,7 @@
 //! order. Every call ends within its deadline, whatever the database does; the connection of a call that did not end
 //! well is not used again. Ids are byte-exact.
 //!
-//! Deliberately absent: what a policy means, HTTP, and a trait over the two databases: the double in tests is SQLite in
-//! memory.
+//! Deliberately absent: what a policy means, HTTP, a trait over the two databases (SQLite in memory is the double in tests).
 
 #[macro_use]
 mod db;
@@ -47,6 +46,7 @@ pub use error::Error;
 pub use idempotency::{Once, StoredAnswer};
 pub use keys::{NewKey, StoredKey, Unusable};
 pub use principals::StoredPrincipal;
+pub use principals::break_glass::{NewBreakGlass, Standing, StandingGrant, StoredBreakGlass};
 pub use replicas::hints::Hints;
 pub use replicas::{Applied, Fleet, Replica, SeenReplica};
 pub use scope::Scope;

@@ -50,6 +50,7 @@ migrations! {
     "0014_tenants",
     "0015_row_security",
     "0016_shadows",
+    "0017_break_glass",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

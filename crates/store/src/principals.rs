@@ -9,6 +9,8 @@ use crate::db::Conn;
 use crate::error::{Error, Failure};
 use crate::store::Store;
 
+pub(crate) mod break_glass;
+
 /// The most principals of one page, and one more that tells whether there is another.
 const MOST: usize = 1_001;
 

@@ -201,6 +201,7 @@ impl Store {
             keys::sql::ALL,
             migrations::sql::ALL,
             principals::sql::ALL,
+            principals::break_glass::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
             tenants::settings::sql::ALL,

@@ -5,7 +5,7 @@ use std::fs;
 use crate::serve::Server;
 
 /// Makes a person and a key of it.
-fn person(server: &Server, name: &str, roles: &str) -> String {
+pub(crate) fn person(server: &Server, name: &str, roles: &str) -> String {
     server
         .run(&[
             "principal",
@@ -31,7 +31,7 @@ fn person(server: &Server, name: &str, roles: &str) -> String {
     made.stdout.trim().to_owned()
 }
 
-const LOOSE: &str = "@id(\"loose\")\n@owner(\"tests\")\npermit (principal == Person::\"nobody\", action == Action::\"suspend\", resource is Agent);\n";
+pub(crate) const LOOSE: &str = "@id(\"loose\")\n@owner(\"tests\")\npermit (principal == Person::\"nobody\", action == Action::\"suspend\", resource is Agent);\n";
 
 #[test]
 fn a_draft_goes_from_its_first_edit_to_a_version() {

@@ -15,6 +15,7 @@ use remit_store::{
 use remit_tests::sql::{columns, texts};
 use serde_json::Value;
 
+use super::break_glass::ask;
 use super::decisions::{batch, position};
 use super::{Fixture, bundle, entity, new_key, pepper};
 
@@ -98,7 +99,7 @@ async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
     store.heartbeat(&beating, &[applied]).await.unwrap();
 }
 
-/// Makes a draft with a review, and a change of the settings that waits for another person.
+/// Makes a draft with a review, and a change of the settings and a break-glass grant that wait for another person.
 async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
     let store = &fixture.store;
     let at = fixture.clock.now();
@@ -137,6 +138,7 @@ async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
         .ask_settings(tenant, Some(&pending), Change::default())
         .await
         .unwrap();
+    ask(fixture, tenant, "maya", at).await.unwrap();
 }
 
 /// Puts a shadow that has found something.

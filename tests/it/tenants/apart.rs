@@ -11,6 +11,7 @@ struct Ours {
     decision: String,
     key: String,
     draft: String,
+    grant: String,
     version: u64,
     head: u64,
 }
@@ -49,6 +50,13 @@ impl Ours {
         let body = json!({ "kind": "person", "roles": ["reader"] });
         let made = test.send(test.request(http::Method::PUT, &principal), body);
         assert_eq!(made.await.status, StatusCode::OK);
+        let named = json!({ "principal": MARK, "reason": MARK });
+        let person = remit_core::PrincipalKind::Person;
+        let asker = test
+            .key_of(person, "asker", &[remit_core::Role::Admin])
+            .await;
+        let asked = test.as_key(&asker, http::Method::POST, "/v1/break-glass", &named);
+        let grant = asked.await.json()["id"].as_str().unwrap().to_owned();
         let question = json!({
             "subject": { "type": "Agent", "id": MARK }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": MARK },
         });
@@ -68,6 +76,7 @@ impl Ours {
             decision,
             key,
             draft,
+            grant,
         }
     }
 
@@ -80,6 +89,8 @@ impl Ours {
             (self.key.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/drafts/") {
             (self.draft.clone(), nobody.to_owned())
+        } else if template.starts_with("/v1/break-glass/") {
+            (self.grant.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/principals/") {
             (MARK.to_owned(), "plugh".to_owned())
         } else if template.starts_with("/v1/tenants/") {
@@ -114,6 +125,7 @@ impl Ours {
             format!("/v1/keys/{}", self.key),
             format!("/v1/policies/{MARK}"),
             format!("/v1/drafts/{}", self.draft),
+            format!("/v1/break-glass/{}", self.grant),
             format!("/v1/principals/{MARK}"),
             "/v1/whoami".to_owned(),
         ] {
@@ -206,8 +218,10 @@ async fn an_id_of_another_tenant_tells_nothing() {
             // A change that names its precondition finds it unfulfilled; the scope is asked for before the tenant.
             let wanted = match method.as_str() {
                 _ if template.starts_with("/v1/tenants/") => StatusCode::FORBIDDEN,
-                // So is the role.
-                _ if template.ends_with("/review") => StatusCode::FORBIDDEN,
+                // So is the role; only a person approves, and this key is bound to none.
+                _ if template.ends_with("/review") || template.ends_with("/approve") => {
+                    StatusCode::FORBIDDEN
+                }
                 // Theirs of that name is made, and is not ours; so both are there or neither is.
                 _ if template.starts_with("/v1/principals/") => answers[0].0,
                 _ if template.starts_with("/v1/drafts/") => StatusCode::NOT_FOUND,
@@ -237,6 +251,7 @@ async fn an_id_of_another_tenant_tells_nothing() {
         "/v1/policies",
         "/v1/drafts",
         "/v1/settings",
+        "/v1/break-glass",
         "/v1/bundle",
         "/v1/bundle/versions",
         "/v1/whoami",

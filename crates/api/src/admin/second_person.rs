@@ -110,7 +110,7 @@ pub(super) async fn still_may(
     key: KeyId,
     act: &Act,
 ) -> Result<bool, Problem> {
-    let system = system::in_force(app, tenant).await?;
+    let system = system::deciding(app, tenant, act.action).await?;
     let Some(stored_key) = app.store.key(tenant, key).await? else {
         return Ok(false);
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use remit_core::{KeyId, PrincipalName, Revision, Timestamp};
+use remit_core::{BreakGlassId, KeyId, PrincipalName, Revision, Timestamp};
 use remit_store::{Change, PendingSettings, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -46,6 +46,15 @@ struct Shown {
     pending: Option<Pending>,
 }
 
+/// The settings, and which break-glass grants are active.
+#[derive(Debug, Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    shown: Shown,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    break_glass: Vec<BreakGlassId>,
+}
+
 /// What somebody has asked for and another has to confirm.
 #[derive(Debug, Serialize, Deserialize)]
 struct Pending {
@@ -69,7 +78,10 @@ pub(crate) async fn get(State(app): State<Arc<App>>, caller: Caller) -> Result<R
     let stored = app.store.settings(caller.tenant).await?;
     let tag = etag(stored.revision);
     let shown = Shown::of(stored.settings, live(&app, stored.pending));
-    Ok(([(header::ETAG, tag)], Json(shown)).into_response())
+    let at = app.exact_time().await?;
+    let break_glass = app.store.active_break_glass(caller.tenant, at).await?;
+    let whole = Whole { shown, break_glass };
+    Ok(([(header::ETAG, tag)], Json(whole)).into_response())
 }
 
 /// Changes the settings: at once where more is demanded, as a request where less is.

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use remit_core::{Bundle, ContentHash, Source, TenantId};
 use remit_engine::{Comparison, CompileError, Diagnostic, Severity, Snapshot};
 
+use super::Action;
 use crate::app::App;
 use crate::background::give_way;
 use crate::problem::{Kind, Problem};
@@ -44,6 +45,27 @@ pub(crate) async fn in_force(app: &App, tenant: TenantId) -> Result<Arc<Snapshot
     give_way(move || compiled(snapshot.admin()))
         .await?
         .map_err(fault)
+}
+
+/// Returns what decides an operation now: the ways out of a lock-out are decided by what is built in alone.
+///
+/// # Errors
+///
+/// As [`in_force`].
+pub(super) async fn deciding(
+    app: &App,
+    tenant: TenantId,
+    action: Action,
+) -> Result<Arc<Snapshot>, Problem> {
+    if action.is_a_way_out() {
+        return built_in();
+    }
+    in_force(app, tenant).await
+}
+
+/// Returns what is built in.
+pub(super) fn built_in() -> Result<Arc<Snapshot>, Problem> {
+    compiled(&[]).map_err(|error| Problem::caused(Kind::INTERNAL, error))
 }
 
 /// Compiles what a tenant adds together with what is built in; what was compiled before is taken again.

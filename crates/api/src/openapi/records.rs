@@ -435,7 +435,7 @@ fn keys() -> Value {
             "required": ["key", "tenant", "environment", "scopes", "principal", "revision"],
             "properties": {
                 "key": id("The key."), "tenant": id("The tenant."), "environment": text("The key's environment."), "scopes": scopes,
-                "principal": reference("Actor"), "revision": reference("Revision"),
+                "principal": reference("Actor"), "revision": reference("Revision"), "break_glass": reference("BreakGlassHeld"),
             },
         },
     })

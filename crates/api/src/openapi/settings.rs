@@ -78,7 +78,9 @@ pub(super) fn schemas() -> Map<String, Value> {
     let schemas = json!({
         "Settings": {
             "type": "object", "description": "What a tenant demands of its administration.", "required": ["second_person"],
-            "properties": { "second_person": second, "pending": reference("PendingSettings") },
+            "properties": { "second_person": second, "pending": reference("PendingSettings"),
+                "break_glass": { "type": "array", "items": { "type": "string", "format": "uuid" }, "description": "The break-glass grants that are active; absent where none is, and in the answer to a change." },
+            },
         },
         "SettingsBody": {
             "type": "object", "description": "What the settings are to be.", "required": ["second_person"],

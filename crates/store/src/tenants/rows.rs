@@ -78,6 +78,10 @@ tables! {
         { "id": Id, "name": Text, "message": Text, "base": Number, "hash": Text, "body": Text, "authors": Text,
           "state": Text, "version": Number, "reviews": Number, "created_at": Number, "updated_at": Number,
           "published_as": Number, "results": Text } without [];
+    "break_glass" 500 by ["id"] after "$2"
+        { "id": Id, "principal": Text, "roles": Text, "minutes": Number, "reason": Text, "requested_by": Text,
+          "requester_key": Id, "requested_at": Number, "expires_at": Number, "approved_by": Text, "approver_key": Id,
+          "approved_at": Number, "ends_at": Number, "ended_at": Number, "ended_by": Text } without [];
     "pending_settings" 500 by ["key"] after "$2"
         { "settings": Text, "asked_by": Text, "key": Id, "at": Number } without [];
     "bundles" 1 by ["revision"] after "$2"

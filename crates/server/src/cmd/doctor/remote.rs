@@ -19,6 +19,13 @@ struct WhoAmI {
     revision: Revision,
 }
 
+/// What of the settings is looked at.
+#[derive(Debug, Deserialize)]
+struct Settings {
+    #[serde(default)]
+    break_glass: Vec<String>,
+}
+
 /// Asks the server at the configured URL.
 pub(super) async fn server(server: &Server, clock: &Clock) -> Vec<Check> {
     let client = match server.client() {
@@ -72,6 +79,7 @@ pub(super) async fn server(server: &Server, clock: &Clock) -> Vec<Check> {
     )];
     checks.extend(skew(&reply, clock));
     checks.extend(key(&client).await);
+    checks.extend(break_glass(&client).await);
     checks
 }
 
@@ -128,6 +136,17 @@ async fn key(client: &Client) -> Vec<Check> {
         Check::ok("readiness", format!("decides at revision {}", who.revision))
     });
     checks
+}
+
+/// Tells of break-glass grants that are active, where the key may read the settings.
+async fn break_glass(client: &Client) -> Option<Check> {
+    let settings: Settings = client.get(&["v1", "settings"], &[]).await.ok()?;
+    if settings.break_glass.is_empty() {
+        return Some(Check::ok("break-glass", "no grant is active"));
+    }
+    let found = format!("active: {}", settings.break_glass.join(", "));
+    let fix = "`remit break-glass list` tells whose; `remit break-glass end ID` ends one";
+    Some(Check::warning("break-glass", found, fix))
 }
 
 /// Reads a date as HTTP writes it (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`; seconds since 1970.
