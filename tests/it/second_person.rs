@@ -468,14 +468,14 @@ async fn a_review_and_a_publish_name_the_version_that_was_read() {
     let world = World::make(&pack("starter")).await;
     let draft = world.draft("loose").await;
     for path in ["/review", "/publish"] {
-        let body = match path {
-            "/review" => json!({ "verdict": "approve" }),
-            _ => json!({}),
+        let (key, body) = match path {
+            "/review" => (&world.ben, json!({ "verdict": "approve" })),
+            _ => (&world.ana, json!({})),
         };
         for tag in ["*", "\"1\", \"2\""] {
             let any = Draft {
                 tag: tag.to_owned(),
-                ..draft.by(&world.ben)
+                ..draft.by(key)
             };
             let asked = any.ask(Method::POST, path, &body).await;
             let status = StatusCode::PRECONDITION_REQUIRED;
