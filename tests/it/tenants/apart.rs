@@ -52,11 +52,11 @@ impl Ours {
         assert_eq!(made.await.status, StatusCode::OK);
         let named = json!({ "principal": MARK, "reason": MARK });
         let person = remit_core::PrincipalKind::Person;
-        let ana = test
+        let asker = test
             .key_of(person, "asker", &[remit_core::Role::Admin])
             .await;
-        let asked = test.as_key(&ana, http::Method::POST, "/v1/break-glass", &named);
-        let grant = asked.await.json()["id"].as_str().unwrap().to_owned();
+        let made = test.as_key(&asker, http::Method::POST, "/v1/break-glass", &named);
+        let grant = made.await.json()["id"].as_str().unwrap().to_owned();
         let question = json!({
             "subject": { "type": "Agent", "id": MARK }, "action": { "name": "call" }, "resource": { "type": "Tool", "id": MARK },
         });
