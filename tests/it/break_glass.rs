@@ -34,7 +34,14 @@ struct World {
 
 impl World {
     async fn make() -> Self {
-        Self::over(TestApp::start(&pack("starter")).await).await
+        let options = Options {
+            // The clock is moved by more than the usual.
+            max_staleness: Duration::from_hours(24),
+            ..Options::default()
+        };
+        let mut test = TestApp::empty(options).await;
+        test.put(&pack("starter")).await;
+        Self::over(test).await
     }
 
     async fn over(test: TestApp) -> Self {
