@@ -5,6 +5,7 @@
 //! store writes in the transaction of the change. A change that is denied is recorded before it is answered.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
@@ -21,6 +22,7 @@ use crate::auth::{Caller, lacking};
 use crate::problem::{Kind, Problem};
 
 pub(crate) mod admin_actions;
+pub(crate) mod denials;
 pub(crate) mod lockout;
 pub(crate) mod principals;
 pub(crate) mod second_person;
@@ -293,7 +295,7 @@ impl App {
         if decision.verdict == Verdict::Permit {
             return Ok(record);
         }
-        self.deny(caller.tenant, act.action, &record).await?;
+        self.deny(caller, act.action, &record).await?;
         let roles = act.roles_that_may(caller, &system, second_person, &facts);
         Err(refusal(&record, &decision, &roles))
     }
@@ -357,7 +359,7 @@ impl App {
             verdict: Verdict::Deny,
             ..self.blank(caller, act, EntityUid::new(act.action.on(), id))
         };
-        self.deny(caller.tenant, act.action, &record).await
+        self.deny(caller, act.action, &record).await
     }
 
     /// Whether the tenant demands a second person for what loosens, asked of the database: no replica is behind in that.
@@ -370,12 +372,15 @@ impl App {
     }
 
     /// Records what was denied; nothing is answered before that.
+    ///
+    /// Of a key that has been denied too much lately it is counted, and told in its next record.
     async fn deny(
         &self,
-        tenant: TenantId,
+        caller: &Caller,
         action: Action,
         record: &AdminAction,
     ) -> Result<(), Problem> {
+        let tenant = caller.tenant;
         if !action.changes() {
             return Ok(());
         }
@@ -383,8 +388,14 @@ impl App {
             target: "remit::admin", action = action.name(), %tenant, principal = %record.principal,
             reason = record.reason, request_id = record.request_id, "denied"
         );
-        let written = self.store.record_alone(tenant, record).await;
-        written.map_err(|error| Problem::caused(Kind::STORE_UNAVAILABLE, error))
+        let Some(leave) = self.denials.take(caller.key, Instant::now()) else {
+            self.metrics.suppressed();
+            return Ok(());
+        };
+        let written = self.store.record_alone(tenant, &leave.of(record)).await;
+        written.map_err(|error| Problem::caused(Kind::STORE_UNAVAILABLE, error))?;
+        leave.written();
+        Ok(())
     }
 
     fn record_of(
