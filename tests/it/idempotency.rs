@@ -121,6 +121,34 @@ async fn of_two_at_once_one_is_made_and_both_are_answered() {
     assert_eq!(versions(&test).await, 2);
 }
 
+/// Two different requests under one name at the same moment are as one after the other.
+#[tokio::test]
+async fn of_two_others_at_once_one_is_told_that_the_name_is_taken() {
+    let test = TestApp::start(&pack("starter")).await;
+    let send = |name: &'static str| {
+        let request = test.request(Method::POST, "/v1/keys");
+        let request = request.header("idempotency-key", "at once");
+        let body = json!({ "name": name, "environment": "dev", "scopes": ["read"] });
+        let test = &test;
+        async move { test.send(request, body).await }
+    };
+    let (one, two) = tokio::join!(send("one"), send("two"));
+    let (made, refused) = match one.status {
+        StatusCode::CREATED => (one, two),
+        _ => (two, one),
+    };
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    assert_eq!(
+        refused.status,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "{}",
+        refused.text
+    );
+    assert_eq!(refused.json()["code"], "idempotency-key-reused");
+    let keys = test.get("/v1/keys").await.json();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
+}
+
 #[tokio::test]
 async fn a_name_belongs_to_one_request_for_a_day() {
     let test = TestApp::start(&pack("starter")).await;
