@@ -56,6 +56,8 @@ pub(crate) mod sql {
         ADMIN_ACTIONS = "SELECT body FROM admin_actions WHERE tenant = $1 AND id < $2 \
             AND (principal = $3 OR $3 IS NULL) AND (action = $4 OR $4 IS NULL) AND (verdict = $5 OR $5 IS NULL) \
             ORDER BY id DESC LIMIT $6";
+        /// Finds a tenant that was not deleted.
+        TENANT_STANDS = "SELECT count(*) FROM tenants WHERE id = $1 AND deleted_at IS NULL";
         /// Finds a key that may still be used, as far as no clock is needed to tell.
         KEY_STANDS = "SELECT count(*) FROM api_keys k LEFT JOIN principals p ON p.tenant = k.tenant AND p.name = k.principal \
             WHERE k.tenant = $1 AND k.id = $2 AND k.revoked_at IS NULL \
@@ -83,12 +85,22 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of the database: whoever cannot write it must not answer either.
+    /// [`Error::NotFound`] when there is no such tenant, or it was deleted. Those of the database: whoever cannot write it
+    /// must not answer either.
     pub async fn record_alone(&self, tenant: TenantId, record: &AdminAction) -> Result<(), Error> {
         let body = body_of(record)?;
         self.within("keep a record", async {
             let mut conn = self.begin(tenant).await?;
             insert(&mut conn, tenant, record, &body).await?;
+            // The row refers to the tenant, so that whoever deletes it now waits and erases this row too.
+            let stands: i64 = on!(conn, |raw| sqlx::query_scalar(sql::TENANT_STANDS)
+                .bind(tenant.uuid())
+                .fetch_one(raw)
+                .await)?;
+            if stands == 0 {
+                conn.rollback().await?;
+                return Err(Error::NotFound { what: "tenant" }.into());
+            }
             conn.commit().await
         })
         .await
