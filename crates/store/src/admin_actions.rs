@@ -33,6 +33,8 @@ pub struct Operation<'a> {
     pub of: TenantId,
     /// The record.
     pub record: &'a AdminAction,
+    /// The request that asks for it, where it is named.
+    pub once: Option<Once<'a>>,
 }
 
 /// Which records are wanted: those that fit every member given.
@@ -208,7 +210,7 @@ pub(crate) async fn keep_operation(
     conn: &mut Conn,
     operation: Option<Operation<'_>>,
 ) -> Result<(), Failure> {
-    let Some(Operation { of, record }) = operation else {
+    let Some(Operation { of, record, .. }) = operation else {
         return Ok(());
     };
     if let Some(key) = record.key {
