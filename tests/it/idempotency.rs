@@ -121,6 +121,41 @@ async fn of_two_at_once_one_is_made_and_both_are_answered() {
     assert_eq!(versions(&test).await, 2);
 }
 
+#[tokio::test]
+async fn a_shadow_is_put_and_ended_once() {
+    let test = TestApp::start(&pack("starter")).await;
+    let send = async |method: Method, key: &str, condition: (&str, &str), body: Value| {
+        let request = test.request(method, "/v1/shadow");
+        let request = request
+            .header(condition.0, condition.1)
+            .header("idempotency-key", key);
+        if body.is_null() {
+            return test.send(request, "").await;
+        }
+        test.send(request, body).await
+    };
+    let head = async || test.store.heads().await.unwrap()[0].revision;
+    let (new, bundle) = (("if-none-match", "*"), with_file("// beside"));
+    let first = send(Method::PUT, "put", new, bundle.clone()).await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.text);
+    let after = head().await;
+    // There is a shadow now, so that a second one would be refused.
+    same(&first, &send(Method::PUT, "put", new, bundle.clone()).await);
+    let other = send(Method::PUT, "put", new, with_file("// another")).await;
+    assert_eq!(other.json()["code"], "idempotency-key-reused");
+    assert_eq!(head().await, after);
+
+    let tag = ("if-match", first.header("etag"));
+    let ended = send(Method::DELETE, "end", tag, Value::Null).await;
+    assert_eq!(ended.status, StatusCode::OK, "{}", ended.text);
+    let after = head().await;
+    let again = send(Method::DELETE, "end", tag, Value::Null).await;
+    assert_eq!((again.status, &again.text), (StatusCode::OK, &ended.text));
+    // And what was put is answered as it was, though it is gone.
+    same(&first, &send(Method::PUT, "put", new, bundle).await);
+    assert_eq!(head().await, after);
+}
+
 /// Two different requests under one name at the same moment are as one after the other.
 #[tokio::test]
 async fn of_two_others_at_once_one_is_told_that_the_name_is_taken() {
