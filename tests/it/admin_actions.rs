@@ -208,6 +208,48 @@ async fn what_is_denied_is_recorded_before_it_is_answered() {
     assert_eq!(found[0]["details"]["scopes"], json!(["write"]));
 }
 
+/// A key that is denied again and again is refused each time, and fills no table.
+#[tokio::test]
+async fn of_many_denials_a_burst_is_recorded_and_the_rest_is_counted() {
+    let test = TestApp::start(&pack("starter")).await;
+    let tom = test.person("tom", &[Role::Reader], EVERY).await;
+    let began = std::time::Instant::now();
+    let long = format!("/v1/policies/{}", "x".repeat(4_000));
+    for _ in 0..60 {
+        let denied = test.as_key(&tom, Method::DELETE, &long, &Value::Null).await;
+        assert_eq!(denied.status, StatusCode::FORBIDDEN, "{}", denied.text);
+    }
+    let most = 20 + usize::try_from(began.elapsed().as_secs()).unwrap();
+    let found = actions(&test, "?principal=tom&limit=1000").await;
+    assert!((20..=most).contains(&found.len()), "{}", found.len());
+    for one in &found {
+        assert_eq!(one["resource"]["id"], "x".repeat(1_024));
+    }
+    let count = 60 - found.len();
+    let metrics = test.operations("/metrics").await.text;
+    let line = format!("remit_admin_denials_suppressed_total {count}\n");
+    assert!(metrics.contains(&line), "{count}: {metrics}");
+
+    let told = |found: &[Value]| -> u64 {
+        let told = found.iter();
+        told.filter_map(|one| one["details"]["suppressed"].as_u64())
+            .sum()
+    };
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    // Another key has its own.
+    let narrow = test.person("narrow", &[Role::Reader], EVERY).await;
+    for key in [&tom, &narrow] {
+        let odd = "/v1/policies/a%00b";
+        let denied = test.as_key(key, Method::DELETE, odd, &Value::Null).await;
+        assert_eq!(denied.status, StatusCode::FORBIDDEN, "{}", denied.text);
+    }
+    let found = actions(&test, "?principal=tom&limit=1000").await;
+    assert_eq!(told(&found), u64::try_from(count).unwrap());
+    let found = actions(&test, "?principal=narrow").await;
+    assert_eq!(found[0]["resource"]["id"], "a\u{fffd}b");
+    assert_eq!(found[0]["details"].get("suppressed"), None);
+}
+
 #[tokio::test]
 async fn records_are_filtered_and_paged_newest_first() {
     let test = TestApp::start(&pack("starter")).await;

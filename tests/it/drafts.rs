@@ -205,6 +205,7 @@ async fn a_draft_goes_from_the_first_edit_to_a_version() {
     let read = draft.read().await;
     assert_eq!(read["state"], "published");
     assert_eq!(read["published_as"], published.json()["revision"]);
+    assert_eq!(hash(&read["bundle"]), hash(&whole), "that of the version");
     let versions = test.get("/v1/bundle/versions?limit=1").await.json();
     let version = &versions["versions"][0];
     assert_eq!(version["message"], "For the tests");
@@ -358,7 +359,12 @@ async fn of_two_who_edit_at_once_one_wins_and_nothing_is_lost() {
     draft.tag = "\"2\"".to_owned();
     let gone = draft.ask(Method::DELETE, "", &Value::Null).await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT);
-    assert_eq!(draft.read().await["state"], "discarded");
+    let read = draft.read().await;
+    assert_eq!(read["state"], "discarded");
+    assert_eq!((read.get("bundle"), read.get("differences")), (None, None));
+    assert!(read["reviews"].is_array() && read["hash"].is_string());
+    let over = draft.ask(Method::POST, "/check", &Value::Null).await;
+    refused(&over, StatusCode::CONFLICT, "conflict");
     Draft::make(&test, json!({ "name": "both" })).await;
 }
 

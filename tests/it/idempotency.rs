@@ -122,6 +122,69 @@ async fn of_two_at_once_one_is_made_and_both_are_answered() {
 }
 
 #[tokio::test]
+async fn a_shadow_is_put_and_ended_once() {
+    let test = TestApp::start(&pack("starter")).await;
+    let send = async |method: Method, key: &str, condition: (&str, &str), body: Value| {
+        let request = test.request(method, "/v1/shadow");
+        let request = request
+            .header(condition.0, condition.1)
+            .header("idempotency-key", key);
+        if body.is_null() {
+            return test.send(request, "").await;
+        }
+        test.send(request, body).await
+    };
+    let head = async || test.store.heads().await.unwrap()[0].revision;
+    let (new, bundle) = (("if-none-match", "*"), with_file("// beside"));
+    let first = send(Method::PUT, "put", new, bundle.clone()).await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.text);
+    let after = head().await;
+    // There is a shadow now, so that a second one would be refused.
+    same(&first, &send(Method::PUT, "put", new, bundle.clone()).await);
+    let other = send(Method::PUT, "put", new, with_file("// another")).await;
+    assert_eq!(other.json()["code"], "idempotency-key-reused");
+    assert_eq!(head().await, after);
+
+    let tag = ("if-match", first.header("etag"));
+    let ended = send(Method::DELETE, "end", tag, Value::Null).await;
+    assert_eq!(ended.status, StatusCode::OK, "{}", ended.text);
+    let after = head().await;
+    let again = send(Method::DELETE, "end", tag, Value::Null).await;
+    assert_eq!((again.status, &again.text), (StatusCode::OK, &ended.text));
+    // And what was put is answered as it was, though it is gone.
+    same(&first, &send(Method::PUT, "put", new, bundle).await);
+    assert_eq!(head().await, after);
+}
+
+/// Two different requests under one name at the same moment are as one after the other.
+#[tokio::test]
+async fn of_two_others_at_once_one_is_told_that_the_name_is_taken() {
+    let test = TestApp::start(&pack("starter")).await;
+    let send = |name: &'static str| {
+        let request = test.request(Method::POST, "/v1/keys");
+        let request = request.header("idempotency-key", "at once");
+        let body = json!({ "name": name, "environment": "dev", "scopes": ["read"] });
+        let test = &test;
+        async move { test.send(request, body).await }
+    };
+    let (one, two) = tokio::join!(send("one"), send("two"));
+    let (made, refused) = match one.status {
+        StatusCode::CREATED => (one, two),
+        _ => (two, one),
+    };
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    assert_eq!(
+        refused.status,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "{}",
+        refused.text
+    );
+    assert_eq!(refused.json()["code"], "idempotency-key-reused");
+    let keys = test.get("/v1/keys").await.json();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_name_belongs_to_one_request_for_a_day() {
     let test = TestApp::start(&pack("starter")).await;
     let tag = etag(&test).await;

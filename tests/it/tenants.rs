@@ -168,6 +168,35 @@ async fn a_tenant_is_made_with_a_key_that_can_do_everything_in_it() {
     make(&test, &operator, "half").await;
 }
 
+/// A request that is sent again makes no second tenant, and the key is not told twice.
+#[tokio::test]
+async fn a_tenant_is_made_once_however_often_it_is_asked_for() {
+    let test = TestApp::start(&pack("starter")).await;
+    let operator = operator(&test).await;
+    let send = |name: &'static str| {
+        let request = Request::builder()
+            .method("POST")
+            .uri("/v1/tenants")
+            .header("authorization", format!("Bearer {operator}"))
+            .header("content-type", "application/json")
+            .header("idempotency-key", "the first customer");
+        test.send(request, json!({ "name": name }))
+    };
+    let first = send("acme").await;
+    assert_eq!(first.status, StatusCode::CREATED, "{}", first.text);
+    let again = send("acme").await;
+    assert_eq!(again.status, StatusCode::CONFLICT, "{}", again.text);
+    assert_eq!(again.json()["tenant"], first.json()["id"]);
+    assert!(!again.text.contains("remit_live_"), "{}", again.text);
+    let other = send("other").await;
+    assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(other.json()["code"], "idempotency-key-reused");
+    let key = first.json()["key"].as_str().unwrap().to_owned();
+    assert_eq!(get(&test, &key, "/v1/whoami").await.status, StatusCode::OK);
+    let listed = get(&test, &operator, "/v1/tenants").await.json();
+    assert_eq!(listed["tenants"].as_array().unwrap().len(), 2);
+}
+
 #[tokio::test]
 async fn tenants_are_listed_in_pages_and_read_one_by_one() {
     let test = TestApp::start(&pack("starter")).await;

@@ -4,6 +4,8 @@
 //! asks again with all that it knows by then ([`App::permit`]). What it is given is the record of the change, which the
 //! store writes in the transaction of the change. A change that is denied is recorded before it is answered.
 
+use std::time::Instant;
+
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 use remit_core::{
@@ -21,6 +23,7 @@ use crate::problem::{Kind, Problem};
 
 pub(crate) mod admin_actions;
 pub(crate) mod break_glass;
+pub(crate) mod denials;
 pub(crate) mod footing;
 pub(crate) mod lockout;
 pub(crate) mod principals;
@@ -355,7 +358,7 @@ impl App {
             }
             return Ok((record, grant));
         }
-        self.deny(caller.tenant, act.action, &record).await?;
+        self.deny(caller, act.action, &record).await?;
         let roles = footing.roles_that_may(caller, &act, &facts);
         Err(refusal(&record, &decision, &roles))
     }
@@ -424,7 +427,7 @@ impl App {
             verdict: Verdict::Deny,
             ..self.blank(caller, act, EntityUid::new(act.action.on(), id))
         };
-        self.deny(caller.tenant, act.action, &record).await
+        self.deny(caller, act.action, &record).await
     }
 
     /// Whether the tenant demands a second person for what loosens, asked of the database: no replica is behind in that.
@@ -437,12 +440,15 @@ impl App {
     }
 
     /// Records what was denied; nothing is answered before that.
+    ///
+    /// Of a key that has been denied too much lately it is counted, and told in its next record.
     async fn deny(
         &self,
-        tenant: TenantId,
+        caller: &Caller,
         action: Action,
         record: &AdminAction,
     ) -> Result<(), Problem> {
+        let tenant = caller.tenant;
         if !action.changes() {
             return Ok(());
         }
@@ -450,8 +456,14 @@ impl App {
             target: "remit::admin", action = action.name(), %tenant, principal = %record.principal,
             reason = record.reason, request_id = record.request_id, "denied"
         );
-        let written = self.store.record_alone(tenant, record).await;
-        written.map_err(|error| Problem::caused(Kind::STORE_UNAVAILABLE, error))
+        let Some(leave) = self.denials.take(caller.key, Instant::now()) else {
+            self.metrics.suppressed();
+            return Ok(());
+        };
+        let written = self.store.record_alone(tenant, &leave.of(record)).await;
+        written.map_err(|error| Problem::caused(Kind::STORE_UNAVAILABLE, error))?;
+        leave.written();
+        Ok(())
     }
 
     fn record_of(

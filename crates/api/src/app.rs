@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tracing::field::display;
 
+use crate::admin::denials::Denials;
 use crate::admin::footing::Seen;
 use crate::auth::{Caller, DevKey, Keys};
 use crate::finishing::Finishing;
@@ -89,6 +90,8 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(crate) options: Options,
     pub(crate) keys: Keys,
+    /// How much of what is denied is still recorded.
+    pub(crate) denials: Denials,
     pub(crate) progress: Progress,
     pub(crate) metrics: Metrics,
     pub(crate) shadows: Shadows,
@@ -175,6 +178,7 @@ impl App {
             shadows: Shadows::new(Self::again, metrics.shadow()),
             seal: Seal::new(parts.pepper.derive("page tokens")),
             keys: Keys::new(parts.pepper, parts.dev_key),
+            denials: Denials::default(),
             progress: Progress::default(),
             glass: Seen::default(),
             room: Semaphore::new(parts.options.concurrency),

@@ -113,6 +113,7 @@ pub(crate) struct Metrics {
     break_glass_active: Gauge,
     shadow_decisions: Family<OutcomeLabels, Counter>,
     shadow_dropped: Counter,
+    admin_suppressed: Counter,
     audit_records: Family<ResultLabels, Counter>,
     audit_queue: Gauge,
     audit_unshipped: Gauge,
@@ -165,6 +166,7 @@ impl Metrics {
             break_glass_active: Gauge::default(),
             shadow_decisions: Family::default(),
             shadow_dropped: Counter::default(),
+            admin_suppressed: Counter::default(),
             audit_records: Family::default(),
             audit_queue: Gauge::default(),
             audit_unshipped: Gauge::default(),
@@ -206,6 +208,7 @@ impl Metrics {
             "remit_policy_set_back", "Tenants refused because the database was restored from an older copy", self.policy_set_back;
             "remit_shadow_decisions", "Decisions made again by a shadow, by how they differ", self.shadow_decisions;
             "remit_shadow_dropped", "Decisions that a shadow let go because too many were waiting", self.shadow_dropped;
+            "remit_admin_denials_suppressed", "Denied changes that have no record of their own, because their key had too many", self.admin_suppressed;
             "remit_audit_records", "Records handed to the decision log", self.audit_records;
             "remit_audit_queue_depth", "Records waiting for the disk", self.audit_queue;
             "remit_audit_unshipped_records", "Records on disk and not yet in the database", self.audit_unshipped;
@@ -310,6 +313,11 @@ impl Metrics {
             dropped: self.shadow_dropped.clone(),
             outcomes: Outcome::ALL.map(|outcome| counter(outcome.name())),
         }
+    }
+
+    /// Counts a denied change that has no record of its own.
+    pub(crate) fn suppressed(&self) {
+        self.admin_suppressed.inc();
     }
 
     /// Counts one attempt to load a newer state of a tenant.

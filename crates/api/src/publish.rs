@@ -364,9 +364,9 @@ impl Tried {
         let mut governs = !bundle.admin.is_empty();
         let mut comparison = before.map(|before| snapshot.compare(before));
         if let Some(before) = before {
-            let old = system::compiled(before.admin())?;
-            governs = !Arc::ptr_eq(&old, &admin);
+            governs = !system::same(before.admin(), &bundle.admin);
             if governs {
+                let old = system::compiled(before.admin())?;
                 comparison = comparison.map(|one| system::joined(one, admin.compare(&old)));
             }
         }

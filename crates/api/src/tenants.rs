@@ -12,7 +12,7 @@ use futures_util::stream;
 use http::{HeaderValue, StatusCode, Uri, header};
 use remit_core::{AdminAction, AdminActionId, KeyId, Revision, TenantId, Timestamp};
 use remit_store::{
-    ApiKey, Change, ExportCursor, ExportPage, NewKey, Operation, Scope, Tenant, TenantState,
+    ApiKey, ExportCursor, ExportPage, FirstKey, NewKey, Operation, Scope, Tenant, TenantState,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::paging::{self, Page, Paging};
 use crate::problem::{Kind, Problem};
+use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::{Query, Segments};
 use crate::revisions::{self, Until};
 use crate::sync::SHORTEST;
@@ -84,6 +85,15 @@ struct Created {
     key: String,
 }
 
+/// What is kept of a tenant that was made with a named request: never the key.
+#[derive(Serialize, Deserialize)]
+struct Born {
+    tenant: TenantId,
+    /// Its first key, for the request that made it.
+    #[serde(skip)]
+    key: Option<ApiKey>,
+}
+
 #[derive(Debug, Serialize)]
 struct TenantPage {
     tenants: Vec<Shown>,
@@ -100,54 +110,35 @@ struct Export {
     rows: BTreeMap<&'static str, u64>,
 }
 
-/// Makes a tenant and its first key.
+/// Makes a tenant with its first key, both or neither. The key is told once: a request that is sent again under its name is
+/// told only which tenant it made.
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
+    key: IdempotencyKey,
     Body(body): Body<TenantBody>,
 ) -> Result<Response, Problem> {
-    let tenant = TenantId::from_uuid(app.clock.id());
-    // It can give each of these to other keys, and none that it does not have.
-    let new = NewKey {
-        name: FIRST_KEY.to_owned(),
-        environment: body.environment.unwrap_or_else(|| ENVIRONMENT.to_owned()),
-        scopes: Scope::ALL.iter().copied().collect(),
-        expires_at: None,
-        principal: None,
+    let TenantBody { name, environment } = body;
+    let environment = environment.unwrap_or_else(|| ENVIRONMENT.to_owned());
+    let asks = json!({
+        "caller": caller.key, "action": Action::CreateTenant.name(), "name": name, "environment": environment,
+    });
+    let named = Named::of(&key, move || asks).await?;
+    let make = Box::pin(create_once(
+        &app,
+        &caller,
+        name,
+        environment,
+        named.as_ref(),
+    ));
+    let (_, Born { tenant, key }) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    let Some(key) = key else {
+        let detail = format!(
+            "this request made the tenant {tenant} before, and its first key is told once; where it was lost, suspend and \
+             delete the tenant and make it again"
+        );
+        return Err(Problem::new(Kind::CONFLICT, detail).with("tenant", json!(tenant)));
     };
-    new.check()?;
-    let first = KeyId::from_uuid(app.clock.id());
-    let key = ApiKey::generate(&new.environment, first)?;
-    let act = Act::of(Action::CreateTenant)
-        .with("created", json!(tenant))
-        .with("name", json!(body.name));
-    let record = app.permit(&caller, act).await?;
-    let operation = Some(operation(&caller, &record));
-    app.store
-        .create_tenant(tenant, &body.name, operation)
-        .await?;
-    let record = AdminActionId::from_uuid(app.clock.id());
-    let record = new.record(record, app.now(), tenant, first);
-    let change = Change {
-        record: Some(&record),
-        once: None,
-    };
-    let pepper = app.keys.pepper();
-    let made = app.store.insert_key(tenant, &key, &new, pepper, change);
-    let stored = match made.await {
-        Ok(stored) => stored,
-        Err(error) => {
-            // Nobody could use it, and its name would be taken.
-            if let Err(left) = app.store.unmake_tenant(tenant).await {
-                tracing::warn!(%tenant, error = %left, "a tenant without a key is left; suspend and delete it");
-            }
-            return Err(error.into());
-        }
-    };
-    tracing::info!(
-        target: "remit::admin", action = "create_tenant", tenant = %caller.tenant, key = %caller.key,
-        request_id = caller.request_id, created = %tenant, created_key = %stored.id, "admin"
-    );
     let shown = Shown::from(find(&app, tenant).await?);
     app.reached(tenant, shown.revision).await?;
     let location = format!("/v1/tenants/{tenant}");
@@ -157,6 +148,53 @@ pub(crate) async fn create(
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+async fn create_once(
+    app: &App,
+    caller: &Caller,
+    name: String,
+    environment: String,
+    named: Option<&Named>,
+) -> Result<(Revision, Born), Problem> {
+    let tenant = TenantId::from_uuid(app.clock.id());
+    // It can give each of these to other keys, and none that it does not have.
+    let new = NewKey {
+        name: FIRST_KEY.to_owned(),
+        environment,
+        scopes: Scope::ALL.iter().copied().collect(),
+        expires_at: None,
+        principal: None,
+    };
+    new.check()?;
+    let first = KeyId::from_uuid(app.clock.id());
+    let key = ApiKey::generate(&new.environment, first)?;
+    let act = Act::of(Action::CreateTenant)
+        .with("created", json!(tenant))
+        .with("name", json!(name));
+    let record = app.permit(caller, act).await?;
+    let born = Born { tenant, key: None };
+    let answer = Answer::of(named, &born)?;
+    let operation = Operation {
+        once: answer.once(),
+        ..operation(caller, &record)
+    };
+    let id = AdminActionId::from_uuid(app.clock.id());
+    let first = FirstKey {
+        key: &key,
+        new: &new,
+        pepper: app.keys.pepper(),
+        record: &new.record(id, app.now(), tenant, first),
+    };
+    app.store
+        .create_tenant(tenant, &name, Some(first), Some(operation))
+        .await?;
+    tracing::info!(
+        target: "remit::admin", action = "create_tenant", tenant = %caller.tenant, key = %caller.key,
+        request_id = caller.request_id, created = %tenant, created_key = %key.id(), "admin"
+    );
+    let key = Some(key);
+    Ok((Revision::default(), Born { key, ..born }))
 }
 
 /// Lists tenants, oldest first.
@@ -342,6 +380,7 @@ fn operation<'a>(caller: &Caller, record: &'a AdminAction) -> Operation<'a> {
     Operation {
         of: caller.tenant,
         record,
+        once: None,
     }
 }
 

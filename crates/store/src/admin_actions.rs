@@ -35,6 +35,8 @@ pub struct Operation<'a> {
     pub of: TenantId,
     /// The record.
     pub record: &'a AdminAction,
+    /// The request that asks for it, where it is named.
+    pub once: Option<Once<'a>>,
 }
 
 /// Which records are wanted: those that fit every member given.
@@ -58,6 +60,8 @@ pub(crate) mod sql {
         ADMIN_ACTIONS = "SELECT body FROM admin_actions WHERE tenant = $1 AND id < $2 \
             AND (principal = $3 OR $3 IS NULL) AND (action = $4 OR $4 IS NULL) AND (verdict = $5 OR $5 IS NULL) \
             ORDER BY id DESC LIMIT $6";
+        /// Finds a tenant that was not deleted.
+        TENANT_STANDS = "SELECT count(*) FROM tenants WHERE id = $1 AND deleted_at IS NULL";
         /// Finds a key that was not revoked, the principal that it is bound to, and whether its tenant is suspended.
         KEY_STANDS = "SELECT k.principal, p.roles, p.disabled_at IS NOT NULL, t.suspended_at IS NOT NULL \
             FROM api_keys k JOIN tenants t ON t.id = k.tenant \
@@ -86,7 +90,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of the database: whoever cannot write it must not answer either.
+    /// [`Error::NotFound`] when there is no such tenant, or it was deleted. Those of the database: whoever cannot write it
+    /// must not answer either.
     pub async fn record_alone(&self, tenant: TenantId, record: &AdminAction) -> Result<(), Error> {
         let body = body_of(record)?;
         self.within("keep a record", async {
@@ -95,6 +100,15 @@ impl Store {
                 stands(&mut conn, tenant, record).await?;
             }
             insert(&mut conn, tenant, record, &body).await?;
+            // The row refers to the tenant, so that whoever deletes it now waits and erases this row too.
+            let stands: i64 = on!(conn, |raw| sqlx::query_scalar(sql::TENANT_STANDS)
+                .bind(tenant.uuid())
+                .fetch_one(raw)
+                .await)?;
+            if stands == 0 {
+                conn.rollback().await?;
+                return Err(Error::NotFound { what: "tenant" }.into());
+            }
             conn.commit().await
         })
         .await
@@ -200,7 +214,7 @@ pub(crate) async fn keep_operation(
     conn: &mut Conn,
     operation: Option<Operation<'_>>,
 ) -> Result<(), Failure> {
-    let Some(Operation { of, record }) = operation else {
+    let Some(Operation { of, record, .. }) = operation else {
         return Ok(());
     };
     stands(conn, of, record).await?;

@@ -18,11 +18,10 @@ use crate::tenants::{number, revision};
 use crate::versions::{MESSAGE_BYTES, check_line};
 
 pub(crate) mod reviews;
+pub(crate) mod room;
 
 /// The longest name of a draft, in bytes.
 const NAME_BYTES: usize = 128;
-/// The most drafts of a tenant that are open.
-const MOST_OPEN: i64 = 100;
 /// The most drafts that one call returns.
 const MOST: usize = 1_001;
 
@@ -138,8 +137,6 @@ type Row = (
 
 pub(crate) mod sql {
     statements! {
-        /// Counts the open drafts.
-        OPEN_DRAFTS = "SELECT count(*) FROM drafts WHERE tenant = $1 AND state = 'open'";
         /// Finds an open draft by name.
         DRAFT_NAMED = "SELECT count(*) FROM drafts WHERE tenant = $1 AND name = $2 AND state = 'open'";
         /// Adds a draft.
@@ -149,8 +146,8 @@ pub(crate) mod sql {
         /// Finds a draft without its bundle.
         DRAFT = "SELECT id, name, message, base, hash, authors, state, version, reviews, created_at, updated_at, \
             published_as, results FROM drafts WHERE tenant = $1 AND id = $2";
-        /// Finds the bundle of a draft in one version.
-        DRAFT_BODY = "SELECT body FROM drafts WHERE tenant = $1 AND id = $2 AND version = $3";
+        /// Finds the bundle of an open draft in one version.
+        DRAFT_BODY = "SELECT body FROM drafts WHERE tenant = $1 AND id = $2 AND version = $3 AND state = 'open'";
         /// Lists drafts, newest first.
         DRAFTS = "SELECT id, name, message, base, hash, authors, state, version, reviews, created_at, updated_at, \
             published_as, results FROM drafts WHERE tenant = $1 AND id < $2 \
@@ -159,10 +156,10 @@ pub(crate) mod sql {
         /// Replaces the bundle of a draft.
         EDIT_DRAFT = "UPDATE drafts SET base = $3, hash = $4, body = $5, authors = $6, version = version + 1, \
             updated_at = $7 WHERE tenant = $1 AND id = $2";
-        /// Gives a draft up.
-        DISCARD_DRAFT = "UPDATE drafts SET state = 'discarded', updated_at = $3 WHERE tenant = $1 AND id = $2";
-        /// Marks a draft published, if it is as it was looked at.
-        PUBLISH_DRAFT = "UPDATE drafts SET state = 'published', published_as = $5, updated_at = $6 \
+        /// Gives a draft up, with its bundle.
+        DISCARD_DRAFT = "UPDATE drafts SET state = 'discarded', body = '', updated_at = $3 WHERE tenant = $1 AND id = $2";
+        /// Marks a draft published, if it is as it was looked at; its bundle is that of the version.
+        PUBLISH_DRAFT = "UPDATE drafts SET state = 'published', body = '', published_as = $5, updated_at = $6 \
             WHERE tenant = $1 AND id = $2 AND state = 'open' AND version = $3 AND reviews = $4";
         /// Keeps what was found out about a draft, if it is as it was looked at.
         KEEP_RESULTS = "UPDATE drafts SET results = $4 \
@@ -178,7 +175,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Invalid`] for a name or message that cannot be kept; [`Error::Unfit`] when an open draft has the name, or
-    /// 100 are open.
+    /// 100 are open, or they would have more than 256 MiB together.
     pub async fn create_draft(
         &self,
         tenant: TenantId,
@@ -192,23 +189,17 @@ impl Store {
         let authors = json!([new.author]).to_string();
         self.within("make a draft", async {
             let (mut conn, at) = self.begin_aside(tenant).await?;
-            let open: i64 = on!(conn, |raw| sqlx::query_scalar(sql::OPEN_DRAFTS)
-                .bind(tenant.uuid())
-                .fetch_one(raw)
-                .await)?;
             let named: i64 = on!(conn, |raw| sqlx::query_scalar(sql::DRAFT_NAMED)
                 .bind(tenant.uuid())
                 .bind(new.name)
                 .fetch_one(raw)
                 .await)?;
             let problem = if named > 0 {
-                format!("an open draft is called `{}` already", new.name)
-            } else if open >= MOST_OPEN {
-                format!("{MOST_OPEN} drafts are open; publish or discard one first")
+                Some(format!("an open draft is called `{}` already", new.name))
             } else {
-                String::new()
+                room::lacking(&mut conn, tenant, id, &body).await?
             };
-            if !problem.is_empty() {
+            if let Some(problem) = problem {
                 conn.rollback().await?;
                 return Err(Error::Unfit { problem }.into());
             }
@@ -274,16 +265,24 @@ impl Store {
         row.map(StoredDraft::read).transpose()
     }
 
-    /// Returns the bundle of a draft that was just read.
+    /// Returns the bundle of a draft that was just read; of a published one that of its version.
     ///
     /// # Errors
     ///
-    /// [`Error::Stale`] when it has been edited since; [`Error::Corrupt`] when the row cannot be read.
+    /// [`Error::Unfit`] for a discarded one, which has none; [`Error::Stale`] when it has been edited or closed since; [`Error::Corrupt`] when the row cannot be read.
     pub async fn draft_bundle(
         &self,
         tenant: TenantId,
         draft: &StoredDraft,
     ) -> Result<Bundle, Error> {
+        if let Some(version) = draft.published_as {
+            let stored = self.bundle_version(tenant, version).await?;
+            let missing = || corrupt(draft.id, "its version is not there");
+            return Ok(stored.ok_or_else(missing)?.bundle);
+        }
+        if draft.state == DraftState::Discarded {
+            draft.changeable(draft.version)?;
+        }
         let body: Option<String> = read!(self, tenant, "read the bundle of a draft", |raw| {
             sqlx::query_scalar(sql::DRAFT_BODY)
                 .bind(tenant.uuid())
@@ -312,7 +311,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::Stale`] when somebody else edited it first; [`Error::Unfit`] when it is open no more.
+    /// [`Error::NotFound`]; [`Error::Stale`] when somebody else edited it first; [`Error::Unfit`] when it is open no more,
+    /// or the open ones would have more than 256 MiB together.
     pub async fn edit_draft(
         &self,
         tenant: TenantId,
@@ -323,6 +323,10 @@ impl Store {
         let (body, hash) = written(edit.bundle).await?;
         self.within("edit a draft", async {
             let (mut conn, at, found) = self.begin_draft(tenant, id, version).await?;
+            if let Some(problem) = room::lacking(&mut conn, tenant, id, &body).await? {
+                conn.rollback().await?;
+                return Err(Error::Unfit { problem }.into());
+            }
             let mut authors = found.authors;
             authors.insert(edit.author.to_owned());
             let authors = json!(authors).to_string();
@@ -345,7 +349,7 @@ impl Store {
         .await
     }
 
-    /// Gives a draft up; it stays readable.
+    /// Gives a draft up; all but its bundle stays readable.
     ///
     /// # Errors
     ///

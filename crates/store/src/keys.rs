@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::admin_actions::Change;
 use crate::api_key::{ApiKey, KeyMac, Pepper, check_environment};
+use crate::db::Conn;
 use crate::error::{Error, Failure};
 use crate::principals;
 use crate::reach::Across;
@@ -36,6 +37,19 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
     /// Who acts through it; `None` for the key itself.
     pub principal: Option<PrincipalName>,
+}
+
+/// The first key of a tenant that is made with it.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstKey<'a> {
+    /// Its text.
+    pub key: &'a ApiKey,
+    /// What it is to be.
+    pub new: &'a NewKey,
+    /// What it is hashed with.
+    pub pepper: &'a Pepper,
+    /// The record of it, which the new tenant keeps.
+    pub record: &'a AdminAction,
 }
 
 /// An API key as it is kept; the secret is not in it.
@@ -171,14 +185,8 @@ impl Store {
         pepper: &Pepper,
         change: Change<'_>,
     ) -> Result<StoredKey, Error> {
-        new.check()?;
+        new.check_for(key)?;
         change.check()?;
-        if new.environment != key.environment() {
-            return Err(Error::invalid(
-                "environment",
-                "is not the one in the API key",
-            ));
-        }
         let mac = pepper.mac(key);
         let found = self.any_key(key.id()).await?;
         if found.as_ref().is_some_and(|stored| stored.tenant != tenant) {
@@ -193,20 +201,7 @@ impl Store {
             if let Some(principal) = &new.principal {
                 self.check_principal(&mut conn, tenant, principal).await?;
             }
-            let written = on!(conn, |raw| sqlx::query(sql::UPSERT_KEY)
-                .bind(key.id().uuid())
-                .bind(tenant.uuid())
-                .bind(new.name.as_str())
-                .bind(new.environment.as_str())
-                .bind(join(&new.scopes))
-                .bind(mac.0.as_slice())
-                .bind(self.clock().now().micros())
-                .bind(new.expires_at.map(Timestamp::micros))
-                .bind(new.principal.as_ref().map(PrincipalName::as_str))
-                .execute(raw)
-                .await
-                .map(|done| done.rows_affected()))?;
-            if written == 0 {
+            if !self.write_key(&mut conn, tenant, key, new, &mac).await? {
                 conn.rollback().await?;
                 return Err(Error::KeyTaken.into());
             }
@@ -219,6 +214,54 @@ impl Store {
             StoredKey::read(row).map_err(Failure::from)
         })
         .await
+    }
+
+    /// Writes the first key of a tenant and its record, in the transaction that makes the tenant at revision 1.
+    pub(crate) async fn keep_first_key(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        first: FirstKey<'_>,
+    ) -> Result<(), Failure> {
+        let change = Change {
+            record: Some(first.record),
+            once: None,
+        };
+        self.accompany(conn, tenant, Revision::new(1), change)
+            .await?;
+        let mac = first.pepper.mac(first.key);
+        if self
+            .write_key(conn, tenant, first.key, first.new, &mac)
+            .await?
+        {
+            return Ok(());
+        }
+        Err(Error::KeyTaken.into())
+    }
+
+    /// Writes a key; false when its id belongs to another tenant.
+    async fn write_key(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        key: &ApiKey,
+        new: &NewKey,
+        mac: &KeyMac,
+    ) -> Result<bool, Failure> {
+        let written = on!(conn, |raw| sqlx::query(sql::UPSERT_KEY)
+            .bind(key.id().uuid())
+            .bind(tenant.uuid())
+            .bind(new.name.as_str())
+            .bind(new.environment.as_str())
+            .bind(join(&new.scopes))
+            .bind(mac.0.as_slice())
+            .bind(self.clock().now().micros())
+            .bind(new.expires_at.map(Timestamp::micros))
+            .bind(new.principal.as_ref().map(PrincipalName::as_str))
+            .execute(raw)
+            .await
+            .map(|done| done.rows_affected()))?;
+        Ok(written > 0)
     }
 
     /// Returns a key, whosever it is; what is done with it must not tell one tenant of another's.
@@ -332,6 +375,18 @@ impl NewKey {
         }
     }
 
+    /// Checks each member, and that the key is one for the environment.
+    fn check_for(&self, key: &ApiKey) -> Result<(), Error> {
+        self.check()?;
+        if self.environment == key.environment() {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "environment",
+            "is not the one in the API key",
+        ))
+    }
+
     /// Checks each member.
     ///
     /// # Errors
@@ -351,6 +406,19 @@ impl NewKey {
             return Err(Error::invalid("scopes", "must name at least one scope"));
         }
         Ok(())
+    }
+}
+
+// === impl FirstKey ===
+
+impl FirstKey<'_> {
+    /// Checks what it is to be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] names the member at fault.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.new.check_for(self.key)
     }
 }
 

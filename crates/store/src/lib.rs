@@ -44,7 +44,7 @@ pub use drafts::{DraftEdit, DraftFilter, DraftMark, DraftState, NewDraft, Stored
 pub use entities::{EntitiesChanged, EntityChanges, EntityCursor, MAX_ENTITIES, StoredEntity};
 pub use error::Error;
 pub use idempotency::{Once, StoredAnswer};
-pub use keys::{NewKey, StoredKey, Unusable};
+pub use keys::{FirstKey, NewKey, StoredKey, Unusable};
 pub use principals::StoredPrincipal;
 pub use principals::break_glass::{NewBreakGlass, Standing, StandingGrant, StoredBreakGlass};
 pub use replicas::hints::Hints;

@@ -196,6 +196,7 @@ impl Store {
             decisions::sql::ALL,
             drafts::sql::ALL,
             drafts::reviews::sql::ALL,
+            drafts::room::sql::ALL,
             entities::sql::ALL,
             idempotency::sql::ALL,
             keys::sql::ALL,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::admin_actions::{Operation, keep_operation};
 use crate::error::{Error, Failure};
+use crate::keys::FirstKey;
 use crate::reach::Across;
 use crate::store::Store;
 
@@ -72,7 +73,7 @@ type Row = (Uuid, String, i64, i64, Option<i64>, Option<i64>, bool);
 pub(crate) mod sql {
     statements! {
         /// Makes a tenant unless one of this name exists.
-        INSERT_TENANT = "INSERT INTO tenants (id, name, revision, created_at) VALUES ($1, $2, 0, $3) \
+        INSERT_TENANT = "INSERT INTO tenants (id, name, revision, created_at) VALUES ($1, $2, $4, $3) \
             ON CONFLICT (name) DO NOTHING";
         /// Finds a tenant by name.
         TENANT_ID = "SELECT id FROM tenants WHERE name = $1";
@@ -92,8 +93,6 @@ pub(crate) mod sql {
             WHERE id = $1 AND suspended_at IS NOT NULL AND deleted_at IS NULL";
         /// Notes that nothing of a deleted tenant is left.
         SEAL_TOMB = "UPDATE tenants SET name = $2 WHERE id = $1 AND deleted_at IS NOT NULL";
-        /// Takes a tenant back that was just made and has had no change.
-        UNMAKE = "DELETE FROM tenants WHERE id = $1 AND revision = 0";
     }
 }
 
@@ -107,47 +106,35 @@ impl Store {
     /// [`Error::Invalid`] for a name that is empty, longer than 128 bytes or has a control character.
     pub async fn ensure_tenant(&self, name: &str) -> Result<TenantId, Error> {
         let id = TenantId::from_uuid(self.clock().id());
-        self.find_or_make(id, name, None)
+        self.find_or_make(id, name, None, None)
             .await
             .map(|(tenant, _)| tenant)
     }
 
-    /// Makes a tenant of this id at revision 0.
+    /// Makes a tenant of this id with its first key, both or neither; at revision 1, and without a key at revision 0.
     ///
     /// # Errors
     ///
-    /// [`Error::TenantTaken`] when one of this name exists; [`Error::Invalid`] as [`Store::ensure_tenant`];
-    /// [`Error::Withdrawn`] when whoever makes it may not any more.
+    /// [`Error::TenantTaken`] when one of this name exists; [`Error::Invalid`] as [`Store::ensure_tenant`] and for a key
+    /// that cannot be made; [`Error::KeyTaken`]; [`Error::Withdrawn`] when whoever makes it may not any more.
     pub async fn create_tenant(
         &self,
         id: TenantId,
         name: &str,
+        first: Option<FirstKey<'_>>,
         operation: Option<Operation<'_>>,
     ) -> Result<(), Error> {
-        match self.find_or_make(id, name, operation).await? {
+        match self.find_or_make(id, name, first, operation).await? {
             (_, true) => Ok(()),
             (_, false) => Err(Error::TenantTaken),
         }
-    }
-
-    /// Takes back a tenant that was just made: one that has had a change is left as it is.
-    pub async fn unmake_tenant(&self, tenant: TenantId) -> Result<(), Error> {
-        self.within("take a tenant back", async {
-            let mut conn = self.begin(tenant).await?;
-            on!(conn, |raw| sqlx::query(sql::UNMAKE)
-                .bind(tenant.uuid())
-                .execute(raw)
-                .await
-                .map(drop))?;
-            conn.commit().await
-        })
-        .await
     }
 
     async fn find_or_make(
         &self,
         id: TenantId,
         name: &str,
+        first: Option<FirstKey<'_>>,
         operation: Option<Operation<'_>>,
     ) -> Result<(TenantId, bool), Error> {
         check_text("tenant.name", name, NAME_BYTES)?;
@@ -157,17 +144,27 @@ impl Store {
                 "must not contain a control character",
             ));
         }
+        first.map_or(Ok(()), |first| first.check())?;
         self.within("make a tenant", async {
             let mut conn = self.begin(Across::Tenants).await?;
+            conn.told = self.tells() && first.is_some();
             let made = on!(conn, |raw| sqlx::query(sql::INSERT_TENANT)
                 .bind(id.uuid())
                 .bind(name)
                 .bind(self.clock().now().micros())
+                .bind(i64::from(first.is_some()))
                 .execute(raw)
                 .await
                 .map(|done| done.rows_affected()))?;
             if made == 1 {
                 keep_operation(&mut conn, operation).await?;
+                if let Some((of, once)) = operation.and_then(|one| Some((one.of, one.once?))) {
+                    self.keep_answer(&mut conn, of, Revision::default(), once)
+                        .await?;
+                }
+                if let Some(first) = first {
+                    self.keep_first_key(&mut conn, id, first).await?;
+                }
             }
             let id: Uuid = on!(conn, |raw| sqlx::query_scalar(sql::TENANT_ID)
                 .bind(name)

@@ -11,6 +11,8 @@ use remit_store::{
     Expected, NewDraft, NewReview, ReviewVerdict, Settings, Store, StoredDraft,
 };
 
+use remit_tests::sql::{execute, texts};
+
 use super::Fixture;
 
 for_each_database! {
@@ -21,6 +23,7 @@ for_each_database! {
     a_damaged_draft_is_found;
     a_change_without_its_record_is_not_made;
     a_draft_has_a_thousand_reviews_at_most;
+    open_drafts_are_bounded_together_and_closed_ones_hold_nothing;
 }
 
 fn bundle(text: &str) -> Bundle {
@@ -45,6 +48,62 @@ async fn make(fixture: &Fixture, tenant: TenantId, name: &str) -> StoredDraft {
     };
     let made = fixture.store.create_draft(tenant, new, Change::default());
     made.await.unwrap()
+}
+
+async fn open_drafts_are_bounded_together_and_closed_ones_hold_nothing(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    if fixture.url.is_empty() {
+        return;
+    }
+    let large = make(&fixture, tenant, "large").await;
+    let small = make(&fixture, tenant, "small").await;
+    let filler = if fixture.url.starts_with("sqlite:") {
+        "printf('%.*c', 268434456, 'x')"
+    } else {
+        "repeat('x', 268434456)"
+    };
+    let fill = format!("UPDATE drafts SET body = {filler} WHERE name = 'large'");
+    execute(&fixture.admin, &fill).await;
+    let text = "y".repeat(2_000);
+    let at = (small.id, small.version);
+    let more = bundle(&text);
+    let new = NewDraft {
+        id: DraftId::from_uuid(fixture.clock.id()),
+        at: fixture.clock.now(),
+        name: "more",
+        message: None,
+        base: None,
+        bundle: &more,
+        author: "ana",
+    };
+    for refused in [
+        edit(&fixture, tenant, at, "ana", None, &text).await,
+        store.create_draft(tenant, new, Change::default()).await,
+    ] {
+        let Err(Error::Unfit { problem }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(problem.contains("268435456 bytes"), "{problem}");
+    }
+    // What takes less room than it had is no trouble.
+    let at = (large.id, large.version);
+    store
+        .discard_draft(tenant, large.id, at.1, Change::default())
+        .await
+        .unwrap();
+    let left = "SELECT CAST(octet_length(body) AS TEXT) FROM drafts WHERE name = 'large'";
+    assert_eq!(texts(&fixture.admin, left).await, [["0"]]);
+    let found = store.draft(tenant, large.id).await.unwrap().unwrap();
+    let none = store.draft_bundle(tenant, &found).await;
+    assert!(matches!(none, Err(Error::Unfit { .. })), "{none:?}");
+    let at = (small.id, small.version);
+    edit(&fixture, tenant, at, "ana", None, &text)
+        .await
+        .unwrap();
+    store
+        .create_draft(tenant, new, Change::default())
+        .await
+        .unwrap();
 }
 
 async fn edit(
@@ -210,6 +269,13 @@ async fn a_draft_is_published_with_its_version_or_not_at_all(fixture: Fixture) {
     let published = publish(draft.mark(), Expected::Absent).await.unwrap();
     let found = store.draft(tenant, draft.id).await.unwrap().unwrap();
     assert_eq!(found.state, DraftState::Published);
+    let version = store.bundle(tenant).await.unwrap().unwrap();
+    let read = store.draft_bundle(tenant, &found).await.unwrap();
+    assert_eq!(read, version.bundle);
+    if !fixture.url.is_empty() {
+        let left = "SELECT CAST(octet_length(body) AS TEXT) FROM drafts";
+        assert_eq!(texts(&fixture.admin, left).await, [["0"]]);
+    }
     assert_eq!(found.published_as, Some(published));
     let versions = store.bundle_versions(tenant, None, 9).await.unwrap();
     assert_eq!(versions[0].evidence.as_deref(), Some("{\"cases\":1}"));

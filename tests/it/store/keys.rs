@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use remit_core::KeyId;
+use remit_core::{AdminAction, AdminActionId, ContentHash, EntityUid, KeyId, TenantId};
 use remit_store::{
-    ApiKey, Change, Error, NewKey, ParseKeyError, Pepper, Scope, StoredKey, Unusable,
+    AdminActionFilter, ApiKey, Change, Error, FirstKey, NewKey, Once, Operation, ParseKeyError,
+    Pepper, Scope, StoredKey, Unusable,
 };
 
 use super::{Fixture, new_key, pepper, time};
@@ -15,6 +16,7 @@ for_each_database! {
     a_fixed_key_is_kept_once;
     a_key_that_makes_no_sense_is_refused;
     a_damaged_key_is_reported;
+    a_tenant_is_made_with_its_first_key_or_not_at_all;
 }
 
 fn key() -> ApiKey {
@@ -366,5 +368,60 @@ async fn a_wrong_key_takes_as_long_whatever_is_wrong_with_it() {
     for median in medians {
         let ratio = median / medians[0];
         assert!((0.5..2.0).contains(&ratio), "{medians:?}");
+    }
+}
+
+async fn a_tenant_is_made_with_its_first_key_or_not_at_all(fixture: Fixture) {
+    let (store, operator) = (&fixture.store, fixture.tenant("operator").await);
+    let (new, pepper) = (new_key(), pepper());
+    let (taken, _) = store.create_key(operator, &new, &pepper).await.unwrap();
+    let id = || AdminActionId::from_uuid(fixture.clock.id());
+    let tenant = TenantId::from_uuid(fixture.clock.id());
+    let on = EntityUid::new("Tenant", operator.to_string());
+    let asked = AdminAction::of_itself(id(), fixture.clock.now(), "create_tenant", on);
+    let once = Once {
+        key: "acme",
+        request: ContentHash::of(b"it"),
+        answer: "{}",
+    };
+    let operation = Some(Operation {
+        of: operator,
+        record: &asked,
+        once: Some(once),
+    });
+    let all = AdminActionFilter::default();
+    for (key, works) in [(taken.id, false), (fixture.key_id(), true)] {
+        let text = ApiKey::generate(&new.environment, key).unwrap();
+        let record = new.record(id(), fixture.clock.now(), tenant, key);
+        let first = FirstKey {
+            key: &text,
+            new: &new,
+            pepper: &pepper,
+            record: &record,
+        };
+        let made = store.create_tenant(tenant, "acme", Some(first), operation);
+        let made = made.await;
+        let of_operator = store.admin_actions(operator, &all, None, 10).await.unwrap();
+        let answered = store.answered(operator, "acme").await.unwrap();
+        let found = store.tenant(tenant).await.unwrap();
+        if !works {
+            assert!(matches!(made, Err(Error::KeyTaken)), "{made:?}");
+            assert_eq!((of_operator, answered, found), (Vec::new(), None, None));
+            continue;
+        }
+        made.unwrap();
+        assert_eq!(of_operator, std::slice::from_ref(&asked));
+        assert_eq!(answered.unwrap().request, once.request);
+        let revision = remit_core::Revision::new(1);
+        assert_eq!(found.unwrap().revision, revision);
+        let kept = store.admin_actions(tenant, &all, None, 10).await.unwrap();
+        let record = AdminAction {
+            revision: Some(revision),
+            ..record
+        };
+        assert_eq!(kept, [record]);
+        let keys = store.keys(tenant).await.unwrap();
+        assert_eq!(keys.len(), 1);
+        assert!(keys[0].matches(&text, &pepper));
     }
 }

@@ -151,7 +151,7 @@ impl App {
         let (second_person, grant) = self.standing(caller).await?;
         let grant = grant.filter(|_| action.rests());
         let system = if grant.is_some() && action.cures() {
-            system::built_in()?
+            system::alone()?
         } else {
             system::deciding(self, caller.tenant, action).await?
         };

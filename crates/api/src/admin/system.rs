@@ -1,7 +1,6 @@
 //! The `system` bundle: the policies that decide who may administer, part of the program, and what a tenant adds to them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use remit_core::{Bundle, ContentHash, Source, TenantId};
 use remit_engine::{Comparison, CompileError, Diagnostic, Severity, Snapshot};
@@ -11,20 +10,23 @@ use crate::app::App;
 use crate::background::give_way;
 use crate::problem::{Kind, Problem};
 
+mod kept;
+
+use kept::Kept;
+
 /// The folder of a bundle in which a tenant's own policies of the administration stand.
 const FOLDER: &str = "admin/";
 /// What the ids of the built-in policies begin with, and no others do.
 const RESERVED: &str = "remit.";
-/// How many tenants' compiled policies are kept; with more, the ones kept are compiled again when they are asked.
-const KEPT: usize = 256;
 
 const SCHEMA: &str = include_str!("../../../../policies/system/schema.cedarschema");
 const ROLES: &str = include_str!("../../../../policies/system/roles.cedar");
 const RULES: &str = include_str!("../../../../policies/system/rules.cedar");
 
-/// What is compiled already, by the hash of what a tenant adds.
-static COMPILED: LazyLock<Mutex<HashMap<ContentHash, Arc<Snapshot>>>> =
-    LazyLock::new(Mutex::default);
+/// What is built in and nothing else.
+static BUILT_IN: OnceLock<Arc<Snapshot>> = OnceLock::new();
+/// What tenants that added something have in force. What is only looked at never gets in.
+static COMPILED: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
 
 /// Returns what decides who may administer the tenant now.
 ///
@@ -36,13 +38,13 @@ pub(crate) async fn in_force(app: &App, tenant: TenantId) -> Result<Arc<Snapshot
     let Some(snapshot) = app.engine.snapshot(tenant) else {
         return match app.store.bundle_revision(tenant).await? {
             Some(_) => Err(Kind::NOT_READY.into()),
-            None => compiled(&[]).map_err(fault),
+            None => built_in().map_err(fault),
         };
     };
-    if let Some(known) = known(hash(snapshot.admin())) {
+    if let Some(known) = known(snapshot.admin()) {
         return Ok(known);
     }
-    give_way(move || compiled(snapshot.admin()))
+    give_way(move || keep(snapshot.admin()))
         .await?
         .map_err(fault)
 }
@@ -58,41 +60,64 @@ pub(super) async fn deciding(
     action: Action,
 ) -> Result<Arc<Snapshot>, Problem> {
     if action.is_a_way_out() {
-        return built_in();
+        return alone();
     }
     in_force(app, tenant).await
 }
 
 /// Returns what is built in.
-pub(super) fn built_in() -> Result<Arc<Snapshot>, Problem> {
-    compiled(&[]).map_err(|error| Problem::caused(Kind::INTERNAL, error))
+pub(super) fn alone() -> Result<Arc<Snapshot>, Problem> {
+    built_in().map_err(|error| Problem::caused(Kind::INTERNAL, error))
 }
 
-/// Compiles what a tenant adds together with what is built in; what was compiled before is taken again.
+/// Compiles what a tenant adds together with what is built in, and keeps nothing: anybody may send it.
 ///
 /// # Errors
 ///
 /// [`CompileError`] with every error in the tenant's files: one in another folder, an id that is reserved, and whatever
 /// does not fit the schema of the administration.
 pub(crate) fn compiled(admin: &[Source]) -> Result<Arc<Snapshot>, CompileError> {
-    let hash = hash(admin);
-    if let Some(known) = known(hash) {
+    if let Some(known) = known(admin) {
         return Ok(known);
+    }
+    if admin.is_empty() {
+        return built_in();
     }
     misplaced(admin)?;
     let snapshot = Snapshot::compile(&bundle(admin))?;
     usurped(&snapshot)?;
-    let snapshot = Arc::new(snapshot);
-    let mut kept = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    if kept.len() >= KEPT {
-        kept.clear();
+    Ok(Arc::new(snapshot))
+}
+
+/// Compiles what a tenant has in force, and keeps it for the next time.
+fn keep(admin: &[Source]) -> Result<Arc<Snapshot>, CompileError> {
+    let snapshot = compiled(admin)?;
+    if !admin.is_empty() {
+        let texts = admin.iter();
+        let bytes = texts.map(|one| one.file.len() + one.text.len()).sum();
+        let mut kept = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.keep(hash(admin), Arc::clone(&snapshot), bytes);
     }
-    Ok(Arc::clone(kept.entry(hash).or_insert(snapshot)))
+    Ok(snapshot)
+}
+
+/// Compiles what is built in, once.
+fn built_in() -> Result<Arc<Snapshot>, CompileError> {
+    if let Some(known) = BUILT_IN.get() {
+        return Ok(Arc::clone(known));
+    }
+    let snapshot = Arc::new(Snapshot::compile(&bundle(&[]))?);
+    Ok(Arc::clone(BUILT_IN.get_or_init(|| snapshot)))
+}
+
+/// Whether two tenants add the same.
+pub(crate) fn same(one: &[Source], other: &[Source]) -> bool {
+    hash(one) == hash(other)
 }
 
 /// Whether a tenant adds nothing to what is built in.
 pub(crate) fn is_built_in(system: &Arc<Snapshot>) -> bool {
-    compiled(&[]).is_ok_and(|built_in| Arc::ptr_eq(&built_in, system))
+    built_in().is_ok_and(|built_in| Arc::ptr_eq(&built_in, system))
 }
 
 impl App {
@@ -148,9 +173,14 @@ fn hash(admin: &[Source]) -> ContentHash {
     bundle.content_hash()
 }
 
-fn known(hash: ContentHash) -> Option<Arc<Snapshot>> {
-    let kept = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.get(&hash).cloned()
+/// Finds what is compiled already.
+fn known(admin: &[Source]) -> Option<Arc<Snapshot>> {
+    if admin.is_empty() {
+        return BUILT_IN.get().cloned();
+    }
+    let hash = hash(admin);
+    let mut kept = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.get(hash)
 }
 
 /// Whether a file is one of the tenant's: `admin/` and a plain name that ends in `.cedar`.

@@ -10,7 +10,7 @@ use http::header;
 use remit_core::{Bundle, ContentHash, KeyId, ReplicaId, Revision, Timestamp};
 use remit_engine::{CaseOutcome, Comparison, Diagnostic, Snapshot};
 use remit_store::{Change, Error, Expected, ShadowFindings, ShadowGroup};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Outcome;
@@ -23,7 +23,8 @@ use crate::bundle::BundleBody;
 use crate::layers::Told;
 use crate::preconditions::{Preconditions, etag};
 use crate::problem::{Kind, Problem};
-use crate::publish::{Tried, absent, compile, refused};
+use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
+use crate::publish::{absent, compile, refused};
 use crate::query::Query;
 use crate::revisions::{Barrier, Until, settle};
 use crate::wire::{Body, Json};
@@ -34,7 +35,7 @@ const ATTEMPTS: usize = 8;
 const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// The answer to a shadow that decides now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Begun {
     revision: Revision,
     hash: ContentHash,
@@ -43,10 +44,13 @@ struct Begun {
     /// What came of its cases; they need not pass.
     cases: Vec<CaseOutcome>,
     /// What it changes against the bundle in force.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     fleet: Option<Barrier>,
+    /// Whether it is this request that put it, and not the same one before.
+    #[serde(skip)]
+    made: bool,
 }
 
 /// The answer to a shadow that decides no more.
@@ -87,22 +91,71 @@ pub(crate) async fn put(
     State(app): State<Arc<App>>,
     caller: Caller,
     preconditions: Preconditions,
+    key: IdempotencyKey,
     Query(until): Query<Until>,
     Body(body): Body<BundleBody>,
 ) -> Result<Response, Problem> {
     preconditions.required()?;
     let bundle = Arc::new(body.into_bundle());
+    let asks = {
+        let (bundle, of) = (Arc::clone(&bundle), caller.key);
+        move || json!({ "caller": of, "action": Action::PutShadow.name(), "bundle": bundle.content_hash() })
+    };
+    let named = Named::of(&key, asks).await?;
+    let make = Box::pin(begin(
+        &app,
+        &caller,
+        &preconditions,
+        &bundle,
+        named.as_ref(),
+    ));
+    let (revision, begun) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    let fleet = settle(&app, caller.tenant, revision, until).await?;
+    if begun.made {
+        at_work(&app, &caller, revision, |now| now >= Some(revision)).await?;
+    }
+    let begun = Begun {
+        revision,
+        fleet,
+        ..begun
+    };
+    let mut response = ([(header::ETAG, etag(revision))], Json(begun)).into_response();
+    Told::revision(revision).attach(&mut response);
+    Ok(response)
+}
+
+async fn begin(
+    app: &App,
+    caller: &Caller,
+    preconditions: &Preconditions,
+    bundle: &Arc<Bundle>,
+    named: Option<&Named>,
+) -> Result<(Revision, Begun), Problem> {
     let mut current = app.store.shadow_head(caller.tenant).await?.map(at);
     preconditions.check(current)?;
-    let base = base(&app, &caller).await?;
-    let tried = compile(Some(base), &bundle)
+    let base = base(app, caller).await?;
+    let tried = compile(Some(base), bundle)
         .await?
         .map_err(|error| refused(&error))?;
     app.shadows.prepare(caller.tenant, &tried.snapshot);
+    let snapshot = &tried.snapshot;
+    let begun = Begun {
+        // Not known before it is written, and kept beside the answer.
+        revision: Revision::default(),
+        hash: snapshot.content_hash(),
+        policies: snapshot.policy_count(),
+        warnings: tried.warnings,
+        cases: tried.cases,
+        comparison: tried.comparison,
+        fleet: None,
+        made: true,
+    };
+    let answer = Answer::of(named, &begun)?;
     let mut left = ATTEMPTS;
-    let revision = loop {
-        match write(&app, &caller, current, Some((&bundle, &tried))).await? {
-            Ok(revision) => break revision,
+    loop {
+        let to = Some((bundle, begun.hash));
+        match write(app, caller, current, to, &answer).await? {
+            Ok(revision) => return Ok((revision, begun)),
             Err(other) => {
                 preconditions.check(other)?;
                 current = other;
@@ -112,22 +165,7 @@ pub(crate) async fn put(
         if left == 0 {
             return Err(busy());
         }
-    };
-    let fleet = settle(&app, caller.tenant, revision, until).await?;
-    at_work(&app, &caller, revision, |now| now >= Some(revision)).await?;
-    let snapshot = &tried.snapshot;
-    let begun = Begun {
-        revision,
-        hash: snapshot.content_hash(),
-        policies: snapshot.policy_count(),
-        warnings: tried.warnings,
-        cases: tried.cases,
-        comparison: tried.comparison,
-        fleet,
-    };
-    let mut response = ([(header::ETAG, etag(revision))], Json(begun)).into_response();
-    Told::revision(revision).attach(&mut response);
-    Ok(response)
+    }
 }
 
 /// Says how far the shadow and what is in force disagree.
@@ -151,24 +189,13 @@ pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     caller: Caller,
     preconditions: Preconditions,
+    key: IdempotencyKey,
     Query(until): Query<Until>,
 ) -> Result<Response, Problem> {
-    let mut current = app.store.shadow_head(caller.tenant).await?.map(at);
-    let mut left = ATTEMPTS;
-    let revision = loop {
-        if current.is_none() {
-            return Err(none());
-        }
-        preconditions.check(current)?;
-        match write(&app, &caller, current, None).await? {
-            Ok(revision) => break revision,
-            Err(other) => current = other,
-        }
-        left = left.saturating_sub(1);
-        if left == 0 {
-            return Err(busy());
-        }
-    };
+    let asks = json!({ "caller": caller.key, "action": Action::DeleteShadow.name() });
+    let named = Named::of(&key, move || asks).await?;
+    let make = Box::pin(end(&app, &caller, &preconditions, named.as_ref()));
+    let (revision, ()) = once(&app, caller.tenant, named.as_ref(), make).await?;
     let fleet = settle(&app, caller.tenant, revision, until).await?;
     // Somebody may have put another one since.
     let gone = |now: Option<Revision>| now.is_none_or(|now| now > revision);
@@ -178,24 +205,48 @@ pub(crate) async fn delete(
     Ok(response)
 }
 
+async fn end(
+    app: &App,
+    caller: &Caller,
+    preconditions: &Preconditions,
+    named: Option<&Named>,
+) -> Result<(Revision, ()), Problem> {
+    let mut current = app.store.shadow_head(caller.tenant).await?.map(at);
+    let answer = Answer::of(named, &())?;
+    let mut left = ATTEMPTS;
+    loop {
+        if current.is_none() {
+            return Err(none());
+        }
+        preconditions.check(current)?;
+        match write(app, caller, current, None, &answer).await? {
+            Ok(revision) => return Ok((revision, ())),
+            Err(other) => current = other,
+        }
+        left = left.saturating_sub(1);
+        if left == 0 {
+            return Err(busy());
+        }
+    }
+}
+
 /// Writes one change of the shadow over `current`; what is there instead, where that has changed.
 async fn write(
     app: &App,
     caller: &Caller,
     current: Option<Revision>,
-    to: Option<(&Arc<Bundle>, &Tried)>,
+    to: Option<(&Arc<Bundle>, ContentHash)>,
+    answer: &Answer<'_>,
 ) -> Result<Result<Revision, Option<Revision>>, Problem> {
     let expected = current.map_or(Expected::Absent, Expected::At);
     let act = match to {
-        Some((_, tried)) => {
-            Act::of(Action::PutShadow).with("hash", json!(tried.snapshot.content_hash()))
-        }
+        Some((_, hash)) => Act::of(Action::PutShadow).with("hash", json!(hash)),
         None => Act::of(Action::DeleteShadow),
     };
     let record = app.permit(caller, act).await?;
     let change = Change {
         record: Some(&record),
-        once: None,
+        once: answer.once(),
     };
     let written = match to {
         Some((bundle, _)) => {

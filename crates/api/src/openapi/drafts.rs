@@ -103,7 +103,7 @@ fn discard() -> Operation {
     changes("DELETE", "/v1/drafts/{id}", "discard_draft")
         .says(
             "Discard a draft",
-            "Gives an open draft up. It stays readable, and its name is free again. `If-Match` is required.",
+            "Gives an open draft up. All but its bundle stays readable, and its name is free again. `If-Match` is required.",
         )
         .gives_nothing(204, "It is given up.", &[])
 }
@@ -317,7 +317,8 @@ fn of_drafts() -> Value {
         "Draft": {
             "description": "A draft with all that is known of it.",
             "allOf": [reference("DraftHead"), {
-                "type": "object", "required": ["differences", "results", "reviews", "bundle"],
+                "type": "object", "required": ["results", "reviews"],
+                "description": "`differences` and `bundle` are absent where it was discarded.",
                 "properties": {
                     "differences": reference("Differences"), "results": reference("DraftResults"),
                     "reviews": { "type": "array", "items": reference("Review"), "description": "Those that stand: of each principal the last one, where it is about this content and base." },

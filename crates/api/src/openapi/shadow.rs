@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::examples::{HASH, KEY};
-use super::{Operation, examples, reference};
+use super::{Operation, examples, lifecycle, reference};
 use crate::problem::Kind;
 
 /// Returns the operations in the order of the page.
@@ -24,7 +24,7 @@ fn get_shadow() -> Operation {
 }
 
 fn put_shadow() -> Operation {
-    Operation::new("PUT", "/v1/shadow", "put_shadow", "Bundle")
+    lifecycle::once(Operation::new("PUT", "/v1/shadow", "put_shadow", "Bundle"))
         .says(
             "Decide by a bundle beside the one in force",
             "Every decision from now on is made again by this bundle, over the same entities and after its answer, and how \
@@ -41,6 +41,7 @@ fn put_shadow() -> Operation {
         .gives(200, "It decides on this replica.", "ShadowBegun", &begun(), &["ETag", "Remit-Revision"])
         .fails(&[
             Kind::INVALID_REQUEST,
+            Kind::IDEMPOTENCY_KEY_REUSED,
             Kind::STALE_REVISION,
             Kind::POLICY_INVALID,
             Kind::PRECONDITION_REQUIRED,
@@ -54,30 +55,36 @@ fn put_shadow() -> Operation {
 }
 
 fn delete_shadow() -> Operation {
-    Operation::new("DELETE", "/v1/shadow", "delete_shadow", "Bundle")
-        .says(
-            "End the shadow",
-            "It decides no more, and what it has found is forgotten.",
-        )
-        .scope("write")
-        .header("If-Match", "An `ETag`: end only that one.", "\"43\"")
-        .until()
-        .gives(
-            200,
-            "It has ended.",
-            "ShadowEnded",
-            &json!({ "revision": 44 }),
-            &["Remit-Revision"],
-        )
-        .fails(&[
-            Kind::INVALID_REQUEST,
-            Kind::NOT_FOUND,
-            Kind::STALE_REVISION,
-            Kind::CONFLICT,
-            Kind::REVISION_NOT_REACHED,
-            Kind::STALE_POLICY,
-            Kind::STORE_UNAVAILABLE,
-        ])
+    lifecycle::once(Operation::new(
+        "DELETE",
+        "/v1/shadow",
+        "delete_shadow",
+        "Bundle",
+    ))
+    .says(
+        "End the shadow",
+        "It decides no more, and what it has found is forgotten.",
+    )
+    .scope("write")
+    .header("If-Match", "An `ETag`: end only that one.", "\"43\"")
+    .until()
+    .gives(
+        200,
+        "It has ended.",
+        "ShadowEnded",
+        &json!({ "revision": 44 }),
+        &["Remit-Revision"],
+    )
+    .fails(&[
+        Kind::INVALID_REQUEST,
+        Kind::IDEMPOTENCY_KEY_REUSED,
+        Kind::NOT_FOUND,
+        Kind::STALE_REVISION,
+        Kind::CONFLICT,
+        Kind::REVISION_NOT_REACHED,
+        Kind::STALE_POLICY,
+        Kind::STORE_UNAVAILABLE,
+    ])
 }
 
 fn begun() -> Value {

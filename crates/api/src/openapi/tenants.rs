@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::examples::created_key;
-use super::{Operation, or_null, reference};
+use super::{Operation, lifecycle, or_null, reference};
 use crate::problem::Kind;
 
 const TENANT: &str = "019aa8d0-0000-7a30-8f52-6d1c7b9e4f01";
@@ -38,17 +38,24 @@ fn list_tenants() -> Operation {
 }
 
 fn create_tenant() -> Operation {
-    Operation::new("POST", "/v1/tenants", "create_tenant", "Tenants")
+    lifecycle::once(Operation::new("POST", "/v1/tenants", "create_tenant", "Tenants"))
         .says(
             "Make a tenant",
             "The answer has the tenant's first key, whole and this once; it has every scope but `tenants`, and so can make \
              all its other keys. The tenant decides nothing before that key has put a bundle. 409 where one of this name \
-             exists.",
+             exists. Sent again under its `Idempotency-Key`, the request is 409 and names the `tenant` it made: the key is \
+             told once.",
         )
         .scope("tenants")
         .takes("NewTenant", "What it is called.", &json!({ "name": "acme" }))
         .gives(201, "The tenant, and its first key, shown this once.", "CreatedTenant", &created(), &["Location"])
-        .fails(&[Kind::CONFLICT, Kind::NOT_FOUND, Kind::REVISION_NOT_REACHED, Kind::STORE_UNAVAILABLE])
+        .fails(&[
+            Kind::CONFLICT,
+            Kind::IDEMPOTENCY_KEY_REUSED,
+            Kind::NOT_FOUND,
+            Kind::REVISION_NOT_REACHED,
+            Kind::STORE_UNAVAILABLE,
+        ])
 }
 
 fn of_tenant(method: &'static str, path: &'static str, id: &'static str) -> Operation {

@@ -92,11 +92,14 @@ struct Head {
 struct Whole {
     #[serde(flatten)]
     head: Head,
-    /// What it changes against its base.
-    differences: Differences,
+    /// What it changes against its base; absent where it was discarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differences: Option<Differences>,
     results: findings::Results,
     reviews: Vec<review::Shown>,
-    bundle: Bundle,
+    /// What it holds; absent where it was discarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<Bundle>,
 }
 
 /// The answer to a draft that was saved.
@@ -243,10 +246,18 @@ pub(crate) async fn get(
     Segments(id): Segments<DraftId>,
 ) -> Result<Response, Problem> {
     let tenant = caller.tenant;
-    let (draft, bundle) = read(&app, tenant, id).await?;
-    let before = base(&app, tenant, draft.base).await?;
-    let (differences, bundle) = give_way(move || (differences(&before, &bundle), bundle)).await?;
-    let differences = differences.map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+    let (draft, bundle) = look(&app, tenant, id).await?;
+    let (differences, bundle) = match bundle {
+        Some(bundle) => {
+            let before = base(&app, tenant, draft.base).await?;
+            let compared = give_way(move || (differences(&before, &bundle), bundle));
+            let (differences, bundle) = compared.await?;
+            let differences =
+                differences.map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+            (Some(differences), Some(bundle))
+        }
+        None => (None, None),
+    };
     let reviews = app.store.draft_reviews(tenant, id).await?;
     let in_force = app.store.bundle_revision(tenant).await?;
     let tag = etag(Revision::new(draft.version));
@@ -264,7 +275,7 @@ pub(crate) async fn get(
     Ok(([(header::ETAG, tag)], Json(whole)).into_response())
 }
 
-/// Gives a draft up; it stays readable, and its name is free again.
+/// Gives a draft up; all but its bundle stays readable, and its name is free again.
 pub(crate) async fn discard(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -300,16 +311,32 @@ async fn find(app: &App, tenant: TenantId, id: DraftId) -> Result<StoredDraft, P
     found.ok_or_else(|| Problem::new(Kind::NOT_FOUND, "there is no such draft"))
 }
 
-/// Reads a draft with its bundle, both of one version.
+/// Reads a draft with its bundle, which a discarded one has not.
 async fn read(app: &App, tenant: TenantId, id: DraftId) -> Result<(StoredDraft, Bundle), Problem> {
+    let (draft, bundle) = look(app, tenant, id).await?;
+    match bundle {
+        Some(bundle) => Ok((draft, bundle)),
+        None => Err(Problem::new(Kind::CONFLICT, "the draft is discarded")),
+    }
+}
+
+/// Reads a draft and what is left of its bundle, both of one version.
+async fn look(
+    app: &App,
+    tenant: TenantId,
+    id: DraftId,
+) -> Result<(StoredDraft, Option<Bundle>), Problem> {
     let mut left = READINGS;
     loop {
         let draft = find(app, tenant, id).await?;
         left -= 1;
+        if draft.state == DraftState::Discarded {
+            return Ok((draft, None));
+        }
         match app.store.draft_bundle(tenant, &draft).await {
             // It was edited in between.
             Err(Error::Stale { .. }) if left > 0 => {}
-            bundle => return Ok((draft, bundle?)),
+            bundle => return Ok((draft, Some(bundle?))),
         }
     }
 }

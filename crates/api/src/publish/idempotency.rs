@@ -53,6 +53,8 @@ pub(crate) async fn once<T: DeserializeOwned>(
         // The same request may have come twice at once; the other one is why this one came too late.
         Err(problem) => match named.answered(app, tenant).await {
             Ok(Some(known)) => Ok(known),
+            // Another request under this name was faster.
+            Err(reused) if reused.kind() == Kind::IDEMPOTENCY_KEY_REUSED => Err(reused),
             _ => Err(problem),
         },
         done => done,

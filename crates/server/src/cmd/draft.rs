@@ -226,10 +226,17 @@ struct Page {
 struct Whole {
     #[serde(flatten)]
     head: Head,
-    differences: Differences,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    differences: Option<Differences>,
     results: Map<String, Value>,
     reviews: Vec<Review>,
+    /// Nothing of one that was discarded.
+    #[serde(default, skip_serializing_if = "is_nothing")]
     bundle: Bundle,
+}
+
+fn is_nothing(bundle: &Bundle) -> bool {
+    *bundle == Bundle::default()
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -101,17 +101,28 @@ fn no_permit_of_a_tenant_overrides_a_built_in_forbid() {
     }
 }
 
+/// What anybody may send to be looked at, as a check or a draft, takes no room of those that have something in force.
+#[test]
+fn what_is_only_looked_at_is_not_kept() {
+    let looked_at = own("@id(\"looked.at\") forbid (principal, action, resource);");
+    let one = compiled(&looked_at).unwrap();
+    assert!(known(&looked_at).is_none());
+    let kept = keep(&looked_at).unwrap();
+    assert!(!Arc::ptr_eq(&one, &kept));
+    assert!(Arc::ptr_eq(&kept, &compiled(&looked_at).unwrap()));
+}
+
 /// The same policies in another order of files are the same policies, and compiled once.
 #[test]
-fn what_a_tenant_adds_is_compiled_once() {
+fn what_a_tenant_has_in_force_is_compiled_once() {
     let file = |name: &str, id: &str| Source {
         file: format!("admin/{name}.cedar"),
         text: format!(
             "@id(\"{id}\") forbid (principal, action == Action::\"put_settings\", resource);"
         ),
     };
-    let one = compiled(&[file("a", "one"), file("b", "two")]).unwrap();
-    let other = compiled(&[file("b", "two"), file("a", "one")]).unwrap();
+    let one = keep(&[file("a", "one"), file("b", "two")]).unwrap();
+    let other = keep(&[file("b", "two"), file("a", "one")]).unwrap();
     assert!(Arc::ptr_eq(&one, &other));
     let twice = compiled(&[file("a", "one"), file("a", "two")]).unwrap_err();
     let codes: Vec<&str> = twice

@@ -159,22 +159,24 @@ impl Whole {
         let mut lines = vec![self.head.line()];
         let authors: Vec<&str> = self.head.authors.iter().map(String::as_str).collect();
         lines.push(format!("written by {}", plain(&authors.join(", "))));
-        let changes = &self.differences;
-        let ids = |what: &str, ids: &[PolicyId]| {
-            let ids = ids.iter();
-            ids.map(|id| format!("{what} policy {}", plain(id.as_str())))
-                .collect::<Vec<_>>()
-        };
-        lines.extend(ids("added", &changes.added));
-        lines.extend(ids("changed", &changes.changed));
-        lines.extend(ids("removed", &changes.removed));
-        for part in &changes.parts {
-            // What is written as JSON is one word in quotes.
-            let part = serde_json::to_string(part).unwrap_or_default();
-            lines.push(format!("changed {}", part.trim_matches('"')));
-        }
-        for file in &changes.unreadable {
-            lines.push(format!("unreadable {}", plain(file)));
+        // One that was discarded changes nothing.
+        if let Some(changes) = &self.differences {
+            let ids = |what: &str, ids: &[PolicyId]| {
+                let ids = ids.iter();
+                ids.map(|id| format!("{what} policy {}", plain(id.as_str())))
+                    .collect::<Vec<_>>()
+            };
+            lines.extend(ids("added", &changes.added));
+            lines.extend(ids("changed", &changes.changed));
+            lines.extend(ids("removed", &changes.removed));
+            for part in &changes.parts {
+                // What is written as JSON is one word in quotes.
+                let part = serde_json::to_string(part).unwrap_or_default();
+                lines.push(format!("changed {}", part.trim_matches('"')));
+            }
+            for file in &changes.unreadable {
+                lines.push(format!("unreadable {}", plain(file)));
+            }
         }
         for (name, found) in &self.results {
             lines.push(result(name, found));
