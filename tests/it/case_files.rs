@@ -419,3 +419,38 @@ fn a_server_runs_every_step_and_keeps_them() {
         .json();
     assert_eq!(tested["passed"], json!(14));
 }
+
+/// A bundle keeps no files of its cases: all of them come back in one, and that one can be read.
+#[test]
+fn cases_of_one_name_and_many_of_them_are_pulled_into_a_file_that_reads() {
+    let home = crate::cli::folder();
+    let written = |name: &str| {
+        format!(
+            "- name: {name}\n  question:\n    subject: {{ type: Agent, id: one }}\n    action: {{ name: read }}\n    resource: {{ type: Doc, id: x }}\n  expect: {{ decision: permit }}\n"
+        )
+    };
+    let ours = folder(&format!("{}{}", written("reads"), written("reads (2)")));
+    fs::write(ours.path().join("cases/more.yaml"), written("reads")).unwrap();
+    let server = Server::dev();
+    let there = ours.path().to_str().unwrap();
+    server
+        .run(&["bundle", "push", there, "--if-match", "1"])
+        .succeeds(&[]);
+    let pulled = home.path().join("pulled");
+    server
+        .run(&["bundle", "pull", pulled.to_str().unwrap()])
+        .succeeds(&[]);
+    let file = fs::read_to_string(pulled.join("cases/cases.yaml")).unwrap();
+    for name in ["name: reads\n", "name: reads (2)\n", "name: reads (3)\n"] {
+        assert_eq!(file.matches(name).count(), 1, "{file}");
+    }
+    let tested = run(&pulled, &["policy", "test", "-o", "json"]);
+    assert_eq!(tested.code, 0, "{}{}", tested.stdout, tested.stderr);
+    assert_eq!(tested.json()["passed"], 3);
+
+    let many: String = (0..10_001).map(|n| written(&format!("case {n}"))).collect();
+    fs::write(pulled.join("cases/cases.yaml"), many).unwrap();
+    let tested = run(&pulled, &["policy", "test", "-o", "json"]);
+    assert_eq!(tested.code, 0, "{}", tested.stderr);
+    assert_eq!(tested.json()["passed"], 10_001);
+}

@@ -452,6 +452,14 @@ fn a_draft_is_assessed_and_records_are_replayed() {
         "made again: 3 differ",
     ]);
 
+    let part = ["policy", "impact", draft, "--limit", "1"];
+    server.run(&part).succeeds(&["there are more"]);
+    let part = server.run(&[&part[..], &["--deny-loosening"]].concat());
+    part.fails(
+        6,
+        &["not known whether it loosens: there are more decisions"],
+    );
+
     fs::write(
         format!("{draft}/added.cedar"),
         "@id(\"all\") permit (principal, action, resource);",

@@ -1,5 +1,7 @@
 //! Recorded decisions over HTTP: listed, filtered, followed, explained.
 
+mod behind;
+
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -374,6 +376,26 @@ async fn a_decision_becomes_a_case_that_passes() {
     .unwrap();
     let tested = crate::cli::run(home.path(), &["policy", "test", "starter"]);
     assert_eq!(tested.code, 4, "{}{}", tested.stdout, tested.stderr);
+}
+
+/// A case is asked by no key, and a policy that goes by the key is not helped by entities.
+#[tokio::test]
+async fn a_case_says_that_it_cannot_have_the_caller() {
+    let mut test = TestApp::shipping(&pack("starter")).await;
+    let me = test.get("/v1/whoami").await.json();
+    let mut bundle = pack("starter");
+    bundle.policies.push(remit_core::Source {
+        file: "mine.cedar".to_owned(),
+        text: format!("@id(\"not-mine\") @owner(\"t\") forbid (principal, action == Action::\"call\", resource) when {{ context.facts.caller == {} }};", me["key"]),
+    });
+    test.put(&bundle).await;
+    let id = ask(&test, "invoice-bot", "call", ("Tool", "mail.list")).await;
+    let (json, yaml) = drawn(&test, &id).await;
+    assert_eq!(json["passes"], false, "{json:#}");
+    let notes = json["notes"].to_string();
+    assert!(notes.contains("`context.facts.caller`"), "{notes}");
+    assert!(!notes.contains("put what was stored"), "{notes}");
+    assert!(yaml.contains("context.facts.caller"), "{yaml}");
 }
 
 /// Live entities are in no bundle: the case says that it lacks them, and passes when they are supposed.

@@ -441,3 +441,28 @@ async fn changes_of_drafts_and_settings_are_made_once_too() {
         "nothing is asked again"
     );
 }
+
+/// The version before called a roll-back by another name in what it kept: it is known by that still.
+#[tokio::test]
+async fn a_roll_back_that_was_answered_by_the_version_before_is_found() {
+    let test = TestApp::start(&pack("starter")).await;
+    let tag = etag(&test).await;
+    let revision: u64 = tag.trim_matches('"').parse().unwrap();
+    let change = Named {
+        test: &test,
+        method: Method::POST,
+        path: "/v1/bundle/rollback",
+        key: "back",
+        body: json!({ "to": revision }),
+    };
+    let done = change.send(&tag).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    let me = test.get("/v1/whoami").await.json();
+    let asked = json!({
+        "caller": me["key"], "action": "roll_back_bundle", "message": null, "restores": revision,
+        "asks": { "bundle": pack("starter").content_hash() },
+    });
+    let kept = test.store.answered(test.tenant, "back").await.unwrap();
+    let hash = remit_core::ContentHash::of(&remit_core::canonical_json(&asked).unwrap());
+    assert_eq!(kept.unwrap().request, hash);
+}

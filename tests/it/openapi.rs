@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 
 use remit_api::Access;
+use remit_core::Role;
+use remit_store::Scope;
+use remit_tests::app::TestApp;
+use remit_tests::bundles::pack;
 use remit_tests::contract::DOCUMENT;
 use remit_tests::golden;
 use remit_tests::schema::misfits;
@@ -221,4 +225,55 @@ fn the_examples_fit_the_schemas_of_authzen() {
             );
         }
     }
+}
+
+/// A parameter that nobody knows is refused wherever it is sent, and nothing is done.
+#[tokio::test]
+async fn an_unknown_parameter_of_a_query_is_refused_by_every_operation() {
+    let test = TestApp::start(&pack("starter")).await;
+    let operator = test.new_key(&[Scope::Tenants], "dev", None).await;
+    // What a person agrees to, no machine may ask for.
+    let person = test.person("maya", Role::ALL, Scope::ALL).await;
+    let before = test
+        .get("/v1/whoami")
+        .await
+        .header("remit-revision")
+        .to_owned();
+    for (method, path, operation) in operations() {
+        if !path.starts_with("/v1/") {
+            continue;
+        }
+        let mut address = path.clone();
+        for one in operation["parameters"].as_array().unwrap() {
+            if one["in"] == "path" {
+                let example = match &one["example"] {
+                    Value::String(example) => example.replace('/', "%2F"),
+                    other => other.to_string(),
+                };
+                let name = one["name"].as_str().unwrap();
+                address = address.replace(&format!("{{{name}}}"), &example);
+            }
+        }
+        let key = if path.starts_with("/v1/tenants") {
+            &operator
+        } else if path.ends_with("/confirm") {
+            &person
+        } else {
+            &test.key
+        };
+        let method = http::Method::from_bytes(method.as_bytes()).unwrap();
+        let address = format!("{address}?nonsense=1");
+        let request = test.request_with(key, method.clone(), &address);
+        let reply = test.send(request, "").await;
+        assert_eq!(reply.status, 400, "{method} {address}: {}", reply.text);
+        assert!(
+            reply.text.contains("nonsense"),
+            "{method} {address}: {}",
+            reply.text
+        );
+    }
+    assert_eq!(
+        test.get("/v1/whoami").await.header("remit-revision"),
+        before
+    );
 }

@@ -31,7 +31,7 @@ fn policy_test_passes_the_packs_we_ship() {
     for (pack, line) in [
         ("starter", "28 of 28 policies"),
         ("authzen-certification", "6 of 6 policies"),
-        ("system", "11 of 11 policies"),
+        ("system", "12 of 12 policies"),
     ] {
         let output = run(&remit_tests::root().join("policies").join(pack), &[]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -358,6 +358,11 @@ fn policy_test_watches_until_it_is_interrupted() {
     let cases = folder.path().join("cases/all.yaml");
     await_line(&stdout, "ok: 2 of 2 cases passed");
     await_line(&stderr, "waiting for changes");
+    fs::create_dir(folder.path().join("admin")).unwrap();
+    let admin = "@id(\"late\") @owner(\"t\") forbid (principal, action, resource);";
+    fs::write(folder.path().join("admin/late.cedar"), admin).unwrap();
+    await_line(&stdout, "ok: 2 of 2 cases passed");
+    await_line(&stderr, "waiting for changes");
     fs::write(&cases, "- name: [unfinished").unwrap();
     await_line(&stderr, "cases/all.yaml");
     await_line(&stderr, "waiting for changes");
@@ -376,4 +381,37 @@ fn policy_test_watches_until_it_is_interrupted() {
         Some(4),
         "it ends as the last run did"
     );
+}
+
+/// What is stored on a server is not known where policies are written.
+#[test]
+fn an_entity_that_may_be_stored_is_not_missed_offline() {
+    let folder = bundle(CASES);
+    let entities =
+        r#"[{"uid": {"type": "user", "id": "alice"}}, {"uid": {"type": "record", "id": "one"}}]"#;
+    fs::write(folder.path().join("entities.json"), entities).unwrap();
+    let named = "@id(\"bob-reads\") @owner(\"tests\")\npermit (principal == user::\"bob\", action, resource);\n";
+    fs::write(folder.path().join("bob.cedar"), named).unwrap();
+    let found = remit_engine::Snapshot::compile(
+        &serde_json::from_value(json!({
+            "schema": [{ "file": "s.cedarschema", "text": SCHEMA }],
+            "policies": [{ "file": "bob.cedar", "text": named }],
+            "entities": serde_json::from_str::<Value>(entities).unwrap(),
+        }))
+        .unwrap(),
+    )
+    .unwrap()
+    .review();
+    assert!(
+        found.iter().any(|one| one.code == "missing_entity"),
+        "{found:?}"
+    );
+    let told = Command::new(env!("CARGO_BIN_EXE_remit"))
+        .args(["policy", "validate", "--deny-warnings", "-o", "json"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert_eq!(told.status.code(), Some(0), "{text}");
+    assert!(!text.contains("missing_entity"), "{text}");
 }

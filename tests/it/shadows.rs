@@ -17,6 +17,7 @@ use crate::revisions;
 use crate::serve::Server;
 
 mod away;
+mod judged;
 
 const SHADOW: &str = "/v1/shadow";
 const PATIENCE: Duration = Duration::from_secs(30);

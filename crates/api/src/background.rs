@@ -1,9 +1,11 @@
 //! Work that takes long and that no decision waits for, on threads that give way to those that decide.
 
+use std::time::Duration;
 use std::{io, thread};
 
 use remit_engine::EVALUATION_STACK;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
 
 use crate::problem::{Kind, Problem};
 
@@ -58,6 +60,26 @@ pub(crate) async fn lowered<T: Send + 'static>(
         .map_err(|error| Problem::caused(Kind::INTERNAL, error))
 }
 
+/// Runs a task beside those who wait for this, and again after a pause each time that it panics; what it was is in the log.
+///
+/// It ends where this is let go of.
+pub(crate) async fn survive<F: Future<Output = ()> + Send + 'static>(
+    name: &'static str,
+    task: impl Fn() -> F,
+) {
+    /// How long it stays down.
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        let mut running = JoinSet::new();
+        running.spawn(task());
+        match running.join_next().await {
+            Some(Err(panic)) => tracing::error!(%panic, name, "a task failed and is begun again"),
+            Some(Ok(())) | None => return,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Starts a thread that gives way to those that decide, for as long as its work goes on.
 ///
 /// # Errors
@@ -86,6 +108,9 @@ fn lower() {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[tokio::test]
@@ -96,6 +121,21 @@ mod tests {
             assert!(outcome.is_err());
         }
         assert_eq!(give_way(|| 7_u8).await.ok(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_begun_again_and_holds_nobody_up() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let task = || {
+            let begun = Arc::clone(&begun);
+            async move {
+                let before = begun.fetch_add(1, Ordering::SeqCst);
+                assert!(before > 0, "on purpose");
+            }
+        };
+        let beside = async { begun.load(Ordering::SeqCst) };
+        let (seen, ()) = tokio::join!(beside, survive("test", task));
+        assert_eq!((seen, begun.load(Ordering::SeqCst)), (0, 2));
     }
 
     #[cfg(target_os = "linux")]

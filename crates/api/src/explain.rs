@@ -101,7 +101,9 @@ async fn recorded(
 ) -> Result<(Arc<Snapshot>, Against), Problem> {
     let revision = record.decision.revision;
     let same_bundle = current.content_hash() == record.decision.bundle;
-    if same_bundle && !changed_since(app, tenant, revision, current.revision()).await? {
+    // Another replica may have made it at a revision that is not here yet: nothing is known of what lies between.
+    let is_here = revision <= current.revision();
+    if same_bundle && is_here && !changed_since(app, tenant, revision, current.revision()).await? {
         return Ok((
             Arc::new(Snapshot::clone(&current).at(revision)),
             Against::Recorded,

@@ -112,6 +112,8 @@ struct Assessment {
     bundle: Arc<Bundle>,
     /// The draft over today's live entities.
     draft: Snapshot,
+    /// The revision of those entities.
+    over: Revision,
     /// Where the totals are kept.
     of: Option<Assessed>,
     from: Timestamp,
@@ -162,6 +164,7 @@ pub(crate) async fn assess_bundle(
         tenant: caller.tenant,
         bundle,
         draft: compiled,
+        over: revision,
         of: draft,
         from: Timestamp::from_micros(until.micros() - i64::from(hours) * HOUR),
         until,
@@ -317,7 +320,11 @@ impl Assessment {
         let first = revisions.min().unwrap_or_default();
         // Beyond this replica's own revision too: others may have decided later.
         let ever = Revision::new(u64::MAX);
-        if self.too_many() || !changed_since(&self.app, self.tenant, first, ever).await? {
+        // The draft lies over the entities of this replica's own revision, and of a later one it knows nothing.
+        let is_here = first <= self.over;
+        if self.too_many()
+            || (is_here && !changed_since(&self.app, self.tenant, first, ever).await?)
+        {
             return Ok(States::One(self.draft.clone()));
         }
         let built = self.build(first).await?;

@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use crate::app::{Answer, App};
 use crate::auth::REVISION;
+use crate::openapi::takes_no_query;
 use crate::problem::{Failed, Kind, Problem};
 use crate::router::template;
 use crate::trace::{TRACEPARENT, TraceContext};
@@ -27,6 +28,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DECISION_ID: HeaderName = HeaderName::from_static("x-decision-id");
 /// The longest request id.
 const REQUEST_ID_BYTES: usize = 128;
+/// How much of a parameter's name is told.
+const PARAMETER: usize = 80;
 /// Of a longer batch no header could hold the ids.
 const DECISION_IDS: usize = 50;
 
@@ -188,6 +191,22 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     format!("the handler panicked: {text}")
 }
 
+/// Refuses a query where the administration takes none; where it takes one, the handler knows its parameters.
+fn unknown_parameter(request: &Request, route: &'static str) -> Option<Problem> {
+    let query = request.uri().query().filter(|query| !query.is_empty())?;
+    let method = match request.method() {
+        &Method::HEAD => "GET",
+        method => method.as_str(),
+    };
+    if !route.starts_with("/v1/") || !takes_no_query(method, route) {
+        return None;
+    }
+    let name = query.split(['=', '&']).next().unwrap_or_default();
+    let name: String = name.chars().take(PARAMETER).collect();
+    let detail = format!("query parameter: unknown parameter `{name}`, there are none here");
+    Some(Problem::new(Kind::INVALID_REQUEST, detail))
+}
+
 // === impl Seen ===
 
 impl Seen {
@@ -217,6 +236,7 @@ impl Seen {
             },
             known: Known::default(),
         };
+        let refusal = refusal.or_else(|| unknown_parameter(request, route));
         (seen, refusal)
     }
 

@@ -19,7 +19,7 @@ mod settings;
 mod shadow;
 mod tenants;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use axum::response::{IntoResponse, Response};
@@ -129,6 +129,26 @@ pub fn document() -> Value {
             "headers": headers(),
         },
     })
+}
+
+/// Whether an operation is described, and no parameter of a query with it.
+pub(crate) fn takes_no_query(method: &str, path: &str) -> bool {
+    static BARE: LazyLock<BTreeSet<(String, String)>> = LazyLock::new(|| {
+        let document = document();
+        let paths = document.get("paths").and_then(Value::as_object);
+        let operations = paths.into_iter().flatten().flat_map(|(path, methods)| {
+            let methods = methods.as_object().into_iter().flatten();
+            methods.map(move |(method, operation)| (method, path, operation))
+        });
+        let bare = operations.filter(|(_, _, operation)| {
+            let parameters = operation.get("parameters").and_then(Value::as_array);
+            let mut parameters = parameters.into_iter().flatten();
+            !parameters.any(|one| one.get("in").is_some_and(|place| place == "query"))
+        });
+        bare.map(|(method, path, _)| (method.to_uppercase(), path.clone()))
+            .collect()
+    });
+    BARE.contains(&(method.to_owned(), path.to_owned()))
 }
 
 const ABOUT: &str = "Remit is a policy decision point. An enforcement point asks before an agent acts; Remit decides over \

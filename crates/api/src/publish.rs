@@ -443,10 +443,18 @@ impl Publication {
             .with("restores", json!(self.restores))
     }
 
+    /// Returns what its action is called in the hash of a named request: what was sent to the version before is found again.
+    fn asked(&self) -> &'static str {
+        match self.action {
+            Action::RollbackBundle => "roll_back_bundle",
+            action => action.name(),
+        }
+    }
+
     /// Takes together what the request asks for, where it is named.
     async fn named(&self, caller: &Caller, next: &Arc<Next>) -> Result<Option<Named>, Problem> {
         let next = Arc::clone(next);
-        let (key, action) = (caller.key, self.action.name());
+        let (key, action) = (caller.key, self.asked());
         let (message, restores) = (self.message.clone(), self.restores);
         let asks = move || {
             json!({

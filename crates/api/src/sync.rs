@@ -24,6 +24,7 @@ use remit_engine::{EntityError, Snapshot};
 use remit_store::{Head, MAX_ENTITIES};
 
 use crate::app::App;
+use crate::background::survive;
 
 pub(crate) mod progress;
 mod replicas;
@@ -58,8 +59,11 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
             keep_current(&app),
             presence.keep_telling(&app),
             listen(&app),
-            shadows::keep(&app),
-            shadows::keep_telling(&app)
+            // Not in the task that polls: what goes wrong with a shadow, or takes long, makes nobody stale.
+            survive("the shadows", || shadows::keep(Arc::clone(&app))),
+            survive("what shadows found", || shadows::keep_telling(Arc::clone(
+                &app
+            )))
         )
     };
     tokio::select! {

@@ -170,7 +170,7 @@ pub(crate) type Stamps = BTreeMap<String, (u64, Option<SystemTime>)>;
 /// Looks at the files of the bundle in `dir` without reading them; what cannot be looked at is left out.
 pub(crate) fn stamps(dir: &Path) -> Stamps {
     let mut found = Stamps::new();
-    for prefix in ["", "cases/"] {
+    for prefix in ["", "admin/", "cases/"] {
         for name in list(dir, prefix).unwrap_or_default() {
             if matches!(kind(&name), Kind::Other) {
                 continue;

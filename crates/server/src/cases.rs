@@ -3,7 +3,7 @@
 //! A file is a list of cases, or `fixtures` that its `cases` share. What people may leave out is filled in here, and a
 //! matrix is written out; a bundle holds cases in full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -118,13 +118,31 @@ pub(crate) fn located(file: &str, text: &str) -> Result<Vec<Located>, Error> {
     Ok(found)
 }
 
-/// Writes cases as [`parse`] reads them.
+/// Writes cases as [`parse`] reads them. A name that comes again, from another file, is numbered.
 ///
 /// # Errors
 ///
 /// [`Error::Invalid`] when a case cannot be written as YAML.
 pub(crate) fn write(cases: &[Case]) -> Result<String, Error> {
-    serde_norway::to_string(cases)
+    let mut taken: BTreeSet<String> = cases.iter().map(|case| case.name.clone()).collect();
+    let mut seen = BTreeSet::new();
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut written = Vec::with_capacity(cases.len());
+    for case in cases {
+        let mut next = case.clone();
+        if !seen.insert(case.name.as_str()) {
+            let number = numbers.entry(&case.name).or_insert(1);
+            loop {
+                *number += 1;
+                next.name = format!("{} ({number})", case.name);
+                if taken.insert(next.name.clone()) {
+                    break;
+                }
+            }
+        }
+        written.push(next);
+    }
+    serde_norway::to_string(&written)
         .map_err(|why| Error::Invalid(format!("the cases cannot be written as YAML: {why}")))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
-use remit_core::{Case, DecisionId, DecisionRecord, EntityUid, Expectation, Step};
+use remit_core::{Case, DecisionId, DecisionRecord, EntityUid, Expectation, KeyId, Step};
 use remit_engine::Snapshot;
 use remit_store::StoredBundle;
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,7 @@ impl Drawn {
             EntityUid::new(&record.question.resource.kind, &record.question.resource.id),
         ];
         let mut drawn = Self {
-            case: case_of(record),
+            case: case_of(record.clone()),
             passes: None,
             notes: Vec::new(),
         };
@@ -99,11 +99,16 @@ impl Drawn {
         }
         let outcome = snapshot.run_case(&drawn.case);
         drawn.passes = Some(outcome.passed());
+        let advice = if goes_by_caller(&snapshot, record) {
+            "it goes by `context.facts.caller`, the key that asked, which a case cannot have"
+        } else {
+            "put what was stored under `entities`"
+        };
         drawn
             .notes
             .extend(outcome.mismatches.iter().map(|mismatch| {
                 format!(
-                    "over the entities of the bundle alone, `{}` comes out as {}; put what was stored under `entities`",
+                    "over the entities of the bundle alone, `{}` comes out as {}; {advice}",
                     mismatch.member, mismatch.actual
                 )
             }));
@@ -130,6 +135,13 @@ impl Drawn {
             )),
         }
     }
+}
+
+/// Whether a decision is another where no key is known to have asked, as in a case.
+fn goes_by_caller(snapshot: &Snapshot, mut record: DecisionRecord) -> bool {
+    let with = App::again(snapshot, &record);
+    record.facts.caller = KeyId::NIL;
+    with != App::again(snapshot, &record)
 }
 
 fn case_of(record: DecisionRecord) -> Case {

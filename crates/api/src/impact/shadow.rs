@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
-use remit_core::{Bundle, ContentHash, KeyId, ReplicaId, Revision, Timestamp};
+use remit_core::{Bundle, ContentHash, KeyId, ReplicaId, Revision, TenantId, Timestamp};
 use remit_engine::{CaseOutcome, Comparison, Diagnostic, Snapshot};
-use remit_store::{Change, Error, Expected, ShadowFindings, ShadowGroup};
+use remit_store::{Change, Error, Expected, Fleet, SeenReplica, ShadowFindings, ShadowGroup};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -86,6 +86,14 @@ struct Failure {
     because: String,
 }
 
+/// What was compiled for a shadow that is to be written; taken back where it is not, however that ends.
+struct Prepared<'a> {
+    app: &'a App,
+    tenant: TenantId,
+    hash: ContentHash,
+    written: bool,
+}
+
 /// Has every decision made again by a bundle from now on, in the place of the shadow there is.
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
@@ -137,7 +145,7 @@ async fn begin(
     let tried = compile(Some(base), bundle)
         .await?
         .map_err(|error| refused(&error))?;
-    app.shadows.prepare(caller.tenant, &tried.snapshot);
+    let prepared = Prepared::of(app, caller.tenant, &tried.snapshot);
     let snapshot = &tried.snapshot;
     let begun = Begun {
         // Not known before it is written, and kept beside the answer.
@@ -155,7 +163,10 @@ async fn begin(
     loop {
         let to = Some((bundle, begun.hash));
         match write(app, caller, current, to, &answer).await? {
-            Ok(revision) => return Ok((revision, begun)),
+            Ok(revision) => {
+                prepared.written();
+                return Ok((revision, begun));
+            }
             Err(other) => {
                 preconditions.check(other)?;
                 current = other;
@@ -178,7 +189,8 @@ pub(crate) async fn get(State(app): State<Arc<App>>, caller: Caller) -> Result<R
     let head = app.store.shadow_head(caller.tenant).await?;
     let (revision, hash, since, by) = head.ok_or_else(none)?;
     let findings = app.store.shadow_findings(caller.tenant, revision).await?;
-    let found = Found::of((revision, hash, since, by), findings)?;
+    let fleet = app.store.fleet(caller.tenant).await?;
+    let found = Found::of((revision, hash, since, by), findings, &fleet)?;
     let mut response = ([(header::ETAG, etag(revision))], Json(found)).into_response();
     Told::revision(revision).attach(&mut response);
     Ok(response)
@@ -311,6 +323,33 @@ fn busy() -> Problem {
     Problem::new(Kind::CONFLICT, detail)
 }
 
+// === impl Prepared ===
+
+impl<'a> Prepared<'a> {
+    fn of(app: &'a App, tenant: TenantId, compiled: &Snapshot) -> Self {
+        app.shadows.prepare(tenant, compiled);
+        Self {
+            app,
+            tenant,
+            hash: compiled.content_hash(),
+            written: false,
+        }
+    }
+
+    /// Leaves it to whoever puts the shadow to work.
+    fn written(mut self) {
+        self.written = true;
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        if !self.written {
+            self.app.shadows.forgo(self.tenant, self.hash);
+        }
+    }
+}
+
 // === impl Found ===
 
 impl Found {
@@ -318,6 +357,7 @@ impl Found {
     fn of(
         (revision, hash, since, by): (Revision, ContentHash, Timestamp, Option<KeyId>),
         findings: ShadowFindings,
+        fleet: &Fleet,
     ) -> Result<Self, Problem> {
         let groups = findings.groups.into_iter();
         let mut found = Self {
@@ -352,9 +392,13 @@ impl Found {
             for (outcome, count) in tally.totals {
                 *found.totals.entry(outcome).or_default() += count;
             }
-            found
-                .failures
-                .extend(tally.failure.map(|because| Failure { replica, because }));
+            // What one that is gone could not do, nobody can mend; what it counted stays.
+            let is_live =
+                |seen: &&SeenReplica| seen.replica.id == replica && !seen.is_lost(fleet.now);
+            if fleet.replicas.iter().any(|seen| is_live(&seen)) {
+                let failure = tally.failure.map(|because| Failure { replica, because });
+                found.failures.extend(failure);
+            }
         }
         Ok(found)
     }

@@ -13,7 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use remit_core::{Decision, DecisionId, DecisionRecord, Question, Revision, TenantId, Timestamp};
+use remit_core::{
+    ContentHash, Decision, DecisionId, DecisionRecord, Question, Revision, TenantId, Timestamp,
+};
 use remit_engine::Snapshot;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -63,6 +65,8 @@ pub(crate) struct Shadow {
     counters: ShadowCounters,
     /// Whether there is something to decide by.
     able: AtomicBool,
+    /// Whether it has ended: what still waits for it is forgotten.
+    retired: AtomicBool,
     queued: AtomicUsize,
     queued_bytes: AtomicUsize,
     /// Decisions handed over, and those of them that are done.
@@ -138,6 +142,20 @@ impl Shadows {
         lock(&self.prepared).insert(tenant, compiled.clone());
     }
 
+    /// Takes back what was prepared for a shadow that was not written, where it is still that.
+    pub(crate) fn forgo(&self, tenant: TenantId, hash: ContentHash) {
+        let mut prepared = lock(&self.prepared);
+        if prepared
+            .get(&tenant)
+            .is_some_and(|compiled| compiled.content_hash() == hash)
+        {
+            let held = prepared.remove(&tenant);
+            // Taken apart without the lock.
+            drop(prepared);
+            drop(held);
+        }
+    }
+
     /// Takes what was prepared for a tenant.
     pub(crate) fn prepared(&self, tenant: TenantId) -> Option<Snapshot> {
         lock(&self.prepared).remove(&tenant)
@@ -175,22 +193,30 @@ impl Shadows {
             ),
         };
         shadow.decide_by(draft);
-        self.running.rcu(|running| {
+        let before = self.running.rcu(|running| {
             let mut running = HashMap::clone(running);
             running.insert(tenant, Arc::clone(&shadow));
             running
         });
         self.changed.send_replace(());
+        if let Some(before) = before.get(&tenant)
+            && !Arc::ptr_eq(before, &shadow)
+        {
+            before.retire();
+        }
     }
 
     /// Ends the shadow of a tenant; what still waits for it is forgotten.
     pub(crate) fn end(&self, tenant: TenantId) {
-        self.running.rcu(|running| {
+        let before = self.running.rcu(|running| {
             let mut running = HashMap::clone(running);
             running.remove(&tenant);
             running
         });
         self.changed.send_replace(());
+        if let Some(before) = before.get(&tenant) {
+            before.retire();
+        }
     }
 
     /// Waits until the revision of the shadow at work for a tenant is as wanted; false when `wait` is over first.
@@ -310,6 +336,7 @@ impl Shadow {
             jobs,
             counters,
             able: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             queued_bytes: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
@@ -329,6 +356,9 @@ impl Shadow {
         live: &Arc<Snapshot>,
         record: DecisionRecord,
     ) -> Decision {
+        if self.retired.load(Ordering::Acquire) {
+            return record.decision;
+        }
         if !self.able.load(Ordering::Acquire) {
             self.unable.fetch_add(1, Ordering::Relaxed);
             self.counters.failed.inc();
@@ -379,6 +409,17 @@ impl Shadow {
         self.able.store(able, Ordering::Release);
     }
 
+    /// Gives back what it decides by, here: whoever lets go of it last may be answering a question.
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        let mut work = lock(&self.work);
+        let held = (work.draft.take(), std::mem::take(&mut work.states));
+        // Taken apart without the lock.
+        drop(work);
+        drop(held);
+        self.deltas.clear();
+    }
+
     /// Waits until everything that was handed over before is done, at most for `wait`.
     pub(crate) async fn caught_up(&self, wait: Duration) {
         let target = self.accepted.load(Ordering::Acquire);
@@ -398,6 +439,9 @@ impl Shadow {
 
     /// Makes one decision again and counts how it differs.
     fn decide(&self, live: &Snapshot, record: &DecisionRecord, again: Again) {
+        if self.retired.load(Ordering::Acquire) {
+            return;
+        }
         let deciding = AssertUnwindSafe(|| {
             let state = self.state(live)?;
             Ok(Difference::between(record, &again(&state, record)))
@@ -448,6 +492,9 @@ impl Shadow {
         let mut work = lock(&self.work);
         work.shared = shared;
         work.read_anew += usize::from(anew && !shared);
+        if self.retired.load(Ordering::Acquire) {
+            return state;
+        }
         if work.states.len() >= STATES {
             work.states.pop_front();
         }

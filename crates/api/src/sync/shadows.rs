@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Failure, SHORTEST};
 use crate::app::App;
-use crate::background::give_way;
+use crate::background::{give_way, lowered};
 use crate::problem::Problem;
 use crate::sync::progress::chain;
 
@@ -26,13 +26,13 @@ const BEAT: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Keeps the shadows that the database has at work, and no others.
-pub(super) async fn keep(app: &Arc<App>) {
+pub(super) async fn keep(app: Arc<App>) {
     let mut changes = app.progress.changes();
     let mut failing = false;
     let mut failed = HashMap::new();
     loop {
         changes.mark_unchanged();
-        let well = match bring(app, &mut failed).await {
+        let well = match bring(&app, &mut failed).await {
             Ok(well) => {
                 failing = false;
                 well
@@ -59,11 +59,11 @@ pub(super) async fn keep(app: &Arc<App>) {
 }
 
 /// Tells the database again and again what was found.
-pub(super) async fn keep_telling(app: &App) {
+pub(super) async fn keep_telling(app: Arc<App>) {
     let mut failing = false;
     loop {
         tokio::time::sleep(BEAT).await;
-        match tell(app).await {
+        match tell(&app).await {
             Ok(()) => failing = false,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -98,12 +98,13 @@ async fn tell(app: &App) -> Result<(), Error> {
 async fn bring(app: &Arc<App>, failed: &mut HashMap<TenantId, Instant>) -> Result<bool, Failure> {
     let heads = app.store.ahead().shadows().await?;
     let there: HashSet<TenantId> = heads.iter().map(|head| head.tenant).collect();
-    for tenant in app.shadows.all().keys() {
-        if !there.contains(tenant) {
-            app.shadows.end(*tenant);
+    let at_work: Vec<TenantId> = app.shadows.all().keys().copied().collect();
+    let mut well = true;
+    for tenant in at_work {
+        if !there.contains(&tenant) {
+            well &= aside(app, tenant, move |app| app.shadows.end(tenant)).await;
         }
     }
-    let mut well = true;
     for head in heads {
         let known = app.shadows.of(head.tenant);
         let known = known.filter(|known| known.revision == head.revision);
@@ -129,9 +130,30 @@ async fn bring(app: &Arc<App>, failed: &mut HashMap<TenantId, Instant>) -> Resul
                 tracing::error!(tenant = %head.tenant, revision = head.revision.number(), cause = because, "a shadow cannot decide; nothing else is touched by it");
             }
         }
-        app.shadows.begin(head.tenant, head.revision, compiled);
+        let (tenant, revision) = (head.tenant, head.revision);
+        let begin = move |app: &App| app.shadows.begin(tenant, revision, compiled);
+        if !aside(app, tenant, begin).await {
+            well = false;
+            failed.insert(tenant, Instant::now());
+        }
     }
     Ok(well)
+}
+
+/// Changes a shadow on a thread of its own: the bundle is laid over no entities there, and what it replaces is taken apart.
+///
+/// False where that failed, which is in the log.
+async fn aside(
+    app: &Arc<App>,
+    tenant: TenantId,
+    change: impl FnOnce(&App) + Send + 'static,
+) -> bool {
+    let own = Arc::clone(app);
+    let changed = lowered(move || change(&own)).await;
+    if let Err(problem) = &changed {
+        tracing::error!(%tenant, cause = problem.chain(), "a shadow could not be begun or ended");
+    }
+    changed.is_ok()
 }
 
 /// Why a shadow is not there.
@@ -149,12 +171,17 @@ async fn load(
     revision: Revision,
 ) -> Result<Option<Snapshot>, Trouble> {
     let prepared = app.shadows.prepared(tenant);
-    let Some(stored) = app.store.ahead().shadow(tenant, revision).await? else {
+    let stored = app.store.ahead().shadow(tenant, revision).await?;
+    let wanted = stored.as_ref().map(|stored| stored.hash);
+    match prepared {
+        Some(compiled) if wanted == Some(compiled.content_hash()) => return Ok(Some(compiled)),
+        // It is taken apart where nobody waits for it.
+        Some(other) => lowered(move || drop(other)).await?,
+        None => {}
+    }
+    let Some(stored) = stored else {
         return Ok(None);
     };
-    if let Some(compiled) = prepared.filter(|compiled| compiled.content_hash() == stored.hash) {
-        return Ok(Some(compiled));
-    }
     let live = app.engine.snapshot(tenant);
     let compiling = give_way(move || {
         // What it has in common with what is in force is not compiled again. Live entities that it does not allow are

@@ -7,7 +7,7 @@
 use std::cell::OnceCell;
 
 use cedar_policy_core::ast::{
-    BinaryOp, EntityUID, Expr, ExprKind, Literal, Template, UnaryOp, Var,
+    BinaryOp, Effect, EntityUID, Expr, ExprKind, Literal, Template, UnaryOp, Var,
 };
 
 use super::domain::Domain;
@@ -134,8 +134,11 @@ impl<'p> Judge<'p> {
         self.assume(left, !decides);
         let second = self.value(right);
         self.facts.truncate(known);
+        // Of a forbid that fails no question is permitted, so that one whose left side can fail does something.
+        let is_reached =
+            first.is_some() || self.template.effect() == Effect::Permit || cannot_fail(left);
         match (first, second) {
-            (_, Some(second)) if second == decides => Some(decides),
+            (_, Some(second)) if second == decides => is_reached.then_some(decides),
             (Some(_), Some(_)) => Some(!decides),
             _ => None,
         }
@@ -308,6 +311,30 @@ impl<'p> Judge<'p> {
     }
 }
 
+/// Whether nothing in an expression can fail when it is evaluated: it reads no attribute, and computes nothing.
+fn cannot_fail(expr: &Expr) -> bool {
+    match expr.expr_kind() {
+        ExprKind::Lit(_) | ExprKind::Var(_) => true,
+        ExprKind::Is { expr, .. }
+        | ExprKind::HasAttr { expr, .. }
+        | ExprKind::Like { expr, .. } => cannot_fail(expr),
+        ExprKind::UnaryApp {
+            op: UnaryOp::Not,
+            arg,
+        } => cannot_fail(arg),
+        ExprKind::And { left, right } | ExprKind::Or { left, right } => {
+            cannot_fail(left) && cannot_fail(right)
+        }
+        ExprKind::BinaryApp {
+            op: BinaryOp::Eq | BinaryOp::In,
+            arg1,
+            arg2,
+        } => cannot_fail(arg1) && cannot_fail(arg2),
+        ExprKind::Set(members) => members.iter().all(cannot_fail),
+        _ => false,
+    }
+}
+
 /// Whether conditions are parts of an expression, rather than what it compares.
 fn is_compound(expr: &Expr) -> bool {
     match expr.expr_kind() {
@@ -411,4 +438,48 @@ fn bounds(expr: &Expr, value: bool) -> Option<(&Expr, (i128, i128))> {
         _ => return None,
     };
     Some((path, range))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+mod tests {
+    use serde_json::json;
+
+    use crate::Snapshot;
+
+    /// A forbid that fails denies: one whose left side can fail is not without effect.
+    #[test]
+    fn a_forbid_that_can_fail_may_apply() {
+        let schema = "entity Agent = { level: Long }; entity Tool; \
+            action call appliesTo { principal: [Agent], resource: [Tool], context: { amount: Long } };";
+        for (effect, condition, never) in [
+            (
+                "forbid",
+                "principal.level + 1 > 3 || context.amount > 3",
+                false,
+            ),
+            (
+                "forbid",
+                "principal == Agent::\"a\" || context.amount > 3",
+                true,
+            ),
+            (
+                "permit",
+                "principal.level + 1 > 3 || context.amount > 3",
+                true,
+            ),
+        ] {
+            let policy = format!(
+                "{effect} (principal, action, resource) when {{ context.amount > 7 }} unless {{ {condition} }};"
+            );
+            let bundle = serde_json::from_value(json!({
+                "schema": [{ "file": "s.cedarschema", "text": schema }],
+                "policies": [{ "file": "p.cedar", "text": format!("@id(\"x\") @owner(\"o\") {policy}") }],
+            }));
+            let snapshot = Snapshot::compile(&bundle.unwrap()).unwrap();
+            let mut warnings = snapshot.warnings().iter();
+            let contradicts = warnings.any(|one| one.code == "contradiction");
+            assert_eq!(contradicts, never, "{policy}: {:?}", snapshot.warnings());
+        }
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::matrix;
 use super::written::{Fixtures, Named, WrittenCase, WrittenStep};
 
-/// The most cases of one file.
+/// The most cases that the matrices of one file stand for.
 const CASES: usize = 10_000;
 /// The most bytes that the cases of one file have in JSON, which is what a server takes of a whole bundle.
 const BYTES: usize = 64 * 1024 * 1024;
@@ -66,7 +66,7 @@ pub(super) fn expand(
             budget.spend_bytes(Case::new(name, step))
         });
     }
-    budget.spend_cases(1)?;
+    // One that is written in full stands for nothing more: a bundle of many is pulled into one file.
     let steps = match steps {
         Some(steps) => steps
             .into_iter()
@@ -142,7 +142,8 @@ impl Budget {
 
     fn spend_cases(&mut self, count: usize) -> Result<(), String> {
         let left = self.cases.checked_sub(count);
-        self.cases = left.ok_or_else(|| format!("the file has more than {CASES} cases"))?;
+        self.cases = left
+            .ok_or_else(|| format!("the matrices of the file stand for more than {CASES} cases"))?;
         Ok(())
     }
 

@@ -49,7 +49,7 @@ pub(crate) struct Window {
     /// How many decisions at most, the oldest of that time first.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
-    /// Exit 6 when something would be permitted that was denied.
+    /// Exit 6 when something would be permitted that was denied, or that could not be judged for every decision.
     #[arg(long)]
     deny_loosening: bool,
 }
@@ -166,13 +166,46 @@ impl Window {
     ///
     /// Those of writing it.
     pub(super) fn tell(&self, impact: &Impact, out: &Output) -> Result<Exit, Error> {
-        let loosens = impact.totals.contains_key("newly_permitted");
         out.value(impact, |impact| text(impact, out))?;
-        Ok(if loosens && self.deny_loosening {
-            Exit::GateFailed
-        } else {
-            Exit::Ok
-        })
+        let unknown = impact.unknown();
+        Ok(gate(self.deny_loosening, &impact.totals, &unknown, out))
+    }
+}
+
+/// Says how a command ends whose caller wants nothing loosened: what could not be judged may be loosened, and is named.
+pub(super) fn gate(
+    wanted: bool,
+    totals: &BTreeMap<String, u64>,
+    unknown: &[String],
+    out: &Output,
+) -> Exit {
+    if !wanted {
+        return Exit::Ok;
+    }
+    for what in unknown {
+        out.warn(&format!("not known whether it loosens: {what}"));
+    }
+    if totals.contains_key("newly_permitted") || !unknown.is_empty() {
+        Exit::GateFailed
+    } else {
+        Exit::Ok
+    }
+}
+
+// === impl Impact ===
+
+impl Impact {
+    /// Names what was not judged.
+    fn unknown(&self) -> Vec<String> {
+        let left = self.not_replayable.iter().map(|left| left.count).sum();
+        let mut unknown = Vec::new();
+        if left > 0 {
+            unknown.push(format!("{} not replayable", decisions(left)));
+        }
+        if self.truncated {
+            unknown.push("there are more decisions of that time, see --limit".to_owned());
+        }
+        unknown
     }
 }
 

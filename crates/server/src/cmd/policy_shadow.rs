@@ -11,7 +11,7 @@ use reqwest::Method;
 use reqwest::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use serde::{Deserialize, Serialize};
 
-use super::policy_impact::{Group, decisions, differences};
+use super::policy_impact::{Group, decisions, differences, gate};
 use crate::bundle_dir;
 use crate::client::{Client, Server};
 use crate::diagnostics::Found;
@@ -60,7 +60,7 @@ pub(crate) enum Command {
     /// Tell how the decisions since then come out under it.
     #[command(after_help = STATUS)]
     Status {
-        /// Exit 6 when it would permit something that was denied.
+        /// Exit 6 when it would permit something that was denied, or that could not be judged for every decision.
         #[arg(long)]
         deny_loosening: bool,
         #[command(flatten)]
@@ -137,12 +137,8 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         } => {
             let status: Status = server.client()?.get(PATH, &[]).await?;
             out.value(&status, |status| status.text(out))?;
-            let loosens = status.totals.contains_key("newly_permitted");
-            Ok(if loosens && deny_loosening {
-                Exit::GateFailed
-            } else {
-                Exit::Ok
-            })
+            let unknown = status.unknown();
+            Ok(gate(deny_loosening, &status.totals, &unknown, out))
         }
         Command::Stop { server } => {
             let client = server.client()?;
@@ -209,6 +205,15 @@ async fn etag(client: &Client) -> Result<Option<String>, Error> {
 // === impl Status ===
 
 impl Status {
+    /// Names what was not judged.
+    fn unknown(&self) -> Vec<String> {
+        [(self.failed, "failed"), (self.dropped, "let go")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{} {what}", decisions(count)))
+            .collect()
+    }
+
     fn text(&self, out: &Output) -> String {
         let mut text = differences(&self.groups, out);
         for Failure { replica, because } in &self.failures {

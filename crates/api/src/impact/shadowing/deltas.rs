@@ -103,6 +103,12 @@ impl Gathering {
 // === impl Deltas ===
 
 impl Deltas {
+    /// Forgets every change.
+    pub(super) fn clear(&self) {
+        let held = mem::take(&mut *lock(&self.0));
+        drop(held);
+    }
+
     /// Carries one of the states to a revision by the changes between the two; `None` where they do not lead there, or to
     /// what does not fit.
     pub(super) fn carry(

@@ -183,6 +183,12 @@ async fn a_shadow_without_a_bundle_says_so_and_may_get_one() {
 
     shadows.end(tenant());
     assert!(shadows.of(tenant()).is_none());
+    // Who still has it holds nothing large, and what still comes is forgotten.
+    assert!(lock(&shadow.work).draft.is_none());
+    assert!(lock(&shadow.work).states.is_empty());
+    shadow.follow(&live, record(&live, 3, 1));
+    shadow.caught_up(SOON).await;
+    assert_eq!(tally(&shadow), found);
 }
 
 /// Agents that may while they are ready, by a schema that says more of them than the other one, or less.
@@ -264,4 +270,17 @@ async fn the_thread_ends_with_the_last_shadow() {
         assert!(Instant::now() < until, "something keeps it");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_what_was_prepared_and_nothing_else() {
+    let shadows = Shadows::new(decides, Metrics::new("test").shadow());
+    let (all, other) = (all(), apart("Long"));
+    shadows.prepare(tenant(), &all);
+    shadows.forgo(tenant(), other.content_hash());
+    let kept = shadows.prepared(tenant()).unwrap();
+    assert_eq!(kept.content_hash(), all.content_hash());
+    shadows.prepare(tenant(), &all);
+    shadows.forgo(tenant(), all.content_hash());
+    assert!(shadows.prepared(tenant()).is_none());
 }

@@ -89,10 +89,12 @@ pub(crate) async fn check(
     let (draft, bundle) = read(&app, tenant, id).await?;
     draft.changeable(draft.version)?;
     let (checked, revision) = bundle::look(&app, tenant, bundle).await?;
-    let mut results = Results::standing(&draft)?;
-    results.check = Some(Check::of(&checked, &draft, app.clock.now(), revision));
     let act = about(Action::CheckDraft, &draft).with("valid", json!(checked.valid));
     let record = app.permit(&caller, act).await?;
+    // An impact may have been kept meanwhile.
+    let now = find(&app, tenant, id).await?;
+    let mut results = Results::standing(&now)?;
+    results.check = Some(Check::of(&checked, &draft, app.clock.now(), revision));
     results.keep(&app, tenant, &draft, &record).await?;
     told(&caller, &record, &draft);
     let mut response = Json(checked).into_response();
