@@ -141,6 +141,7 @@ fn rollback_bundle() -> Operation {
              `If-Match` with the `ETag` of the bundle that it replaces is required.",
         )
         .scope("write")
+        .until()
         .header("If-Match", "The `ETag` of the bundle in force.", "\"42\"")
         .takes("Rollback", "Which version, and why.", &json!({ "to": 41, "message": "Reports came out empty" }))
         .gives(200, "It is in force.", "BundleApplied", &examples::bundle_applied(), &["ETag", "Remit-Revision"])
