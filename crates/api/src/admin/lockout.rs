@@ -147,23 +147,23 @@ impl Roster {
             let act = Act::of(Action::PutBundle).loosens(true);
             return self.who(system, Scope::Write, &act).next().is_some();
         }
-        // What loosens then goes by a draft: somebody writes it, one person approves it, and another one publishes it.
-        let act = Act::of(Action::CreateDraft);
-        if self.who(system, Scope::Write, &act).next().is_none() {
-            return false;
-        }
+        // What loosens then goes by a draft: somebody writes it, another person approves it, and it is published.
         let act = Act::on(Action::PublishDraft, "")
             .loosens(true)
             .reviewed(true);
+        if self.who(system, Scope::Write, &act).next().is_none() {
+            return false;
+        }
         // Two of each tell whether there are two that are not the same.
-        let publishers = first_two(self.who(system, Scope::Write, &act));
+        let act = Act::of(Action::CreateDraft);
+        let authors = first_two(self.who(system, Scope::Write, &act));
         let act = Act::on(Action::ReviewDraft, "");
         let reviewers = self.who(system, Scope::Write, &act);
         let persons = first_two(reviewers.filter(|one| one.kind == PrincipalKind::Person));
-        let mut pairs = publishers
+        let mut pairs = authors
             .iter()
-            .flat_map(|publisher| persons.iter().map(move |person| (publisher, person)));
-        pairs.any(|(publisher, person)| publisher != person)
+            .flat_map(|author| persons.iter().map(move |person| (author, person)));
+        pairs.any(|(author, person)| author != person)
     }
 
     fn can_manage(&self, system: &Snapshot) -> bool {

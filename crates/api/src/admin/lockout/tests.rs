@@ -73,10 +73,16 @@ async fn one_who_publishes_or_one_who_manages_is_enough() {
 
 #[tokio::test]
 async fn where_a_second_person_is_demanded_publishing_takes_two() {
-    let both: Given<'_> = ("b", PERSON, &[Role::Publisher, Role::Approver], EVERY);
+    let both: Given<'_> = (
+        "b",
+        PERSON,
+        &[Role::Author, Role::Publisher, Role::Approver],
+        EVERY,
+    );
     let other: Given<'_> = ("o", PERSON, &[Role::Approver], EVERY);
     let machine: Given<'_> = ("m", MACHINE, &[Role::Approver], EVERY);
-    let robot: Given<'_> = ("r", MACHINE, &[Role::Publisher], EVERY);
+    let robot: Given<'_> = ("r", MACHINE, &[Role::Author, Role::Publisher], EVERY);
+    let publisher: Given<'_> = ("p", PERSON, &[Role::Publisher], EVERY);
     assert!(!stands(&[both], true).await, "alone");
     assert!(
         !stands(&[both, machine], true).await,
@@ -84,8 +90,12 @@ async fn where_a_second_person_is_demanded_publishing_takes_two() {
     );
     assert!(stands(&[both, other], true).await);
     assert!(
+        !stands(&[publisher, other], true).await,
+        "nobody writes a draft"
+    );
+    assert!(
         stands(&[robot, other], true).await,
-        "a machine may publish what a person reviewed"
+        "a machine may write and publish what a person reviewed"
     );
     assert!(stands(&[("a", PERSON, &[Role::Admin], EVERY)], true).await);
 }

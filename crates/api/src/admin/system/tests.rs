@@ -25,13 +25,15 @@ fn ask(system: &Snapshot, action: &str, on: &str, context: Value, expect: (Verdi
         Value::Object(members) => members,
         other => panic!("{other}"),
     };
+    let mut context = members(context);
+    context.entry("break_glass").or_insert_with(|| json!(false));
     let step = Step {
         question: Question {
             action: Asked {
                 name: action.to_owned(),
                 properties: Map::new(),
             },
-            context: members(context),
+            context,
             resource: Resource {
                 id: "one".to_owned(),
                 properties: Map::new(),
