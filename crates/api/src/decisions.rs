@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::Uri;
 use remit_core::{DecisionId, DecisionRecord, EntityUid, PolicyId, Reason, Timestamp, Verdict};
 use remit_store::{DecisionFilter, EntityPattern};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::App;
@@ -39,13 +39,6 @@ pub(crate) struct Wanted {
     after: Option<DecisionId>,
     pub(crate) limit: Option<usize>,
     pub(crate) cursor: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct DecisionPage {
-    decisions: Vec<DecisionRecord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
 }
 
 /// Lists decisions, newest first.
@@ -81,11 +74,13 @@ pub(crate) async fn list(
         );
     }
     let (found, next) = paging.cut(&app, found, |last| last.record.id)?;
-    let decisions = found.into_iter().map(|stored| stored.record).collect();
-    let page = DecisionPage { decisions, next };
-    let mut response = Json(&page).into_response();
-    paging::link(&mut response, &uri, page.next.as_deref());
-    Ok(response)
+    let decisions: Vec<_> = found.into_iter().map(|stored| stored.record).collect();
+    Ok(paging::answer(
+        &uri,
+        "decisions",
+        &decisions,
+        next.as_deref(),
+    ))
 }
 
 /// Answers with one record.

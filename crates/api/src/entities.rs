@@ -50,13 +50,6 @@ pub(crate) struct Wanted {
     pub(crate) cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct EntityPage {
-    entities: Vec<Entity>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
 /// What a change of entities came to.
 #[derive(Debug, Serialize)]
 struct Applied {
@@ -103,11 +96,8 @@ pub(crate) async fn list(
         .entities(caller.tenant, kind, paging.after.as_ref(), paging.limit + 1)
         .await?;
     let (found, next) = paging.cut(&app, found, |last| last.entity.uid.clone())?;
-    let entities = found.into_iter().map(|stored| stored.entity).collect();
-    let page = EntityPage { entities, next };
-    let mut response = Json(&page).into_response();
-    paging::link(&mut response, &uri, page.next.as_deref());
-    Ok(response)
+    let entities: Vec<_> = found.into_iter().map(|stored| stored.entity).collect();
+    Ok(paging::answer(&uri, "entities", &entities, next.as_deref()))
 }
 
 /// Answers with one entity.

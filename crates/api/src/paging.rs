@@ -1,15 +1,17 @@
 //! Pages of a list: how long, where they begin, and a sealed cursor that belongs to one query.
 
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Uri, header};
 use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
 use remit_core::canonical_json;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::problem::{Kind, Problem};
+use crate::wire::Json;
 
 /// The most entries of one page.
 pub(crate) const LONGEST: usize = 1_000;
@@ -24,6 +26,13 @@ pub(crate) struct Page {
     pub(crate) cursor: Option<String>,
 }
 
+/// One page as it is written.
+struct Listed<'a, T> {
+    name: &'static str,
+    items: &'a [T],
+    next: Option<&'a str>,
+}
+
 /// One page to be made; `C` is the position of an entry in the list.
 pub(crate) struct Paging<C> {
     /// The last entry of the page before.
@@ -32,6 +41,19 @@ pub(crate) struct Paging<C> {
     pub(crate) limit: usize,
     /// What the cursor belongs to, as a hash.
     query: [u8; 32],
+}
+
+// === impl Listed ===
+
+impl<T: Serialize> Serialize for Listed<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry(self.name, self.items)?;
+        if let Some(next) = self.next {
+            map.serialize_entry("next", next)?;
+        }
+        map.end()
+    }
 }
 
 // === impl Paging ===
@@ -86,6 +108,19 @@ impl<C: Serialize + DeserializeOwned> Paging<C> {
             .ok_or_else(|| Problem::caused(Kind::INTERNAL, "a cursor could not be written"))?;
         Ok((found, Some(cursor)))
     }
+}
+
+/// Answers with one page of a list: its items under the name of the list, and where the next page begins.
+pub(crate) fn answer<T: Serialize>(
+    uri: &Uri,
+    name: &'static str,
+    items: &[T],
+    next: Option<&str>,
+) -> Response {
+    let listed = Listed { name, items, next };
+    let mut response = Json(listed).into_response();
+    link(&mut response, uri, next);
+    response
 }
 
 /// Puts the address of the next page on an answer (RFC 8288): this request's, with another cursor.

@@ -53,13 +53,6 @@ struct Shown {
     text: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct PolicyPage {
-    policies: Vec<Shown>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
 /// Lists the policies by id, without their texts.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
@@ -83,9 +76,8 @@ pub(crate) async fn list(
         })
         .await?;
     let (policies, next) = paging.cut(&app, found, |last: &Shown| last.id.clone())?;
-    let page = PolicyPage { policies, next };
-    let mut response = ([(header::ETAG, etag(revision))], Json(&page)).into_response();
-    paging::link(&mut response, &uri, page.next.as_deref());
+    let mut response = paging::answer(&uri, "policies", &policies, next.as_deref());
+    response.headers_mut().insert(header::ETAG, etag(revision));
     Told::revision(revision).attach(&mut response);
     Ok(response)
 }

@@ -94,13 +94,6 @@ struct Born {
     key: Option<ApiKey>,
 }
 
-#[derive(Debug, Serialize)]
-struct TenantPage {
-    tenants: Vec<Shown>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
 /// An export under way.
 struct Export {
     app: Arc<App>,
@@ -207,11 +200,8 @@ pub(crate) async fn list(
     let paging = Paging::<TenantId>::of(&app, &"tenants", limit, cursor.as_deref())?;
     let found = app.store.tenants(paging.after, paging.limit + 1).await?;
     let (found, next) = paging.cut(&app, found, |last| last.id)?;
-    let tenants = found.into_iter().map(Shown::from).collect();
-    let page = TenantPage { tenants, next };
-    let mut response = Json(&page).into_response();
-    paging::link(&mut response, &uri, page.next.as_deref());
-    Ok(response)
+    let tenants: Vec<_> = found.into_iter().map(Shown::from).collect();
+    Ok(paging::answer(&uri, "tenants", &tenants, next.as_deref()))
 }
 
 /// Answers with one tenant, a deleted one included.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::Uri;
 use remit_core::{ContentHash, KeyId, Revision, TenantId, Timestamp};
 use remit_store::{StoredBundle, StoredVersion};
@@ -22,7 +22,7 @@ use crate::publish::idempotency::IdempotencyKey;
 use crate::publish::{Next, Publication, publish};
 use crate::query::{Query, Segments};
 use crate::revisions::Until;
-use crate::wire::{Body, Json, Wire, absent_if_null};
+use crate::wire::{Body, Wire, absent_if_null};
 
 /// Which version is to be in force again, and why.
 #[derive(Debug, Deserialize)]
@@ -58,13 +58,6 @@ struct Author {
     name: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct VersionPage {
-    versions: Vec<Shown>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
 /// Lists the versions of the bundle, newest first.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
@@ -80,11 +73,8 @@ pub(crate) async fn list(
         .await?;
     let (found, next) = paging.cut(&app, found, |last| last.revision)?;
     let versions = found.into_iter().map(Shown::of);
-    let versions = versions.collect::<Result<_, _>>()?;
-    let page = VersionPage { versions, next };
-    let mut response = Json(&page).into_response();
-    paging::link(&mut response, &uri, page.next.as_deref());
-    Ok(response)
+    let versions = versions.collect::<Result<Vec<_>, _>>()?;
+    Ok(paging::answer(&uri, "versions", &versions, next.as_deref()))
 }
 
 /// Answers with the bundle of one version, exactly as it was put.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::Uri;
-use remit_core::{AdminAction, AdminActionId, Verdict};
+use remit_core::{AdminActionId, Verdict};
 use remit_store::AdminActionFilter;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::App;
@@ -15,7 +15,6 @@ use crate::auth::Caller;
 use crate::paging::{self, Paging};
 use crate::problem::{Kind, Problem};
 use crate::query::Query;
-use crate::wire::Json;
 
 /// Which records are wanted, and which page of them.
 #[derive(Debug, Deserialize)]
@@ -26,13 +25,6 @@ pub(crate) struct Wanted {
     verdict: Option<Verdict>,
     limit: Option<usize>,
     cursor: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct ActionPage {
-    actions: Vec<AdminAction>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
 }
 
 /// Lists the records of administration, newest first.
@@ -60,8 +52,5 @@ pub(crate) async fn list(
         .admin_actions(caller.tenant, &filter, paging.after, paging.limit + 1)
         .await?;
     let (actions, next) = paging.cut(&app, found, |last| last.id)?;
-    let page = ActionPage { actions, next };
-    let mut response = Json(&page).into_response();
-    paging::link(&mut response, &uri, page.next.as_deref());
-    Ok(response)
+    Ok(paging::answer(&uri, "actions", &actions, next.as_deref()))
 }

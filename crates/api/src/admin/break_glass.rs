@@ -84,13 +84,6 @@ struct Shown {
     ended_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
-struct GrantPage {
-    grants: Vec<Shown>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
 /// Asks for a grant, which another person has to approve.
 pub(crate) async fn request(
     State(app): State<Arc<App>>,
@@ -188,11 +181,8 @@ pub(crate) async fn list(
         .await?;
     let at = app.exact_time().await?;
     let (found, next) = paging.cut(&app, found, |last| last.id)?;
-    let grants = found.into_iter().map(|one| Shown::of(one, at)).collect();
-    let page = GrantPage { grants, next };
-    let mut response = Json(&page).into_response();
-    paging::link(&mut response, &uri, page.next.as_deref());
-    Ok(response)
+    let grants: Vec<_> = found.into_iter().map(|one| Shown::of(one, at)).collect();
+    Ok(paging::answer(&uri, "grants", &grants, next.as_deref()))
 }
 
 /// Answers with one grant.

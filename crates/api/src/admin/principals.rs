@@ -42,13 +42,6 @@ struct Shown {
     disabled_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
-struct PrincipalPage {
-    principals: Vec<Shown>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
 /// Lists the principals by name, disabled ones included.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
@@ -63,11 +56,13 @@ pub(crate) async fn list(
         .principals(caller.tenant, paging.after.as_ref(), paging.limit + 1)
         .await?;
     let (found, next) = paging.cut(&app, found, |last| last.principal.name.clone())?;
-    let principals = found.into_iter().map(Shown::from).collect();
-    let page = PrincipalPage { principals, next };
-    let mut response = Json(&page).into_response();
-    paging::link(&mut response, &uri, page.next.as_deref());
-    Ok(response)
+    let principals: Vec<_> = found.into_iter().map(Shown::from).collect();
+    Ok(paging::answer(
+        &uri,
+        "principals",
+        &principals,
+        next.as_deref(),
+    ))
 }
 
 /// Answers with one principal.

@@ -112,13 +112,6 @@ struct Saved {
     diagnostics: Vec<Diagnostic>,
 }
 
-#[derive(Debug, Serialize)]
-struct DraftPage {
-    drafts: Vec<Head>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
 /// Makes a draft, of a bundle or of the one in force.
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
@@ -229,14 +222,11 @@ pub(crate) async fn list(
         .await?;
     let in_force = app.store.bundle_revision(tenant).await?;
     let (found, next) = paging.cut(&app, found, |last| last.id)?;
-    let drafts = found
+    let drafts: Vec<_> = found
         .into_iter()
         .map(|one| Head::of(one, in_force))
         .collect();
-    let page = DraftPage { drafts, next };
-    let mut response = Json(&page).into_response();
-    paging::link(&mut response, &uri, page.next.as_deref());
-    Ok(response)
+    Ok(paging::answer(&uri, "drafts", &drafts, next.as_deref()))
 }
 
 /// Answers with one draft: its bundle, what it changes, what was found out about it and what others say of it.
