@@ -1,6 +1,7 @@
 //! The `system` bundle: what each role may do, and what a tenant's own policies make of it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use remit_api::Access;
@@ -180,6 +181,68 @@ async fn a_forbid_of_one_thing_holds_however_its_name_is_written() {
     );
     let broken = test.get("/v1/policies/%ff").await;
     assert_eq!(broken.status, StatusCode::BAD_REQUEST, "{}", broken.text);
+}
+
+/// Numbers and ids have more than one spelling, and a policy about one is a policy about all of them.
+#[tokio::test]
+async fn a_forbid_of_a_number_or_an_id_holds_in_every_spelling() {
+    let mut test = TestApp::start(&pack("starter")).await;
+    let whoami = test.get("/v1/whoami").await.json();
+    let (key, version) = (whoami["key"].as_str().unwrap(), whoami["revision"].clone());
+    test.put(&governed(&format!(
+        "@id(\"key\") forbid (principal, action == Action::\"get_key\", resource == Key::\"{key}\");\n\
+         @id(\"version\") forbid (principal, action == Action::\"get_version\", resource == Version::\"{version}\");",
+    )))
+    .await;
+    for path in [
+        format!("/v1/keys/{key}"),
+        format!("/v1/keys/{}", key.to_uppercase()),
+        format!("/v1/keys/{}", key.replace('-', "")),
+        format!("/v1/bundle/versions/{version}"),
+        format!("/v1/bundle/versions/0{version}"),
+    ] {
+        let reply = test.get(&path).await;
+        let code = reply.json()["code"].clone();
+        assert_eq!(code, "not-permitted", "{path}: {}", reply.text);
+    }
+}
+
+/// What no database can keep is refused before anybody decides or records it.
+#[tokio::test]
+async fn a_nul_in_a_path_is_refused_and_recorded_nowhere() {
+    let test = TestApp::start(&pack("starter")).await;
+    let tom = test.person("tom", &[Role::Reader], EVERY).await;
+    let asked = test
+        .as_key(&tom, Method::DELETE, "/v1/principals/a%00b", &Value::Null)
+        .await;
+    assert_eq!(asked.status, StatusCode::BAD_REQUEST, "{}", asked.text);
+    assert!(asked.text.contains("`name` in the path"), "{}", asked.text);
+    let records = test.get("/v1/admin/actions?principal=tom").await.json();
+    assert_eq!(records["actions"], json!([]));
+}
+
+/// A replica that has not heard for too long changes nothing by what it knew; it still reads.
+#[tokio::test]
+async fn nothing_is_changed_by_policies_that_may_be_old() {
+    let mut test = TestApp::start(&pack("starter")).await;
+    let ben = "/v1/principals/ben";
+    let reader = json!({ "kind": "person", "roles": ["reader"] });
+    test.pause();
+    test.clock.advance(Duration::from_secs(6));
+    let late = test.as_key(&test.key, Method::PUT, ben, &reader).await;
+    assert_eq!(
+        late.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        late.text
+    );
+    assert_eq!(late.json()["code"], "stale-policy");
+    assert_eq!(test.get("/v1/policies").await.status, StatusCode::OK);
+    test.resume();
+    test.caught_up().await;
+    assert_eq!(test.get(ben).await.status, StatusCode::NOT_FOUND);
+    let done = test.as_key(&test.key, Method::PUT, ben, &reader).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
 }
 
 /// A replica that does not know what the bundle says of the administration lets nobody in.

@@ -12,6 +12,7 @@ for_each_database! {
     a_principal_goes_with_its_keys;
     a_record_is_written_with_its_change_or_neither_is;
     who_was_withdrawn_changes_nothing;
+    who_lost_a_role_changes_nothing;
     /// What names a principal that is not there is the trouble of its tenant, and opens nothing.
     a_key_whose_principal_is_gone_cannot_be_read;
 }
@@ -288,6 +289,43 @@ async fn who_was_withdrawn_changes_nothing(fixture: Fixture) {
         .await
         .unwrap();
     assert_eq!(found.len(), 4, "{found:?}");
+}
+
+/// What was decided by roles that somebody has no more, or for a tenant that is suspended since, is not written.
+async fn who_lost_a_role_changes_nothing(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("acme").await);
+    let put_maya = async |roles: &[Role]| {
+        let maya = maya(roles);
+        let put = store.put_principal(tenant, None, &maya, Change::default());
+        put.await.unwrap();
+    };
+    put_maya(&[Role::Publisher]).await;
+    let key = store.create_key(tenant, &of_maya(), &pepper()).await;
+    let key = key.unwrap().0.id;
+    let put = async |roles: &[Role], grant: Option<&str>| {
+        let record = AdminAction {
+            roles: roles.iter().copied().collect(),
+            break_glass: grant.map(str::to_owned),
+            ..record(&fixture, Some(key), "put_bundle")
+        };
+        let authorship = remit_store::Authorship::default();
+        let bundle = bundle("1");
+        let put = store.put_version(tenant, Expected::Any, &bundle, authorship, with(&record));
+        put.await
+    };
+    put(&[Role::Publisher], None).await.unwrap();
+    let withdrawn = |put: Result<_, Error>| assert!(matches!(put, Err(Error::Withdrawn)));
+    withdrawn(put(&[Role::Publisher, Role::Admin], None).await);
+    // A grant of break-glass adds to the roles, and takes the place of none.
+    put(&[Role::Publisher, Role::Admin], Some("grant"))
+        .await
+        .unwrap();
+    put_maya(&[Role::Reader]).await;
+    withdrawn(put(&[Role::Publisher], None).await);
+    withdrawn(put(&[Role::Publisher, Role::Admin], Some("grant")).await);
+    put(&[Role::Reader], None).await.unwrap();
+    store.suspend_tenant(tenant, None).await.unwrap();
+    withdrawn(put(&[Role::Reader], None).await);
 }
 
 async fn a_key_whose_principal_is_gone_cannot_be_read(fixture: Fixture) {
