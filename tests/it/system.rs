@@ -183,6 +183,26 @@ async fn a_forbid_of_one_thing_holds_however_its_name_is_written() {
     assert_eq!(broken.status, StatusCode::BAD_REQUEST, "{}", broken.text);
 }
 
+/// A permit for all of it is enough, also where one for a single thing would wait for an approval.
+#[tokio::test]
+async fn a_bulk_change_is_permitted_by_itself() {
+    let mut test = TestApp::start(&pack("starter")).await;
+    let maya = test.person("maya", &[], EVERY).await;
+    test.put(&governed(
+        "@id(\"crowds\") permit (principal == Person::\"maya\", action == Action::\"change_entities\", resource);\n\
+         @id(\"asked\") permit (principal == Person::\"maya\", action == Action::\"put_entity\", resource)\n\
+         when { context.facts.approved };",
+    ))
+    .await;
+    let team = json!([{ "uid": { "type": "Team", "id": "day" } }]);
+    let path = "/v1/entities/bulk";
+    let done = test.as_key(&maya, Method::POST, path, &team).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    let single = "/v1/entities/Team/day";
+    let alone = test.as_key(&maya, Method::PUT, single, &json!({})).await;
+    assert_eq!(alone.status, StatusCode::FORBIDDEN, "{}", alone.text);
+}
+
 /// Numbers and ids have more than one spelling, and a policy about one is a policy about all of them.
 #[tokio::test]
 async fn a_forbid_of_a_number_or_an_id_holds_in_every_spelling() {

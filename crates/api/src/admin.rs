@@ -381,8 +381,12 @@ impl App {
         let forbidden = move || {
             acts.into_iter().find(|act| {
                 let decision = footing.decide(&asker, act, &facts);
-                // Where nothing permits it by itself, the permit for all of it is enough.
-                decision.verdict == Verdict::Deny && decision.reason != Reason::NoPermit
+                // Where nothing permits it by itself, or would once approved, the permit for all of it is enough. What
+                // could not be evaluated at all is no such case.
+                let unspoken =
+                    matches!(decision.reason, Reason::NoPermit | Reason::ApprovalRequired)
+                        && decision.determining.is_empty();
+                decision.verdict == Verdict::Deny && !unspoken
             })
         };
         match self.blocking(forbidden).await? {
