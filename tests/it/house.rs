@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use remit_tests::root;
 
 mod migrations;
+mod running;
 
 /// Who may depend on whom, among our crates.
 const EDGES: &[(&str, &[&str])] = &[
