@@ -51,10 +51,8 @@ fn sources(folder: &Path, ending: &str) -> Vec<Source> {
 /// Returns what Remit knows about a question: a Monday morning.
 pub(crate) fn facts(approved: bool) -> Facts {
     Facts {
-        now: "2026-01-05T10:00:00Z".parse().unwrap(),
-        caller: KeyId::NIL,
-        environment: "dev".to_owned(),
         approved,
+        ..Facts::plain(KeyId::NIL, "dev", "2026-01-05T10:00:00Z".parse().unwrap())
     }
 }
 

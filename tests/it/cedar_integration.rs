@@ -367,12 +367,7 @@ fn question(request: &Request) -> Question {
 }
 
 fn facts() -> Facts {
-    Facts {
-        now: Timestamp::from_micros(0),
-        caller: KeyId::nil(),
-        environment: "test".to_owned(),
-        approved: false,
-    }
+    Facts::plain(KeyId::nil(), "test", Timestamp::from_micros(0))
 }
 
 fn only(error: &CompileError, codes: &[&str]) -> bool {

@@ -230,14 +230,10 @@ fn record(clock: &Clock, tenant: TenantId) -> DecisionRecord {
             },
             context: context.as_object().unwrap().clone(),
         },
-        facts: Facts {
-            now: clock.now(),
-            caller: key,
-            environment: "test".to_owned(),
-            approved: false,
-        },
+        facts: Facts::plain(key, "test", clock.now()),
         decision: Decision {
             verdict: Verdict::Deny,
+            limit: None,
             reason: Reason::PolicyForbid,
             determining: vec![PolicyId::new("no-money-out")],
             errors: Vec::new(),

@@ -257,12 +257,7 @@ fn failing(snapshot: &Snapshot, cases: &[Case]) -> Vec<String> {
 // === asking as the suite asks ===
 
 fn facts() -> Facts {
-    Facts {
-        now: "2026-01-05T10:00:00Z".parse().unwrap(),
-        caller: KeyId::nil(),
-        environment: "dev".to_owned(),
-        approved: false,
-    }
+    Facts::plain(KeyId::nil(), "dev", "2026-01-05T10:00:00Z".parse().unwrap())
 }
 
 fn evaluate(snapshot: &Snapshot, body: &Value) -> bool {

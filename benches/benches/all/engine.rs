@@ -240,10 +240,12 @@ fn rego_input(question: &Question) -> regorus::Value {
 /// The facts of every question.
 pub fn facts() -> Facts {
     Facts {
-        now: Timestamp::from_micros(1_700_000_000_000_000),
-        caller: KeyId::from_uuid(uuid::Uuid::nil()),
-        environment: "live".to_owned(),
         approved: true,
+        ..Facts::plain(
+            KeyId::from_uuid(uuid::Uuid::nil()),
+            "live",
+            Timestamp::from_micros(1_700_000_000_000_000),
+        )
     }
 }
 

@@ -377,12 +377,7 @@ impl App {
 
     /// Returns what Remit knows of its own knowledge at this moment.
     pub(crate) fn facts(&self, caller: &Caller) -> Facts {
-        Facts {
-            now: self.now(),
-            caller: caller.key,
-            environment: caller.environment.clone(),
-            approved: false,
-        }
+        Facts::plain(caller.key, &*caller.environment, self.now())
     }
 
     /// Returns the snapshot that may decide for `caller` now.

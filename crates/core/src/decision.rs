@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{ContentHash, PolicyId, Reason, Revision};
+use crate::{ContentHash, Limit, PolicyId, Reason, Revision};
 
 /// The answer to a question: permit or deny, and why.
 ///
@@ -21,6 +21,9 @@ pub struct Decision {
     /// Every enforced policy that could not be evaluated, sorted by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<PolicyError>,
+    /// Which limit was met, where the reason is one of a task or a chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
     /// What was left out of the question or found odd in it while it was shaped by the schema.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,

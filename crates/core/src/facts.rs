@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyId, Timestamp};
+use crate::{AgentFacts, CallFacts, Hop, KeyId, Kill, TaskFacts, Timestamp, Tool};
 
 /// What Remit knows about one question of its own knowledge, never what the caller claims.
 ///
@@ -10,12 +10,50 @@ use crate::{KeyId, Timestamp};
 /// so that a decision can be made again later and come out the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
+    /// The agent that asks, where the schema says that subjects of its type are registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentFacts>,
     /// Whether a person has approved exactly this call.
     pub approved: bool,
+    /// The call, where it is one of a tool or in a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallFacts>,
     /// Which enforcement point asks: the id of its API key.
     pub caller: KeyId,
     /// The environment that key belongs to, such as `live` or `dev`.
     pub environment: String,
+    /// Everybody on whose authority the subject acts, nearest first; each must be allowed the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<Hop>,
+    /// The kill that stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill: Option<Kill>,
     /// When the question arrived.
     pub now: Timestamp,
+    /// The task in which it is asked (`context.task`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskFacts>,
+    /// The tool that is called, where the catalogue has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Tool>,
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// Returns what is known where there is no task and nothing registered: who asks, from where, and when.
+    pub fn plain(caller: KeyId, environment: impl Into<String>, now: Timestamp) -> Self {
+        Self {
+            agent: None,
+            approved: false,
+            call: None,
+            caller,
+            environment: environment.into(),
+            hops: Vec::new(),
+            kill: None,
+            now,
+            task: None,
+            tool: None,
+        }
+    }
 }

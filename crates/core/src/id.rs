@@ -78,6 +78,10 @@ uuid_ids! {
     ReplicaId;
     /// More roles for one person, for minutes.
     BreakGlassId;
+    /// What an agent was asked to do.
+    TaskId;
+    /// Something that must stop.
+    KillId;
     /// A bundle that somebody works on and that decides nothing yet.
     DraftId;
 }

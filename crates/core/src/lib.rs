@@ -2,13 +2,12 @@
 //!
 //! Every other crate speaks in these types. Start at [`Question`], [`Decision`] and [`Bundle`]; time and ids come from
 //! [`Clock`] and nowhere else (INV-9).
-//!
 //! Invariants: every type is data that can be compared and, where it is recorded, written as canonical JSON
 //! (RFC 8785); ids are byte-exact, taken in Unicode NFC only and never rewritten; a [`Reason`] is a closed set with a stable code each.
-//!
 //! Deliberately absent: I/O, async, Cedar, SQL, HTTP. Nothing here can block, and only parsing can fail.
 
 mod admin_action;
+mod agent;
 mod bundle;
 mod canonical;
 mod case;
@@ -18,14 +17,18 @@ mod decision;
 mod entity;
 mod facts;
 mod id;
+mod kill;
 mod normal;
 mod principal;
 mod question;
 mod reason;
 mod record;
+mod task;
 mod timestamp;
+mod tool;
 
 pub use admin_action::AdminAction;
+pub use agent::{Agent, AgentFacts, AgentStatus, Standing};
 pub use bundle::{Bundle, ContentHash, Link, Source};
 pub use canonical::canonical_json;
 pub use case::{Case, Expectation, Step};
@@ -34,9 +37,10 @@ pub use decision::{Decision, Effect, Note, Obligation, PolicyError, Shadow, Verd
 pub use entity::{Entity, EntityUid};
 pub use facts::Facts;
 pub use id::{
-    AdminActionId, BreakGlassId, DecisionId, DraftId, KeyId, ParseIdError, PolicyId, ReplicaId,
-    Revision, TenantId,
+    AdminActionId, BreakGlassId, DecisionId, DraftId, KeyId, KillId, ParseIdError, PolicyId,
+    ReplicaId, Revision, TaskId, TenantId,
 };
+pub use kill::{Kill, KillTarget};
 pub use normal::is_nfc;
 pub use principal::{Principal, PrincipalKind, PrincipalName, Role};
 pub use question::{Action, Invalid, Question, Resource, Subject};
@@ -45,4 +49,12 @@ pub use record::{
     ActionHead, Caller, CallerHead, DecisionHead, DecisionRecord, PartyHead, QuestionHead,
     RecordHead,
 };
+pub use task::{
+    Budget, CallFacts, Declaration, Dimension, Hop, Label, Limit, Outcome, OutcomeResult, Spending,
+    Task, TaskFacts, TaskState, Window,
+};
 pub use timestamp::{ParseTimestampError, Timestamp};
+pub use tool::{
+    AmountArgument, Confidentiality, Effects, Integrity, MOST_SINKS, Tool, canonical_sink,
+    sink_hash, sinks_of,
+};

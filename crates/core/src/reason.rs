@@ -38,6 +38,38 @@ reasons! {
     ApprovalRequired = "approval_required";
     /// A forbidding policy could not be evaluated, so it is taken to forbid.
     PolicyError = "policy_error";
+    /// Somebody has stopped it, whatever the policies say.
+    Killed = "killed";
+    /// The agent is not in the registry.
+    AgentUnregistered = "agent_unregistered";
+    /// The agent is suspended.
+    AgentSuspended = "agent_suspended";
+    /// The agent was retired, or its end date has passed.
+    AgentExpired = "agent_expired";
+    /// The person who answered for the agent is not there any more.
+    AgentOwnerless = "agent_ownerless";
+    /// Nobody has reviewed the agent in time.
+    AgentReviewOverdue = "agent_review_overdue";
+    /// There is no such task, or it ended long ago.
+    TaskUnknown = "task_unknown";
+    /// The task is another agent's.
+    TaskNotYours = "task_not_yours";
+    /// The task, or one above it, is suspended.
+    TaskSuspended = "task_suspended";
+    /// The task, or one above it, is completed.
+    TaskCompleted = "task_completed";
+    /// The task, or one above it, was revoked.
+    TaskRevoked = "task_revoked";
+    /// The time of the task, or of one above it, is over.
+    TaskExpired = "task_expired";
+    /// The task may not act at this time.
+    TaskOutsideWindow = "task_outside_window";
+    /// The task was not declared to do this.
+    OutsideTask = "outside_task";
+    /// It would exceed a budget of the task, or of one above it.
+    BudgetExhausted = "budget_exhausted";
+    /// Somebody on whose authority it is done may not do it.
+    DelegationDenied = "delegation_denied";
     /// The schema has no entity type of the subject's type.
     UnknownSubjectType = "unknown_subject_type";
     /// The schema has no entity type of the resource's type.

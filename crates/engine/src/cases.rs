@@ -129,15 +129,13 @@ impl Snapshot {
 
 fn facts(step: &Step) -> Facts {
     Facts {
-        now: step
-            .at
-            .unwrap_or_else(|| Timestamp::from_micros(MONDAY_MORNING)),
-        caller: KeyId::NIL,
-        environment: step
-            .environment
-            .clone()
-            .unwrap_or_else(|| ENVIRONMENT.to_owned()),
         approved: step.approved,
+        ..Facts::plain(
+            KeyId::NIL,
+            step.environment.as_deref().unwrap_or(ENVIRONMENT),
+            step.at
+                .unwrap_or_else(|| Timestamp::from_micros(MONDAY_MORNING)),
+        )
     }
 }
 

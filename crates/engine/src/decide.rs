@@ -321,6 +321,7 @@ impl Snapshot {
         };
         Decision {
             verdict,
+            limit: None,
             reason,
             determining: Vec::new(),
             errors: Vec::new(),

@@ -57,4 +57,4 @@ pub use format::format_policies;
 pub use guard::EVALUATION_STACK;
 pub use schema::FACTS_SCHEMA;
 pub use search::Found;
-pub use snapshot::{Changing, Snapshot};
+pub use snapshot::{Changing, Live, LiveChange, Snapshot};

@@ -12,6 +12,10 @@ use crate::entities::{EntityChange, EntityStore};
 use crate::entity::{EntityError, locate};
 use crate::index::Index;
 
+mod live;
+
+pub use live::{Live, LiveChange};
+
 /// The most problems with entities that one compilation reports.
 const MOST_PROBLEMS: usize = 100;
 
@@ -22,6 +26,7 @@ const MOST_PROBLEMS: usize = 100;
 pub struct Snapshot {
     rules: Arc<Rules>,
     entities: EntityStore,
+    live: Arc<Live>,
     revision: Revision,
 }
 
@@ -31,6 +36,7 @@ pub struct Snapshot {
 pub struct Changing {
     rules: Arc<Rules>,
     entities: EntityChange,
+    live: Arc<Live>,
     revision: Revision,
 }
 
@@ -60,6 +66,7 @@ impl Snapshot {
         Ok(Self {
             rules: Arc::new(Rules::of(program)),
             entities,
+            live: Arc::default(),
             revision: Revision::default(),
         })
     }
@@ -78,6 +85,7 @@ impl Snapshot {
         Ok(Self {
             rules: Arc::new(Rules::of(program)),
             entities,
+            live: Arc::clone(&self.live),
             revision: self.revision,
         })
     }
@@ -93,6 +101,7 @@ impl Snapshot {
         Ok(Self {
             rules: Arc::clone(&self.rules),
             entities: live.entities_under(&self.rules.program)?,
+            live: Arc::clone(&live.live),
             revision: live.revision,
         })
     }
@@ -113,6 +122,7 @@ impl Snapshot {
             rules: Arc::clone(&self.rules),
             entities: EntityStore::of_bundle(&program.schema, &program.entities)
                 .map_err(refused)?,
+            live: Arc::default(),
             revision: Revision::default(),
         })
     }
@@ -154,6 +164,7 @@ impl Snapshot {
         Changing {
             rules: Arc::clone(&self.rules),
             entities: EntityChange::of(self.entities.clone()),
+            live: Arc::clone(&self.live),
             revision: self.revision,
         }
     }
@@ -171,6 +182,7 @@ impl Snapshot {
         Ok(Self {
             rules: Arc::clone(&self.rules),
             entities: change.finish()?,
+            live: Arc::clone(&self.live),
             revision: self.revision,
         })
     }
@@ -178,6 +190,19 @@ impl Snapshot {
     /// Sets the revision, which stands in every decision.
     pub fn at(self, revision: Revision) -> Self {
         Self { revision, ..self }
+    }
+
+    /// Returns what is registered of the tenant.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Puts in what is registered of the tenant.
+    pub fn with_live(self, live: Live) -> Self {
+        Self {
+            live: Arc::new(live),
+            ..self
+        }
     }
 
     /// Returns the revision of the tenant's state that this is.
@@ -261,6 +286,7 @@ impl Changing {
         Ok(Snapshot {
             rules: self.rules,
             entities: self.entities.finish()?,
+            live: self.live,
             revision: self.revision,
         })
     }

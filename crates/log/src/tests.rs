@@ -54,14 +54,10 @@ fn record(clock: &Clock, padding: usize) -> DecisionRecord {
             resource,
             context: serde_json::Map::default(),
         },
-        facts: Facts {
-            now: clock.now(),
-            caller,
-            environment: "dev".to_owned(),
-            approved: false,
-        },
+        facts: Facts::plain(caller, "dev", clock.now()),
         decision: Decision {
             verdict: Verdict::Deny,
+            limit: None,
             reason: Reason::NoPermit,
             determining: Vec::new(),
             errors: Vec::new(),

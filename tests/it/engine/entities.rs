@@ -80,12 +80,11 @@ fn inside(snapshot: &Snapshot, user: &str, group: &str) -> bool {
         },
         context: Map::new(),
     };
-    let facts = Facts {
-        now: Timestamp::from_micros(0),
-        caller: KeyId::from_uuid(uuid::Uuid::from_u128(1)),
-        environment: "dev".to_owned(),
-        approved: false,
-    };
+    let facts = Facts::plain(
+        KeyId::from_uuid(uuid::Uuid::from_u128(1)),
+        "dev",
+        Timestamp::from_micros(0),
+    );
     let decision = snapshot.decide(&question, &facts);
     assert!(
         matches!(decision.reason, Reason::PolicyPermit | Reason::NoPermit),

@@ -57,12 +57,7 @@ fn read(snapshot: &Snapshot, id: &str) -> Decision {
         },
         context: Map::new(),
     };
-    let facts = Facts {
-        now: Timestamp::from_micros(0),
-        caller: KeyId::nil(),
-        environment: "dev".into(),
-        approved: false,
-    };
+    let facts = Facts::plain(KeyId::nil(), "dev", Timestamp::from_micros(0));
     snapshot.decide(&question, &facts)
 }
 

@@ -167,11 +167,14 @@ fn entity(rng: &mut StdRng, name: &dyn Fn(&mut StdRng) -> EntityUid) -> Both {
 /// Random facts; the time has milliseconds, which is what Cedar keeps.
 pub fn facts(rng: &mut StdRng) -> Facts {
     let micros = rng.random_range(0..4_000_000_000_000_000_i64);
+    let caller = KeyId::from_uuid(uuid::Uuid::from_u128(rng.random_range(0..u128::MAX)));
     Facts {
-        now: Timestamp::from_micros(micros),
-        caller: KeyId::from_uuid(uuid::Uuid::from_u128(rng.random_range(0..u128::MAX))),
-        environment: pick(rng, &["live", "dev"]).to_owned(),
         approved: rng.random_bool(0.5),
+        ..Facts::plain(
+            caller,
+            pick(rng, &["live", "dev"]),
+            Timestamp::from_micros(micros),
+        )
     }
 }
 

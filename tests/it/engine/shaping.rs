@@ -119,12 +119,11 @@ fn call(subject: &str, properties: Value, context: Value) -> Question {
 }
 
 fn decide(question: &Question) -> Decision {
-    let facts = Facts {
-        now: "2026-01-05T09:30:59.999999Z".parse::<Timestamp>().unwrap(),
-        caller: KeyId::from_uuid(uuid::Uuid::from_u128(7)),
-        environment: "live".to_owned(),
-        approved: false,
-    };
+    let facts = Facts::plain(
+        KeyId::from_uuid(uuid::Uuid::from_u128(7)),
+        "live",
+        "2026-01-05T09:30:59.999999Z".parse::<Timestamp>().unwrap(),
+    );
     snapshot().decide(question, &facts)
 }
 

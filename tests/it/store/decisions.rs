@@ -26,6 +26,7 @@ pub fn record(fixture: &Fixture, tenant: TenantId, number: u64) -> ShippedRecord
         vec!["no-export", "quiet-hours"]
     };
     let decision = Decision {
+        limit: None,
         verdict: if permit {
             Verdict::Permit
         } else {
@@ -88,12 +89,7 @@ pub fn record(fixture: &Fixture, tenant: TenantId, number: u64) -> ShippedRecord
             trace_id: None,
         },
         question,
-        facts: Facts {
-            now: at,
-            caller: fixture.key_id(),
-            environment: "live".into(),
-            approved: false,
-        },
+        facts: Facts::plain(fixture.key_id(), "live", at),
         decision,
         duration_us: 7,
     };

@@ -291,12 +291,7 @@ async fn f21_every_policy_that_failed_is_recorded() {
     let app = TestApp::start(&bundle(&text)).await;
     let snapshot = remit_engine::Snapshot::compile(&bundle(&text)).unwrap();
     let asked = serde_json::from_value(question("lost")).unwrap();
-    let facts = remit_core::Facts {
-        now: app.clock.now(),
-        caller: remit_core::KeyId::nil(),
-        environment: "dev".into(),
-        approved: false,
-    };
+    let facts = remit_core::Facts::plain(remit_core::KeyId::nil(), "dev", app.clock.now());
     let decision = snapshot.decide(&asked, &facts);
     let failed: Vec<&PolicyId> = decision.errors.iter().map(|error| &error.policy).collect();
     assert_eq!(

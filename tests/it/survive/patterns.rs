@@ -40,12 +40,7 @@ fn time(snapshot: &Snapshot, length: usize) -> Duration {
         },
         context,
     };
-    let facts = Facts {
-        now: Timestamp::from_micros(0),
-        caller: KeyId::nil(),
-        environment: "dev".into(),
-        approved: false,
-    };
+    let facts = Facts::plain(KeyId::nil(), "dev", Timestamp::from_micros(0));
     let began = Instant::now();
     assert_eq!(snapshot.decide(&question, &facts).reason, Reason::NoPermit);
     began.elapsed()

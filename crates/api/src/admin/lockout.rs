@@ -181,12 +181,7 @@ impl Roster {
         let keys = self.keys.iter();
         let able = keys.filter(move |key| key.scopes.contains(&scope));
         let may = move |key: &&Holder| {
-            let facts = Facts {
-                now: self.now,
-                caller: key.key,
-                environment: key.environment.clone(),
-                approved: false,
-            };
+            let facts = Facts::plain(key.key, key.environment.clone(), self.now);
             let question = act.question(self.tenant, &key.principal, self.second_person);
             App::judge(system, &question, &facts).verdict == Verdict::Permit
         };

@@ -132,12 +132,7 @@ fn permitted(
     (principal, key, environment): (&Principal, KeyId, String),
     act: &Act,
 ) -> bool {
-    let facts = Facts {
-        now: app.now(),
-        caller: key,
-        environment,
-        approved: false,
-    };
+    let facts = Facts::plain(key, environment, app.now());
     let question = act.question(tenant, principal, true);
     App::judge(system, &question, &facts).verdict == Verdict::Permit
 }

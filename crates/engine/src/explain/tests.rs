@@ -58,14 +58,13 @@ fn explain_by(snapshot: &Snapshot) -> Explanation {
         "context": { "amount": 9_223_372_036_854_775_807_i64 },
     }))
     .unwrap();
-    let facts = Facts {
-        now: "2026-01-05T10:00:00Z".parse::<Timestamp>().unwrap(),
-        caller: "01890a5d-ac96-774b-bcce-b302099a8057"
+    let facts = Facts::plain(
+        "01890a5d-ac96-774b-bcce-b302099a8057"
             .parse::<KeyId>()
             .unwrap(),
-        environment: "dev".into(),
-        approved: false,
-    };
+        "dev",
+        "2026-01-05T10:00:00Z".parse::<Timestamp>().unwrap(),
+    );
     let explanation = snapshot.explain(&question, &facts);
     assert_eq!(explanation.decision, snapshot.decide(&question, &facts));
     let text = serde_json::to_string(&explanation).unwrap();
@@ -302,14 +301,13 @@ fn a_question_that_is_not_evaluated_has_no_candidates() {
         "resource": { "type": "Tool", "id": "x" },
     }))
     .unwrap();
-    let facts = Facts {
-        now: "2026-01-05T10:00:00Z".parse::<Timestamp>().unwrap(),
-        caller: "01890a5d-ac96-774b-bcce-b302099a8057"
+    let facts = Facts::plain(
+        "01890a5d-ac96-774b-bcce-b302099a8057"
             .parse::<KeyId>()
             .unwrap(),
-        environment: "dev".into(),
-        approved: false,
-    };
+        "dev",
+        "2026-01-05T10:00:00Z".parse::<Timestamp>().unwrap(),
+    );
     let explanation = snapshot.explain(&question, &facts);
     assert_eq!(explanation.decision.reason, Reason::UnknownSubjectType);
     assert!(explanation.candidates.is_empty() && explanation.nearest.is_empty());

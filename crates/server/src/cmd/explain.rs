@@ -144,10 +144,12 @@ fn offline(dir: &Path, args: &Args, out: &Output) -> Result<(), Error> {
         found: Box::new(Found::new(error.diagnostics, &folder.bundle).within(dir)),
     })?;
     let facts = Facts {
-        now: args.at.unwrap_or_else(|| Clock::system().now()),
-        caller: KeyId::nil(),
-        environment: args.environment.clone(),
         approved: args.approved,
+        ..Facts::plain(
+            KeyId::nil(),
+            args.environment.clone(),
+            args.at.unwrap_or_else(|| Clock::system().now()),
+        )
     };
     let explanation = snapshot.explain(&question, &facts);
     out.value(&explanation, |explanation| {

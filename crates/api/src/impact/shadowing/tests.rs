@@ -38,12 +38,7 @@ fn record(live: &Snapshot, number: u128, bytes: usize) -> DecisionRecord {
         "context": { "ballast": "x".repeat(bytes) },
     }))
     .unwrap();
-    let facts = Facts {
-        approved: false,
-        caller: KeyId::NIL,
-        environment: "dev".to_owned(),
-        now: Timestamp::from_micros(0),
-    };
+    let facts = Facts::plain(KeyId::NIL, "dev", Timestamp::from_micros(0));
     DecisionRecord {
         at: facts.now,
         caller: Caller {

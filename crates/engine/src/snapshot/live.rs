@@ -1,0 +1,115 @@
+//! Live facts: the agents, tools, tasks and kills of one revision, which the snapshot of that revision carries.
+
+use std::sync::Arc;
+
+use imbl::{HashMap, HashSet};
+use remit_core::{Agent, EntityUid, Kill, PrincipalName, Revision, Task, TaskId, TaskState, Tool};
+use smol_str::SmolStr;
+
+/// What Remit has registered of a tenant; immutable, and cheap to clone and to change.
+///
+/// A part of the snapshot, so that one decision sees exactly one revision of it (INV-5). It decides nothing itself:
+/// facts are made of it, and those are recorded.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    agents: HashMap<EntityUid, Arc<(Agent, Revision)>>,
+    ended: HashMap<TaskId, TaskState>,
+    kills: Arc<[Kill]>,
+    owners: HashSet<PrincipalName>,
+    tasks: HashMap<TaskId, Arc<Task>>,
+    tools: HashMap<SmolStr, Arc<Tool>>,
+}
+
+/// What became different between two revisions, to be applied in any order of its members.
+#[derive(Debug, Clone, Default)]
+pub struct LiveChange {
+    /// Agents put in, each with the revision of its entry.
+    pub agents: Vec<(Agent, Revision)>,
+    /// Tasks that ended: their final state, kept for a while so that a denial can say it.
+    pub ended: Vec<(TaskId, TaskState)>,
+    /// Ended tasks that need not be told apart any more from those that never were.
+    pub forgotten: Vec<TaskId>,
+    /// All kills in force, where any changed.
+    pub kills: Option<Vec<Kill>>,
+    /// All persons who can answer for an agent, where any changed.
+    pub owners: Option<Vec<PrincipalName>>,
+    /// Tasks that are not over, put in.
+    pub tasks: Vec<Task>,
+    /// Tools put in.
+    pub tools: Vec<Tool>,
+    /// Tools taken out.
+    pub tools_removed: Vec<SmolStr>,
+}
+
+// === impl Live ===
+
+impl Live {
+    /// Returns it with a change applied; what did not change is shared.
+    #[must_use]
+    pub fn with(&self, change: LiveChange) -> Self {
+        let mut next = self.clone();
+        for (agent, revision) in change.agents {
+            next.agents
+                .insert(agent.uid.clone(), Arc::new((agent, revision)));
+        }
+        for task in change.tasks {
+            next.ended.remove(&task.id);
+            next.tasks.insert(task.id, Arc::new(task));
+        }
+        for (id, state) in change.ended {
+            next.tasks.remove(&id);
+            next.ended.insert(id, state);
+        }
+        for id in change.forgotten {
+            next.ended.remove(&id);
+        }
+        for name in change.tools_removed {
+            next.tools.remove(&name);
+        }
+        for tool in change.tools {
+            next.tools.insert(tool.name.clone(), Arc::new(tool));
+        }
+        if let Some(kills) = change.kills {
+            next.kills = kills.into();
+        }
+        if let Some(owners) = change.owners {
+            next.owners = owners.into_iter().collect();
+        }
+        next
+    }
+
+    /// Returns a registered agent and the revision of its entry.
+    pub fn agent(&self, uid: &EntityUid) -> Option<&(Agent, Revision)> {
+        self.agents.get(uid).map(AsRef::as_ref)
+    }
+
+    /// Whether somebody is there who can answer for an agent: an enabled person.
+    pub fn is_owner(&self, name: &PrincipalName) -> bool {
+        self.owners.contains(name)
+    }
+
+    /// Returns a tool of the catalogue.
+    pub fn tool(&self, name: &str) -> Option<&Tool> {
+        self.tools.get(name).map(AsRef::as_ref)
+    }
+
+    /// Returns a task that is not over by itself; its ancestors or the time may have ended it.
+    pub fn task(&self, id: TaskId) -> Option<&Arc<Task>> {
+        self.tasks.get(&id)
+    }
+
+    /// Returns how a task ended that did so lately.
+    pub fn ended(&self, id: TaskId) -> Option<TaskState> {
+        self.ended.get(&id).copied()
+    }
+
+    /// Returns every kill in force.
+    pub fn kills(&self) -> &[Kill] {
+        &self.kills
+    }
+
+    /// Returns every task that is not over by itself.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+}
