@@ -51,6 +51,9 @@ migrations! {
     "0015_row_security",
     "0016_shadows",
     "0017_break_glass",
+    "0018_agents",
+    "0019_tools",
+    "0020_kills",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

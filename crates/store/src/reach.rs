@@ -29,6 +29,10 @@ pub(crate) enum Across {
     Heartbeat,
     /// A replica asks which tenants have a shadow.
     Shadows,
+    /// A replica loads what is registered of a tenant, and with it what stops every tenant.
+    Live,
+    /// What stops every tenant moves all of them on.
+    Kills,
     /// Tenants are made and listed.
     Tenants,
     /// The schema changes under all of them.

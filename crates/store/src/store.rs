@@ -16,7 +16,7 @@ use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
     admin_actions, bundles, decisions, dialect, drafts, entities, idempotency, keys, migrations,
-    principals, replicas, shadows, shipping, tenants, versions,
+    principals, registry, replicas, shadows, shipping, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -203,6 +203,10 @@ impl Store {
             migrations::sql::ALL,
             principals::sql::ALL,
             principals::break_glass::sql::ALL,
+            registry::sql::ALL,
+            registry::agents::sql::ALL,
+            registry::kills::sql::ALL,
+            registry::tools::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
             tenants::settings::sql::ALL,
