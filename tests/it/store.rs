@@ -55,6 +55,7 @@ mod entities;
 mod keys;
 mod outages;
 mod principals;
+mod registry;
 mod replicas;
 mod row_security;
 mod settings;
