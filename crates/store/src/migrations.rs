@@ -51,6 +51,7 @@ migrations! {
     "0015_row_security",
     "0016_shadows",
     "0017_break_glass",
+    "0021_tasks",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.
