@@ -48,9 +48,9 @@ pub struct NewTask<'a> {
     pub idle_timeout: Duration,
     /// Who opens it.
     pub opened_by: &'a PrincipalName,
-    /// Whether the agent's own principal opens it: then it begins with the labels of everything that the agent has not
-    /// finished, or has lately ended by itself.
-    pub own: bool,
+    /// The agents that open it by themselves: it begins with the labels of everything that they have not finished, or that
+    /// was lately ended by whoever opens it, so that a new task escapes no history.
+    pub opening_agents: &'a [EntityUid],
     /// The task that it replaces, whose labels, and what trusted tools returned in it, it begins with.
     pub replaces: Option<TaskId>,
 }
