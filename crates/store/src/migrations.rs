@@ -51,6 +51,8 @@ migrations! {
     "0015_row_security",
     "0016_shadows",
     "0017_break_glass",
+    "0022_budgets",
+    "0023_outcomes",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.
