@@ -82,25 +82,31 @@ pub(crate) enum Step {
     Ended(TaskId, TaskState),
 }
 
-/// A row of [`sql::BUDGET`]: allowed, reserved and spent, each calls, cost, amount, bytes and irreversible.
-#[derive(sqlx::FromRow)]
+/// A budget in columns: calls, cost, amount, bytes and irreversible calls each.
 struct BudgetRow {
-    calls_allowed: Option<i64>,
-    cost_allowed: Option<i64>,
-    amount_allowed: Option<i64>,
-    bytes_allowed: Option<i64>,
-    irreversible_allowed: Option<i64>,
-    calls_reserved: i64,
-    cost_reserved: i64,
-    amount_reserved: i64,
-    bytes_reserved: i64,
-    irreversible_reserved: i64,
-    calls_spent: i64,
-    cost_spent: i64,
-    amount_spent: i64,
-    bytes_spent: i64,
-    irreversible_spent: i64,
+    allowed: [Option<i64>; 5],
+    reserved: [i64; 5],
+    spent: [i64; 5],
 }
+
+/// A row of [`sql::BUDGET`].
+type Row = (
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+);
 
 pub(crate) mod sql {
     statements! {
@@ -200,13 +206,13 @@ impl Store {
         tenant: TenantId,
         task: TaskId,
     ) -> Result<Option<StoredBudget>, Error> {
-        let row: Option<BudgetRow> = read!(self, tenant, "read a budget", |raw| sqlx::query_as(
+        let row: Option<Row> = read!(self, tenant, "read a budget", |raw| sqlx::query_as(
             sql::BUDGET
         )
         .bind(tenant.uuid())
         .bind(task.uuid())
         .fetch_optional(raw))?;
-        Ok(row.map(|row| row.stored()))
+        Ok(row.map(|row| BudgetRow::of(row).stored()))
     }
 
     /// Consumes what a permitted call uses and records its decision, all of it or nothing.
@@ -442,11 +448,12 @@ async fn budget_row(
     tenant: TenantId,
     task: TaskId,
 ) -> Result<Option<BudgetRow>, Failure> {
-    Ok(on!(conn, |raw| sqlx::query_as(sql::BUDGET)
+    let row: Option<Row> = on!(conn, |raw| sqlx::query_as(sql::BUDGET)
         .bind(tenant.uuid())
         .bind(task.uuid())
         .fetch_optional(raw)
-        .await)?)
+        .await)?;
+    Ok(row.map(BudgetRow::of))
 }
 
 async fn count(conn: &mut Conn, text: &'static str, ids: &[Uuid]) -> Result<i64, Failure> {
@@ -520,40 +527,18 @@ impl Step {
 // === impl BudgetRow ===
 
 impl BudgetRow {
-    fn allowed(&self) -> [Option<i64>; 5] {
-        [
-            self.calls_allowed,
-            self.cost_allowed,
-            self.amount_allowed,
-            self.bytes_allowed,
-            self.irreversible_allowed,
-        ]
-    }
-
-    fn reserved(&self) -> [i64; 5] {
-        [
-            self.calls_reserved,
-            self.cost_reserved,
-            self.amount_reserved,
-            self.bytes_reserved,
-            self.irreversible_reserved,
-        ]
-    }
-
-    fn spent(&self) -> [i64; 5] {
-        [
-            self.calls_spent,
-            self.cost_spent,
-            self.amount_spent,
-            self.bytes_spent,
-            self.irreversible_spent,
-        ]
+    fn of(row: Row) -> Self {
+        Self {
+            allowed: [row.0, row.1, row.2, row.3, row.4],
+            reserved: [row.5, row.6, row.7, row.8, row.9],
+            spent: [row.10, row.11, row.12, row.13, row.14],
+        }
     }
 
     /// How much is left in every dimension; `None` where it limits nothing.
     fn left(&self) -> [Option<i64>; 5] {
-        let mut left = self.allowed();
-        let used = self.reserved().into_iter().zip(self.spent());
+        let mut left = self.allowed;
+        let used = self.reserved.into_iter().zip(self.spent);
         for (left, (reserved, spent)) in left.iter_mut().zip(used) {
             *left = left.map(|allowed| allowed.saturating_sub(reserved).saturating_sub(spent));
         }
@@ -571,10 +556,9 @@ impl BudgetRow {
             Dimension::Bytes,
             Dimension::Irreversible,
         ];
-        let spent_all = self.bytes_spent > 0
-            && self
-                .bytes_allowed
-                .is_some_and(|allowed| self.bytes_spent >= allowed);
+        let [_, _, _, allowed, _] = self.allowed;
+        let [_, _, _, spent, _] = self.spent;
+        let spent_all = spent > 0 && allowed.is_some_and(|allowed| spent >= allowed);
         let lacks = self.left().into_iter().zip(charges).zip(DIMENSIONS);
         lacks
             .filter(|((left, charge), dimension)| {
@@ -595,16 +579,17 @@ impl BudgetRow {
             cost: shown(cost),
             irreversible: shown(irreversible),
         };
+        let [calls, cost, amount, bytes, irreversible] = self.allowed;
         StoredBudget {
             allowed: Budget {
-                amount: self.amount_allowed.map(shown),
-                bytes: self.bytes_allowed.map(shown),
-                calls: self.calls_allowed.map(shown),
-                cost: self.cost_allowed.map(shown),
-                irreversible: self.irreversible_allowed.map(shown),
+                amount: amount.map(shown),
+                bytes: bytes.map(shown),
+                calls: calls.map(shown),
+                cost: cost.map(shown),
+                irreversible: irreversible.map(shown),
             },
-            reserved: spending(self.reserved()),
-            spent: spending(self.spent()),
+            reserved: spending(self.reserved),
+            spent: spending(self.spent),
         }
     }
 }

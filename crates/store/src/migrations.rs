@@ -51,6 +51,7 @@ migrations! {
     "0015_row_security",
     "0016_shadows",
     "0017_break_glass",
+    "0021_tasks",
     "0022_budgets",
     "0023_outcomes",
 }

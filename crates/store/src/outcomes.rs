@@ -374,18 +374,18 @@ async fn settle(
     }
     if reserved.is_empty() {
         // It is counted as spent already, in the end or by the replica that had it reserved.
-        let charged = charges_of(&charges).unwrap_or_default();
+        let before = charges_of(&charges).unwrap_or_default();
         let gives_back = report.escrowed && is_recent(report.made, now, report.hold);
         let used = if made || gives_back {
-            used(charged)
+            used(before)
         } else {
-            let [calls, charged_cost, amount, _, irreversible] = charged;
+            let [calls, charged_cost, amount, _, irreversible] = before;
             let cost = cost.unwrap_or(0).max(charged_cost);
             [calls, cost, amount, bytes.unwrap_or(0), irreversible]
         };
         let mut spent = used;
-        for (spent, charged) in spent.iter_mut().zip(charged) {
-            *spent = spent.saturating_sub(charged);
+        for (spent, before) in spent.iter_mut().zip(before) {
+            *spent = spent.saturating_sub(before);
         }
         for task in report.chain {
             let settled = Settled {

@@ -16,7 +16,7 @@ use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
     admin_actions, budgets, bundles, decisions, dialect, drafts, entities, idempotency, keys,
-    migrations, outcomes, principals, replicas, shadows, shipping, tenants, versions,
+    migrations, outcomes, principals, replicas, shadows, shipping, tasks, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -208,6 +208,10 @@ impl Store {
             principals::break_glass::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
+            tasks::sql::ALL,
+            tasks::ending::sql::ALL,
+            tasks::labels::sql::ALL,
+            tasks::templates::sql::ALL,
             tenants::settings::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,

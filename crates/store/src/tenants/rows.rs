@@ -83,6 +83,17 @@ tables! {
         { "kind": Text, "id": Text, "revision": Number, "superseded": Number, "body": Text } without [];
     "idempotency" 500 by ["key"] after "$2"
         { "key": Text, "request": Text, "revision": Number, "answer": Text, "at": Number } without [];
+    "task_labels" 500 by ["task", "label"] after "$2, $3"
+        { "task": Id, "label": Text, "decision": Id, "revision": Number } without [];
+    "task_sinks" 500 by ["task", "hash"] after "$2, $3"
+        { "task": Id, "hash": Id } without [];
+    "tasks" 500 by ["id"] after "$2"
+        { "id": Id, "revision": Number, "digest": Text, "body": Text, "agent_type": Text, "agent_id": Text,
+          "purpose": Text, "parent": Id, "depth": Number, "state": Text, "decision": Id, "opened_at": Number,
+          "opened_by": Text, "last_active": Number, "idle_timeout": Number, "expires_at": Number, "ended_at": Number,
+          "ended_by": Text, "ended_why": Text, "forgotten_at": Number } without [];
+    "task_templates" 500 by ["name"] after "$2"
+        { "name": Text, "revision": Number, "body": Text } without [];
     "draft_reviews" 500 by ["id"] after "$2"
         { "id": Id, "draft": Id, "principal": Text, "key": Id, "verdict": Text, "about": Text, "message": Text,
           "at": Number } without [];
