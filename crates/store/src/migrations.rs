@@ -52,6 +52,8 @@ migrations! {
     "0016_shadows",
     "0017_break_glass",
     "0021_tasks",
+    "0022_budgets",
+    "0023_outcomes",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

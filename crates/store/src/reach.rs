@@ -29,6 +29,8 @@ pub(crate) enum Across {
     Heartbeat,
     /// A replica asks which tenants have a shadow.
     Shadows,
+    /// What is reserved of budgets, and has been for too long.
+    Reservations,
     /// Tenants are made and listed.
     Tenants,
     /// The schema changes under all of them.

@@ -207,10 +207,6 @@ pub(crate) async fn raise_labels(
 /// any is new; returns whether any is. What is beyond the limit is not trusted.
 ///
 /// Within a transaction that has moved the tenant's revision on to `revision`.
-#[expect(
-    dead_code,
-    reason = "what outcomes report is added by their transaction"
-)]
 pub(crate) async fn add_trusted(
     conn: &mut Conn,
     tenant: TenantId,
