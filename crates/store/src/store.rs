@@ -209,6 +209,7 @@ impl Store {
             replicas::sql::ALL,
             shadows::sql::ALL,
             tasks::sql::ALL,
+            tasks::changes::sql::ALL,
             tasks::ending::sql::ALL,
             tasks::labels::sql::ALL,
             tasks::templates::sql::ALL,
