@@ -17,6 +17,7 @@ mod revisions;
 mod schemas;
 mod settings;
 mod shadow;
+mod tasks;
 mod tenants;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,6 +92,7 @@ pub fn document() -> Value {
         .chain(break_glass::operations())
         .chain(admin::operations())
         .chain(revisions::operations())
+        .chain(tasks::operations())
         .chain(tenants::operations())
         .chain([impact::operation()])
         .chain(shadow::operations());
@@ -106,6 +108,7 @@ pub fn document() -> Value {
     schemas.append(&mut impact::schemas());
     schemas.append(&mut shadow::schemas());
     schemas.append(&mut revisions::schemas());
+    schemas.append(&mut tasks::schemas());
     schemas.append(&mut tenants::schemas());
     schemas.append(&mut admin::schemas());
     json!({
@@ -169,6 +172,7 @@ fn tags() -> Value {
         { "name": "Drafts", "description": "Changes of the bundle that are worked on, checked and reviewed before they decide." },
         { "name": "Policies", "description": "The policies of the bundle in force, read and changed one by one." },
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
+        { "name": "Tasks", "description": "What agents are asked to do, for whom, and how far it may go." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
         { "name": "Settings", "description": "What the tenant demands of its administration." },
@@ -301,6 +305,17 @@ impl Operation {
             "content": { JSON: { "schema": reference(schema), "example": example } },
         }));
         self
+    }
+
+    /// Takes a JSON body of a schema, or none.
+    fn takes_or_nothing(self, schema: &str, about: &str, example: &Value) -> Self {
+        let mut operation = self.takes(schema, about, example);
+        if let Some(body) = &mut operation.body
+            && let Some(required) = body.get_mut("required")
+        {
+            *required = json!(false);
+        }
+        operation
     }
 
     /// Takes the same body in a second media type, as text.

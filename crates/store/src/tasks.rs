@@ -167,7 +167,9 @@ impl Store {
                     by: new.opened_by.as_str(),
                     why: Some("a narrower task stands in its place"),
                 };
-                if let Err(error) = ending::end(&mut conn, tenant, replaced, ending, next, now).await? {
+                if let Err(error) =
+                    ending::end(&mut conn, tenant, replaced, ending, next, now).await?
+                {
                     conn.rollback().await?;
                     return Err(error.into());
                 }
@@ -261,7 +263,6 @@ impl Store {
             .fetch_all(raw))?;
         rows.into_iter().map(StoredTask::read).collect()
     }
-
 }
 
 /// Makes sure that a task may have one more child, and returns the depth of that.
