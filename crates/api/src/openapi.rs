@@ -5,11 +5,13 @@
 //! integration tests see is held against the schema of its operation and status.
 
 mod admin;
+mod agents;
 mod break_glass;
 mod decide;
 mod drafts;
 mod examples;
 mod impact;
+mod kills;
 mod lifecycle;
 mod manage;
 mod records;
@@ -19,6 +21,7 @@ mod settings;
 mod shadow;
 mod tasks;
 mod tenants;
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -95,7 +98,10 @@ pub fn document() -> Value {
         .chain(tasks::operations())
         .chain(tenants::operations())
         .chain([impact::operation()])
-        .chain(shadow::operations());
+        .chain(shadow::operations())
+        .chain(agents::operations())
+        .chain(tools::operations())
+        .chain(kills::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
         methods.insert(operation.method.to_lowercase(), operation.json());
@@ -111,6 +117,9 @@ pub fn document() -> Value {
     schemas.append(&mut tasks::schemas());
     schemas.append(&mut tenants::schemas());
     schemas.append(&mut admin::schemas());
+    schemas.append(&mut agents::schemas());
+    schemas.append(&mut tools::schemas());
+    schemas.append(&mut kills::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -172,6 +181,9 @@ fn tags() -> Value {
         { "name": "Drafts", "description": "Changes of the bundle that are worked on, checked and reviewed before they decide." },
         { "name": "Policies", "description": "The policies of the bundle in force, read and changed one by one." },
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
+        { "name": "Agents", "description": "The registry of agents: who answers for each, until when, and what it may do at most." },
+        { "name": "Tools", "description": "The catalogue of tools: what a call does, says of whom, and brings back." },
+        { "name": "Kills", "description": "What must stop now, whatever the policies say." },
         { "name": "Tasks", "description": "What agents are asked to do, for whom, and how far it may go." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
