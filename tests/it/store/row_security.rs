@@ -22,6 +22,7 @@ const ACROSS: &[(&str, &str)] = &[
     ("Keys", "keys.rs"),
     ("Migration", "migrations.rs"),
     ("Migration", "row_security.rs"),
+    ("Reservations", "settling.rs"),
     ("Shadows", "shadows.rs"),
     ("Shipping", "shipping.rs"),
     ("Tenants", "tenants.rs"),
