@@ -12,6 +12,7 @@ mod examples;
 mod impact;
 mod lifecycle;
 mod manage;
+mod outcomes;
 mod records;
 mod revisions;
 mod schemas;
@@ -93,7 +94,8 @@ pub fn document() -> Value {
         .chain(revisions::operations())
         .chain(tenants::operations())
         .chain([impact::operation()])
-        .chain(shadow::operations());
+        .chain(shadow::operations())
+        .chain(outcomes::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
         methods.insert(operation.method.to_lowercase(), operation.json());
@@ -105,6 +107,7 @@ pub fn document() -> Value {
     schemas.append(&mut break_glass::schemas());
     schemas.append(&mut impact::schemas());
     schemas.append(&mut shadow::schemas());
+    schemas.append(&mut outcomes::schemas());
     schemas.append(&mut revisions::schemas());
     schemas.append(&mut tenants::schemas());
     schemas.append(&mut admin::schemas());
