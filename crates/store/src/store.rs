@@ -16,7 +16,8 @@ use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
     admin_actions, budgets, bundles, decisions, dialect, drafts, entities, idempotency, keys,
-    migrations, outcomes, principals, replicas, shadows, shipping, tasks, tenants, versions,
+    migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
+    versions,
 };
 
 /// Where the database is and how it is used.
@@ -206,9 +207,14 @@ impl Store {
             outcomes::sql::ALL,
             principals::sql::ALL,
             principals::break_glass::sql::ALL,
+            registry::sql::ALL,
+            registry::agents::sql::ALL,
+            registry::kills::sql::ALL,
+            registry::tools::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
             tasks::sql::ALL,
+            tasks::changes::sql::ALL,
             tasks::ending::sql::ALL,
             tasks::labels::sql::ALL,
             tasks::templates::sql::ALL,

@@ -73,7 +73,7 @@ async fn open(
         decision: None,
         idle_timeout: Duration::from_mins(15),
         opened_by: &"ana".parse().unwrap(),
-        own: false,
+        opening_agents: &[],
         replaces,
     };
     fixture

@@ -107,25 +107,9 @@ impl Store {
         self.within("end a task", async {
             let (mut conn, next) = self.begin_change(tenant).await?;
             let now = dialect::time(&mut conn, self.clock()).await?;
-            let mut ended = 0;
-            for text in [sql::END_TASK, sql::END_BELOW] {
-                let rows = on!(conn, |raw| sqlx::query(text)
-                    .bind(tenant.uuid())
-                    .bind(id.uuid())
-                    .bind(state_text(ending.state))
-                    .bind(number(next))
-                    .bind(now.micros())
-                    .bind(ending.by)
-                    .bind(ending.why)
-                    .execute(raw)
-                    .await
-                    .map(|done| done.rows_affected()))?;
-                if rows == 0 && ended == 0 {
-                    let error = unfit(&mut conn, tenant, id).await?;
-                    conn.rollback().await?;
-                    return Err(error.into());
-                }
-                ended += rows;
+            if let Err(error) = end(&mut conn, tenant, id, ending, next, now).await? {
+                conn.rollback().await?;
+                return Err(error.into());
             }
             self.accompany(&mut conn, tenant, next, change).await?;
             conn.commit().await?;
@@ -267,6 +251,38 @@ impl Store {
         })
         .await
     }
+}
+
+/// Ends a task and what is below it, within a transaction that has moved the tenant's revision on to `next`.
+///
+/// What it fails with is of the task: then the transaction must not be committed.
+pub(super) async fn end(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: TaskId,
+    ending: Ending<'_>,
+    next: Revision,
+    now: Timestamp,
+) -> Result<Result<(), Error>, Failure> {
+    let mut ended = 0;
+    for text in [sql::END_TASK, sql::END_BELOW] {
+        let rows = on!(conn, |raw| sqlx::query(text)
+            .bind(tenant.uuid())
+            .bind(id.uuid())
+            .bind(state_text(ending.state))
+            .bind(number(next))
+            .bind(now.micros())
+            .bind(ending.by)
+            .bind(ending.why)
+            .execute(raw)
+            .await
+            .map(|done| done.rows_affected()))?;
+        if rows == 0 && ended == 0 {
+            return Ok(Err(unfit(conn, tenant, id).await?));
+        }
+        ended += rows;
+    }
+    Ok(Ok(()))
 }
 
 /// Says why a task cannot be ended or turned.

@@ -46,10 +46,10 @@ pub(crate) mod sql {
         INHERIT_SINKS = "INSERT INTO task_sinks (tenant, task, hash) \
             SELECT t.tenant, t.id, s.hash FROM tasks AS t JOIN task_sinks AS s ON s.tenant = t.tenant AND s.task = $3 \
             WHERE t.tenant = $1 AND t.id = $2 ON CONFLICT DO NOTHING";
-        /// Gives a task the labels of everything that its agent has not finished, or ended by itself lately.
+        /// Gives a task the labels of everything that an agent has not finished, or that one principal ended lately.
         INHERIT_ALL = "INSERT INTO task_labels (tenant, task, label, decision, revision) \
             SELECT t.tenant, t.id, l.label, l.decision, t.revision FROM tasks AS t \
-            JOIN tasks AS o ON o.tenant = t.tenant AND o.agent_type = t.agent_type AND o.agent_id = t.agent_id \
+            JOIN tasks AS o ON o.tenant = t.tenant AND o.agent_type = $5 AND o.agent_id = $6 \
             AND (o.ended_at IS NULL OR (o.ended_by = $3 AND o.ended_at > $4)) \
             JOIN task_labels AS l ON l.tenant = o.tenant AND l.task = o.id \
             WHERE t.tenant = $1 AND t.id = $2 AND o.id <> t.id ON CONFLICT DO NOTHING";
@@ -263,13 +263,15 @@ pub(super) async fn inherit(
             .await
             .map(drop))?;
     }
-    if new.own {
+    for agent in new.opening_agents {
         let lately = i64::try_from(ENDED_LATELY.as_micros()).unwrap_or(i64::MAX);
         on!(conn, |raw| sqlx::query(sql::INHERIT_ALL)
             .bind(tenant.uuid())
             .bind(new.id.uuid())
             .bind(new.opened_by.as_str())
             .bind(now.micros().saturating_sub(lately))
+            .bind(agent.kind.as_str())
+            .bind(agent.id.as_str())
             .execute(raw)
             .await
             .map(drop))?;

@@ -105,6 +105,15 @@ tables! {
         { "id": Id, "principal": Text, "roles": Text, "minutes": Number, "reason": Text, "requested_by": Text,
           "requester_key": Id, "requested_at": Number, "expires_at": Number, "approved_by": Text, "approver_key": Id,
           "approved_at": Number, "ends_at": Number, "ended_at": Number, "ended_by": Text } without [];
+    "agents" 500 by ["kind", "id", "revision"] after "$2, $3, $4"
+        { "kind": Text, "id": Text, "revision": Number, "superseded": Number, "status": Text, "owner": Text,
+          "body": Text } without [];
+    "tools" 500 by ["name", "revision"] after "$2, $3"
+        { "name": Text, "revision": Number, "superseded": Number, "body": Text } without [];
+    "kills" 500 by ["id"] after "$2"
+        { "id": Id, "kind": Text, "target": Text, "reason": Text, "set_by": Text, "set_key": Id, "at": Number,
+          "revision": Number, "asked_by": Text, "asked_key": Id, "asked_at": Number, "lifted_by": Text,
+          "lifted_at": Number, "lifted": Number } without [];
     "pending_settings" 500 by ["key"] after "$2"
         { "settings": Text, "asked_by": Text, "key": Id, "at": Number } without [];
     "bundles" 1 by ["revision"] after "$2"
