@@ -14,11 +14,13 @@ mod impact;
 mod kills;
 mod lifecycle;
 mod manage;
+mod outcomes;
 mod records;
 mod revisions;
 mod schemas;
 mod settings;
 mod shadow;
+mod tasks;
 mod tenants;
 mod tools;
 
@@ -94,12 +96,14 @@ pub fn document() -> Value {
         .chain(break_glass::operations())
         .chain(admin::operations())
         .chain(revisions::operations())
+        .chain(tasks::operations())
         .chain(tenants::operations())
         .chain([impact::operation()])
         .chain(shadow::operations())
         .chain(agents::operations())
         .chain(tools::operations())
-        .chain(kills::operations());
+        .chain(kills::operations())
+        .chain(outcomes::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
         methods.insert(operation.method.to_lowercase(), operation.json());
@@ -111,7 +115,9 @@ pub fn document() -> Value {
     schemas.append(&mut break_glass::schemas());
     schemas.append(&mut impact::schemas());
     schemas.append(&mut shadow::schemas());
+    schemas.append(&mut outcomes::schemas());
     schemas.append(&mut revisions::schemas());
+    schemas.append(&mut tasks::schemas());
     schemas.append(&mut tenants::schemas());
     schemas.append(&mut admin::schemas());
     schemas.append(&mut agents::schemas());
@@ -181,6 +187,7 @@ fn tags() -> Value {
         { "name": "Agents", "description": "The registry of agents: who answers for each, until when, and what it may do at most." },
         { "name": "Tools", "description": "The catalogue of tools: what a call does, says of whom, and brings back." },
         { "name": "Kills", "description": "What must stop now, whatever the policies say." },
+        { "name": "Tasks", "description": "What agents are asked to do, for whom, and how far it may go." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
         { "name": "Settings", "description": "What the tenant demands of its administration." },
@@ -313,6 +320,17 @@ impl Operation {
             "content": { JSON: { "schema": reference(schema), "example": example } },
         }));
         self
+    }
+
+    /// Takes a JSON body of a schema, or none.
+    fn takes_or_nothing(self, schema: &str, about: &str, example: &Value) -> Self {
+        let mut operation = self.takes(schema, about, example);
+        if let Some(body) = &mut operation.body
+            && let Some(required) = body.get_mut("required")
+        {
+            *required = json!(false);
+        }
+        operation
     }
 
     /// Takes the same body in a second media type, as text.

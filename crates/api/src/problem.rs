@@ -60,6 +60,8 @@ problems! {
     TENANT_SUSPENDED 403 "tenant-suspended" "the tenant of this API key is suspended";
     /// The change may permit what is denied now, and the tenant demands that another person has agreed to exactly this. Put it into a draft, let somebody with the role `approver` who has no hand in it approve it (`POST /v1/drafts/{id}/review`), and publish the draft. An edit after the approval takes the approval away.
     REVIEW_REQUIRED 403 "review-required" "another person must approve this first";
+    /// The tenant's own policies do not permit that the task is opened: `decision` is the id of the decision, `reason` why, `policies` those that settled it. Whoever writes the policies can permit `open_task`.
+    TASK_DENIED 403 "task-denied" "the policies do not permit this task";
     /// There is nothing of that name here, or it is not yours. Paths are matched exactly: no dot segments, no doubled or trailing slashes.
     NOT_FOUND 404 "not-found" "there is nothing here";
     /// The path exists, but not with this method; `Allow` lists those it takes.
@@ -68,6 +70,8 @@ problems! {
     BODY_TOO_SLOW 408 "body-too-slow" "the body did not arrive in time";
     /// The change does not go together with what is there: an entity of the bundle is written by itself, a policy is put into another file than the one it stands in, a recorded bundle does not fit today's entities, a tenant has that name or is not in the state for this, or too many others change the tenant at once; `detail` says which.
     CONFLICT 409 "conflict" "this does not go together with what is there";
+    /// The decision takes no such outcome: it is a deny, another outcome of it was reported before, or `sinks` are reported of a tool that outsiders can write into; `why` says which. Nothing was changed.
+    OUTCOME_REFUSED 409 "outcome-refused" "this decision takes no such outcome";
     /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
     STALE_REVISION 412 "stale-revision" "somebody changed this first";
     /// The body is larger than this operation takes.
@@ -80,6 +84,8 @@ problems! {
     ENTITY_INVALID 422 "entity-invalid" "an entity does not fit the schema";
     /// The `Idempotency-Key` was sent with another request within the last 24 hours; take a new one for each change.
     IDEMPOTENCY_KEY_REUSED 422 "idempotency-key-reused" "this Idempotency-Key belongs to another request";
+    /// The task would be wider than the one that it is a part of, the template that it is made from, or the task that it narrows (`exceeds`): `dimension` says in what, `declared` what was asked for, and `limit` what it may be.
+    TASK_EXCEEDS_PARENT 422 "task-exceeds-parent" "the task would be wider than it may be";
     /// After the change nobody could publish policies any more and nobody could manage principals; `nobody_may` names both. Make sure first that somebody can.
     LOCK_OUT 422 "lock-out" "this would lock everybody out";
     /// This change needs `If-Match` with the `ETag` that was read, or `If-None-Match: *` for the first one.
@@ -92,6 +98,8 @@ problems! {
     STALE_POLICY 503 "stale-policy" "the policies here may be out of date, so nothing is decided";
     /// The request asks for a revision that this replica has not reached; try again after `Retry-After`.
     REVISION_NOT_REACHED 503 "revision-not-reached" "this replica has not reached that revision yet";
+    /// The permit brings labels onto a task, and not every live replica decides by them yet: the answer is not given. The labels stay, and so does the record; ask again.
+    LABELS_NOT_REACHED 503 "labels-not-reached" "not every replica knows yet what the task has touched";
     /// The decision log refused the record (full, busy or failing), and an answer without a record is not given.
     LOG_UNAVAILABLE 503 "log-unavailable" "the decision could not be recorded, so it is not given";
     /// The database does not answer.

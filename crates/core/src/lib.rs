@@ -46,8 +46,8 @@ pub use principal::{Principal, PrincipalKind, PrincipalName, Role};
 pub use question::{Action, Invalid, Question, Resource, Subject};
 pub use reason::Reason;
 pub use record::{
-    ActionHead, Caller, CallerHead, DecisionHead, DecisionRecord, PartyHead, QuestionHead,
-    RecordHead,
+    ActionHead, Caller, CallerHead, DecisionHead, DecisionRecord, FactsHead, PartyHead,
+    QuestionHead, RecordHead, TaskHead,
 };
 pub use task::{
     Budget, CallFacts, Declaration, Dimension, Hop, Label, Limit, MOST_DEPTH, Outcome,

@@ -61,6 +61,9 @@ enum Command {
     /// Stop an agent, a task, a tool, a model or everything, whatever the policies say.
     #[command(subcommand)]
     Kill(cmd::kill::Command),
+    /// Open, end and look at tasks: what agents are asked to do, and what they have touched.
+    #[command(subcommand)]
+    Task(cmd::task::Command),
     /// Manage API keys.
     #[command(subcommand)]
     Key(cmd::key::Command),
@@ -76,6 +79,9 @@ enum Command {
     /// Read the record of decisions.
     #[command(subcommand)]
     Decisions(cmd::decisions::Command),
+    /// Tell and list what happened after permits.
+    #[command(subcommand)]
+    Outcome(cmd::outcome::Command),
     /// Check the decision log on this host.
     #[command(subcommand)]
     Log(cmd::log::Command),
@@ -153,11 +159,13 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Agent(command) => cmd::agent::run(command, out).await,
         Command::Tool(command) => cmd::tool::run(command, out).await,
         Command::Kill(command) => cmd::kill::run(command, out).await,
+        Command::Task(command) => Box::pin(cmd::task::run(command, out)).await,
         Command::Key(command) => cmd::key::run(command, out).await,
         Command::Principal(command) => cmd::principal::run(command, out).await,
         Command::Admin(command) => cmd::admin::run(command, out).await,
         Command::Tenant(command) => cmd::tenant::run(command, out).await,
         Command::Decisions(command) => cmd::decisions::run(command, out).await,
+        Command::Outcome(command) => cmd::outcome::run(command, out).await,
         Command::Log(command) => cmd::log::run(command, out),
         Command::Migrate(args) => cmd::migrate::run(args, out).await,
         Command::Doctor(args) => cmd::doctor::run(args, out).await,

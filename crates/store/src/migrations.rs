@@ -54,6 +54,9 @@ migrations! {
     "0018_agents",
     "0019_tools",
     "0020_kills",
+    "0021_tasks",
+    "0022_budgets",
+    "0023_outcomes",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -48,6 +48,8 @@ actions! {
     GetDecision "get_decision" "Decision" false;
     ExplainDecision "explain_decision" "Decision" false;
     MakeCase "make_case" "Decision" false;
+    ListOutcomes "list_outcomes" "Tenant" false;
+    ListOrphans "list_orphans" "Tenant" false;
     ListDrafts "list_drafts" "Tenant" false;
     GetDraft "get_draft" "Draft" false;
     GetSettings "get_settings" "Tenant" false;
@@ -110,4 +112,17 @@ actions! {
     LiftKill "lift_kill" "Kill" true;
     ConfirmKillLift "confirm_kill_lift" "Kill" true;
     KillEverything "kill_everything" "Tenant" true;
+    ListTasks "list_tasks" "Tenant" false;
+    GetTask "get_task" "Task" false;
+    CreateTask "create_task" "Tenant" true;
+    NarrowTask "narrow_task" "Task" true;
+    CompleteTask "complete_task" "Task" true;
+    RevokeTask "revoke_task" "Task" true;
+    SuspendTask "suspend_task" "Task" true;
+    ResumeTask "resume_task" "Task" true;
+    EndorseTask "endorse_task" "Task" true;
+    ListTaskTemplates "list_task_templates" "Tenant" false;
+    GetTaskTemplate "get_task_template" "TaskTemplate" false;
+    PutTaskTemplate "put_task_template" "TaskTemplate" true;
+    DeleteTaskTemplate "delete_task_template" "TaskTemplate" true;
 }

@@ -83,6 +83,12 @@ impl Live {
         self.agents.get(uid).map(AsRef::as_ref)
     }
 
+    /// Returns the agents that call Remit as this principal; looks at all of them.
+    pub fn agents_of(&self, principal: &PrincipalName) -> impl Iterator<Item = &Agent> {
+        let agents = self.agents.values().map(|entry| &entry.0);
+        agents.filter(move |agent| agent.principal.as_ref() == Some(principal))
+    }
+
     /// Whether somebody is there who can answer for an agent: an enabled person.
     pub fn is_owner(&self, name: &PrincipalName) -> bool {
         self.owners.contains(name)
