@@ -1,5 +1,6 @@
 //! `remit task`: what agents are asked to do, how each task stands, and what it has touched.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -439,15 +440,11 @@ impl Shown {
             plain(&declared.expires_at)
         );
         for (name, value) in &declared.more {
-            text.push_str(&format!(
-                "\n  {}: {}",
-                plain(name),
-                plain(&value.to_string())
-            ));
+            let _ = write!(text, "\n  {}: {}", plain(name), plain(&value.to_string()));
         }
         for touched in self.labels.iter().flatten() {
             let (label, decision) = (plain(&touched.label), plain(&touched.decision));
-            text.push_str(&format!("\n  touched {label}, by decision {decision}"));
+            let _ = write!(text, "\n  touched {label}, by decision {decision}");
         }
         text
     }
