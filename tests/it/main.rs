@@ -64,6 +64,7 @@ mod single_policies;
 mod store;
 mod survive;
 mod system;
+mod tasks;
 mod telemetry;
 mod tenants;
 mod versions;
