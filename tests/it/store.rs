@@ -58,6 +58,7 @@ mod keys;
 mod outages;
 mod outcomes;
 mod principals;
+mod registry;
 mod replicas;
 mod row_security;
 mod settings;

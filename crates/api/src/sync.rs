@@ -62,8 +62,8 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
             presence.keep_telling(&app),
             listen(&app),
             // Not in the task that polls: what goes wrong with a shadow, or takes long, makes nobody stale.
-            survive("what is reserved", || keep_expiring(Arc::clone(&app))),
             survive("the tasks", || keeping::keep(Arc::clone(&app))),
+            survive("what is reserved", || keep_expiring(Arc::clone(&app))),
             survive("the shadows", || shadows::keep(Arc::clone(&app))),
             survive("what shadows found", || shadows::keep_telling(Arc::clone(
                 &app

@@ -33,6 +33,7 @@ pub(crate) mod principal;
 pub(crate) mod question;
 pub(crate) mod serve;
 pub(crate) mod settings;
+pub(crate) mod task;
 pub(crate) mod tenant;
 pub(crate) mod tool;
 pub(crate) mod version;

@@ -373,6 +373,7 @@ fn options(config: &Config, url: &str, telemetry: &Telemetry) -> remit_api::Opti
         public_url: public_url.trim_end_matches('/').to_owned(),
         max_staleness: Duration::from_millis(config.policy.max_staleness_ms),
         poll: Duration::from_millis(config.policy.poll_ms),
+        task_idle_timeout: Duration::from_millis(config.tasks.idle_timeout_ms),
         reserved: Duration::from_millis(config.tasks.reserved_ms),
         orphan_after: Duration::from_millis(config.tasks.orphan_after_ms),
         deadline: Duration::from_millis(config.limits.request_deadline_ms),
