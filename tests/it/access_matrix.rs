@@ -187,6 +187,12 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "get_decision" => (decision, body(Value::Null)),
         "explain_decision" => (format!("{decision}/explain"), body(Value::Null)),
         "make_case" => (format!("{decision}/case"), body(Value::Null)),
+        "report_outcome" => (
+            format!("{decision}/outcome"),
+            body(json!({ "result": "succeeded" })),
+        ),
+        "list_outcomes" => ("/v1/outcomes".to_owned(), body(Value::Null)),
+        "list_orphans" => ("/v1/orphans".to_owned(), body(Value::Null)),
         "create_key" => (
             "/v1/keys".to_owned(),
             body(json!({ "name": "child", "environment": "dev", "scopes": ["keys"] })),

@@ -50,6 +50,7 @@ mod listener;
 mod log;
 mod openapi;
 mod operations;
+mod outcomes;
 mod policies;
 mod policy_test;
 #[cfg(feature = "verify")]

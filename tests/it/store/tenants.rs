@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use remit_core::{
-    AdminAction, AdminActionId, Budget, ContentHash, DecisionId, DraftId, EntityUid, KeyId,
-    OutcomeResult, Principal, PrincipalKind, ReplicaId, Role, TenantId,
+    AdminAction, AdminActionId, Budget, ContentHash, DecisionId, DraftId, EntityUid, KeyId, Label,
+    Outcome, OutcomeResult, Principal, PrincipalKind, ReplicaId, Role, TenantId,
 };
 use remit_store::{
     Applied, Authorship, Change, Disagreement, Error, Expected, ExportCursor, NewDraft, NewReview,
-    Once, PendingSettings, Replica, ReviewVerdict, Settings, ShadowGroup, ShadowNote, TenantState,
-    exported_columns,
+    Once, PendingSettings, Replica, Report, ReviewVerdict, Settings, ShadowGroup, ShadowNote,
+    TenantState, exported_columns,
 };
 use remit_tests::sql::{columns, texts};
 use serde_json::Value;
@@ -110,8 +110,21 @@ async fn fill_budgets(fixture: &Fixture, tenant: TenantId) {
     let task = budgets::task(fixture, tenant, None, budget).await;
     let record = budgets::shared(fixture, tenant, 0);
     budgets::consume(&fixture.store, tenant, &[task], budgets::calls(1), &record).await;
-    let told = budgets::outcome(fixture, fixture.decision_id(), OutcomeResult::Succeeded);
-    budgets::report(&fixture.store, tenant, &[], &told).await;
+    let told = Outcome {
+        labels: Label::worst(),
+        ..budgets::outcome(fixture, fixture.decision_id(), OutcomeResult::Succeeded)
+    };
+    let report = Report {
+        outcome: &told,
+        request: ContentHash::of(b"it"),
+        chain: &[task],
+        charges: None,
+        made: told.at,
+        escrowed: false,
+        hold: budgets::HOLD,
+        trusted: &BTreeSet::from([[7; 16]]),
+    };
+    fixture.store.report(tenant, &report).await.unwrap();
 }
 
 /// Makes a draft with a review, and a change of the settings and a break-glass grant that wait for another person.
