@@ -50,6 +50,7 @@ mod listener;
 mod log;
 mod openapi;
 mod operations;
+mod outcomes;
 mod policies;
 mod policy_test;
 #[cfg(feature = "verify")]
@@ -66,6 +67,7 @@ mod single_policies;
 mod store;
 mod survive;
 mod system;
+mod tasks;
 mod telemetry;
 mod tenants;
 mod tools;

@@ -101,14 +101,19 @@ impl World {
         for name in ["bot", "boss", "other"] {
             world.register(name, Some(name)).await;
         }
-        let tool = json!({ "effect": "read", "integrity": "untrusted", "confidentiality": "public" });
+        let tool =
+            json!({ "effect": "read", "integrity": "untrusted", "confidentiality": "public" });
         let key = &world.test.key;
         let put = world
             .test
             .as_key(key, Method::PUT, "/v1/tools/get_file", &tool)
             .await;
         // It must not be there yet, or is replaced.
-        assert!(put.status.is_success() || put.status == StatusCode::PRECONDITION_FAILED, "{}", put.text);
+        assert!(
+            put.status.is_success() || put.status == StatusCode::PRECONDITION_FAILED,
+            "{}",
+            put.text
+        );
         if put.status == StatusCode::PRECONDITION_FAILED {
             let put = world.test.request(Method::PUT, "/v1/tools/get_file");
             let put = world.test.send(put, &tool).await;
@@ -194,7 +199,10 @@ impl World {
         let chain: Vec<TaskId> = chain.iter().map(|id| id.parse().unwrap()).collect();
         let labels = labels.iter().map(|label| label.parse().unwrap()).collect();
         let decision = remit_core::DecisionId::from_uuid(self.test.clock.id());
-        let done = self.test.store.label_tasks(self.test.tenant, &chain, &labels, decision);
+        let done = self
+            .test
+            .store
+            .label_tasks(self.test.tenant, &chain, &labels, decision);
         self.test.reached(done.await.unwrap()).await;
     }
 }

@@ -42,8 +42,6 @@ struct Plan {
     declaration: Declaration,
     depth: u16,
     idle_timeout: Duration,
-    /// Whether the agent of the task above asks for it by itself.
-    own: bool,
     /// The agents that open it by themselves.
     opening_agents: Vec<EntityUid>,
 }
@@ -106,11 +104,18 @@ async fn open_once(
     named: Option<&Named>,
 ) -> Result<(Revision, Opened), Problem> {
     let snapshot = app.snapshot(caller).await?;
-    let plan = plan(app, caller, &snapshot, body).await?;
     let id = TaskId::from_uuid(app.clock.id());
-    let declared = &plan.declaration;
-    let act = about(Action::CreateTask, id, declared).own(plan.own);
+    // Before anything is said of what there is.
+    let above = body.parent.and_then(|parent| snapshot.live().task(parent));
+    let name = &caller.principal.name;
+    let own = above.is_some_and(|above| is_principal_of(&snapshot, name, &above.declaration.agent));
+    let act = Act::of(Action::CreateTask)
+        .own(own)
+        .with("task", json!(id))
+        .with("declared", json!(body));
     let mut record = app.permit(caller, act).await?;
+    let plan = plan(app, caller, &snapshot, body).await?;
+    let declared = &plan.declaration;
     let decided = app.decide(caller, question(&plan, app.now())).await?;
     if !decided.permits() {
         return Err(denied(&decided));
@@ -118,6 +123,7 @@ async fn open_once(
     let decision = decided.id();
     let details = &mut record.details;
     details.insert("decision".to_owned(), json!(decision));
+    details.insert("digest".to_owned(), json!(declared.digest()));
     let opened = Opened {
         id,
         decision: Some(decision),
@@ -194,7 +200,6 @@ async fn plan(
     Ok(Plan {
         depth,
         idle_timeout: idle.map_or(app.options.task_idle_timeout, Duration::from_secs),
-        own: above.is_some_and(|above| is_principal_of(snapshot, name, &above.agent)),
         opening_agents: opening_agents(snapshot, name, declaration.parent.is_some()),
         declaration,
     })
@@ -367,10 +372,12 @@ async fn narrow_once(
     let stored = stored.ok_or_else(super::absent)?;
     let new_id = TaskId::from_uuid(app.clock.id());
     let own = is_principal_of(&snapshot, &caller.principal.name, &before.agent);
-    let act = about(Action::NarrowTask, id, &made).own(own);
-    let record = app
-        .permit(caller, act.with("replaced_by", json!(new_id)))
-        .await?;
+    let act = Act::on(Action::NarrowTask, &id)
+        .own(own)
+        .with("agent", json!(made.agent))
+        .with("digest", json!(made.digest()))
+        .with("replaced_by", json!(new_id));
+    let record = app.permit(caller, act).await?;
     let opened = Opened {
         id: new_id,
         decision: stored.decision,
@@ -385,16 +392,4 @@ async fn narrow_once(
         replaces: Some(id),
     };
     write(app, caller, new, &record, (named, opened)).await
-}
-
-/// Says what is done to a task, and what is declared of it.
-fn about(action: Action, id: TaskId, declared: &Declaration) -> Act {
-    let act = match action {
-        Action::CreateTask => Act::of(action).with("task", json!(id)),
-        _ => Act::on(action, &id),
-    };
-    act.with("digest", json!(declared.digest()))
-        .with("agent", json!(declared.agent))
-        .with("purpose", json!(declared.purpose))
-        .with("parent", json!(declared.parent))
 }
