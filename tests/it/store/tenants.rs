@@ -135,10 +135,8 @@ async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
         key,
         at,
     };
-    store
-        .ask_settings(tenant, Some(&pending), Change::default())
-        .await
-        .unwrap();
+    let asked = store.ask_settings(tenant, Some(&pending), Change::default());
+    asked.await.unwrap();
     ask(fixture, tenant, "maya", at).await.unwrap();
 }
 
