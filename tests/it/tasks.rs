@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 
 mod bounds;
 mod chain;
+mod commands;
 mod endings;
 mod fleet;
 mod history;
 mod model;
 mod opening;
+mod scale;
 mod templates;
 
 const SCHEMA: &str = r#"
