@@ -9,6 +9,8 @@ use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
+mod everywhere;
+
 const KILLS: &str = "/v1/kills";
 const STARTER: &str = "starter";
 
