@@ -89,7 +89,8 @@ impl World {
         };
         if known.is_none_or(|known| known.agent.status == AgentStatus::Retired) {
             self.agent = self.test.clock.id().to_string();
-            let put = store.put_agent(tenant, None, &agent(&self.agent), Change::default());
+            let agent = agent(&self.agent);
+            let put = store.put_agent(tenant, None, &agent, Change::default());
             put.await.unwrap();
         }
         let tool = json!({
