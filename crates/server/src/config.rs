@@ -116,6 +116,7 @@ pub(crate) struct Tasks {
     pub(crate) idle_timeout_ms: u64,
     pub(crate) reserved_ms: u64,
     pub(crate) orphan_after_ms: u64,
+    pub(crate) escrow_from: u32,
 }
 
 /// This process among the others that decide by the same database.

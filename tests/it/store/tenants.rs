@@ -1,14 +1,15 @@
 //! Tenants in the store: suspended, resumed, exported and deleted, and nothing left of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use remit_core::TenantId;
-use remit_store::{Error, Expected, ExportCursor, TenantState, exported_columns};
+use remit_store::{Applied, Error, Expected, ExportCursor, Replica, TenantState, exported_columns};
 use remit_tests::sql::{columns, texts};
 use serde_json::Value;
 
 use super::decisions::{batch, position};
-use super::{Fixture, bundle};
+use super::{Fixture, bundle, entity, new_key, pepper};
 
 mod filled;
 

@@ -115,7 +115,7 @@ async fn fill_budgets(fixture: &Fixture, tenant: TenantId) {
 /// Makes a draft with a review, and a change of the settings and a break-glass grant that wait for another person.
 async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
     let (store, at) = (&fixture.store, fixture.clock.now());
-    super::registry::fill(fixture, tenant).await;
+    crate::store::registry::fill(fixture, tenant).await;
     let key = KeyId::from_uuid(fixture.clock.id());
     let new = NewDraft {
         id: DraftId::from_uuid(fixture.clock.id()),
