@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use remit_tests::postgres::Postgres;
 use remit_tests::sql;
 
 use super::*;
