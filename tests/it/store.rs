@@ -54,6 +54,7 @@ mod consuming;
 mod decisions;
 mod drafts;
 mod entities;
+mod escrow;
 mod keys;
 mod outages;
 mod outcomes;

@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 
 mod bounds;
 mod chain;
+mod commands;
 mod endings;
 mod fleet;
 mod history;
 mod model;
 mod opening;
+mod scale;
 mod templates;
 
 const SCHEMA: &str = r#"
@@ -37,7 +39,7 @@ action open_task appliesTo {
   context: {
     facts: Remit::Facts,
     action: {
-      actions?: Set<String>, sinks?: Set<String>, data_classes?: Set<String>, unbounded: Bool, depth: Long,
+      agent?: String, actions?: Set<String>, sinks?: Set<String>, data_classes?: Set<String>, unbounded: Bool, depth: Long,
       may_delegate: Bool, on_behalf_of?: String, expires_in: Long, template?: String,
     },
   },
@@ -218,7 +220,7 @@ pub(crate) fn question(agent: &str, what: &Value, task: Option<&str>) -> Value {
 }
 
 pub(crate) fn reason(asked: &Reply) -> String {
-    let reason = asked.json()["context"]["reason"].clone();
+    let reason = asked.json()["context"]["reason"]["code"].clone();
     reason.as_str().unwrap_or_default().to_owned()
 }
 

@@ -106,16 +106,13 @@ pub(crate) struct Policy {
 }
 
 /// What tasks are held to.
-#[expect(
-    clippy::struct_field_names,
-    reason = "each is a setting of this name, with its unit"
-)]
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tasks {
     pub(crate) idle_timeout_ms: u64,
     pub(crate) reserved_ms: u64,
     pub(crate) orphan_after_ms: u64,
+    pub(crate) escrow_from: u32,
 }
 
 /// This process among the others that decide by the same database.

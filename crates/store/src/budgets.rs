@@ -16,7 +16,10 @@ use crate::shipping::{DecisionRow, SharedRecord, insert_shared};
 use crate::store::Store;
 use crate::tasks;
 
+pub(crate) mod escrow;
 pub(crate) mod settling;
+
+pub use escrow::Escrow;
 
 /// The most that a budget may be, or a call may charge, in any dimension: every whole number up to it is exact in JSON.
 pub const MOST_CHARGED: u64 = (1 << 53) - 1;

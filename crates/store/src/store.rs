@@ -193,6 +193,7 @@ impl Store {
         let all = [
             sql::ALL,
             admin_actions::sql::ALL,
+            budgets::escrow::sql::ALL,
             budgets::settling::sql::ALL,
             budgets::sql::ALL,
             bundles::sql::ALL,

@@ -10,14 +10,14 @@ use remit_core::{Spending, TaskId};
 use remit_store::Change;
 use remit_tests::app::TestApp;
 use remit_tests::postgres::Postgres;
-use remit_tests::sql::execute;
+use remit_tests::sql::{execute, texts};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{ask, bundle, open, question, tools};
 
 /// Two replicas, with the bundle and the tools in force on both.
-async fn pair(url: &str, hints: bool) -> (Arc<TestApp>, Arc<TestApp>) {
+async fn pair(url: &str, hints: bool, escrow: bool) -> (Arc<TestApp>, Arc<TestApp>) {
     let database = remit_store::Options {
         hints,
         // Two seconds are too short on a machine that compiles something meanwhile.
@@ -30,6 +30,8 @@ async fn pair(url: &str, hints: bool) -> (Arc<TestApp>, Arc<TestApp>) {
         max_staleness: Duration::from_secs(30),
         // What is not told is found out by the poll.
         poll: Duration::from_millis(50),
+        // Busy on a slow machine, too.
+        escrow_from: if escrow { 20 } else { 0 },
         ..Options::default()
     };
     let mut a = TestApp::sharing(&database, named("a")).await;
@@ -40,6 +42,10 @@ async fn pair(url: &str, hints: bool) -> (Arc<TestApp>, Arc<TestApp>) {
     let revision = put.await.unwrap();
     a.reached(revision).await;
     b.reached(revision).await;
+    for app in [&a, &b] {
+        let (log, store) = (app.log.clone(), app.store.clone());
+        tokio::spawn(async move { log.ship(store, std::future::pending()).await });
+    }
     (Arc::new(a), Arc::new(b))
 }
 
@@ -58,7 +64,7 @@ async fn a_label_is_known_everywhere_before_its_answer() {
         let Some(url) = Postgres::database().await else {
             return;
         };
-        let (a, b) = pair(&url, hints).await;
+        let (a, b) = pair(&url, hints, false).await;
         for round in 0..8 {
             let root = task((&a, &b), None, None).await;
             let child = task((&a, &b), Some(root), None).await;
@@ -85,7 +91,7 @@ async fn two_replicas_use_a_budget_once() {
     let Some(url) = Postgres::database().await else {
         return;
     };
-    let (a, b) = pair(&url, true).await;
+    let (a, b) = pair(&url, true, false).await;
     let root = task((&a, &b), None, Some(40)).await;
     let child = task((&a, &b), Some(root), Some(30)).await;
     let watching = watch(&a, root, 40);
@@ -157,7 +163,7 @@ async fn sessions_that_die_lose_no_record_and_no_budget() {
     let Some(url) = Postgres::database().await else {
         return;
     };
-    let (a, b) = pair(&url, true).await;
+    let (a, b) = pair(&url, true, false).await;
     let task = task((&a, &b), None, Some(150)).await;
     let mut racing = JoinSet::new();
     for number in 0..200_usize {
@@ -201,4 +207,83 @@ async fn sessions_that_die_lose_no_record_and_no_budget() {
     assert_eq!(budget.reserved.calls, recorded.len() as u64);
     assert!(budget.reserved.calls <= 150);
     assert!(answered.len() > 20, "{}", answered.len());
+}
+
+/// Busy enough for an escrow on both replicas, up to the end of the budget and beyond: as many are permitted as allowed, what
+/// is recorded is what is spent, and what was not used is given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_escrow_is_used_once() {
+    let Some(url) = Postgres::database().await else {
+        return;
+    };
+    let (a, b) = pair(&url, true, true).await;
+    let root = task((&a, &b), None, Some(700)).await;
+    let child = task((&a, &b), Some(root), Some(600)).await;
+    let watching = watch(&a, child, 600);
+    let mut racing = JoinSet::new();
+    for lane in 0..8_usize {
+        let app = Arc::clone(if lane % 2 == 0 { &a } else { &b });
+        racing.spawn(async move {
+            let mut permits = Vec::new();
+            for number in 0..100 {
+                let reply = ask(&app, "look", child).await;
+                assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+                if reply.json()["decision"] == json!(true) {
+                    permits.push((number, reply.header("x-decision-id").to_owned()));
+                }
+            }
+            permits
+        });
+    }
+    let permits: Vec<(usize, String)> = racing.join_all().await.into_iter().flatten().collect();
+    let mut returned = 0;
+    for (number, id) in &permits {
+        if number % 10 == 0 {
+            let path = format!("/v1/decisions/{id}/outcome");
+            let told = a.post(&path, json!({ "result": "not_made" })).await;
+            assert_eq!(told.status, StatusCode::OK, "{}", told.text);
+            returned += 1;
+        }
+    }
+    watching.store(true, Ordering::SeqCst);
+    // What is in escrow goes back within a second or so.
+    let settled = async {
+        loop {
+            let held = texts(
+                &url,
+                "SELECT CAST(count(*) AS TEXT) FROM reservations WHERE kind = 'escrow'",
+            )
+            .await;
+            if held[0][0] == "0" {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), settled)
+        .await
+        .unwrap();
+    let used = permits.len() as u64 - returned;
+    for task in [root, child] {
+        let budget = a.store.budget(a.tenant, task).await.unwrap().unwrap();
+        assert_eq!(
+            budget.reserved.calls + budget.spent.calls,
+            used,
+            "{budget:?}"
+        );
+    }
+    assert!(permits.len() <= 600 + usize::try_from(returned).unwrap());
+    assert!(used >= 400, "{used}");
+    a.log.caught_up(Duration::from_secs(30)).await;
+    b.log.caught_up(Duration::from_secs(30)).await;
+    let mut local = 0;
+    for (_, id) in &permits {
+        let stored = a
+            .store
+            .decision(a.tenant, id.parse().unwrap())
+            .await
+            .unwrap();
+        local += usize::from(stored.unwrap().sequence > 0);
+    }
+    assert!(local > 50, "{local} of {} asked no database", permits.len());
 }

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use remit_core::{
-    Budget, ContentHash, Declaration, EntityUid, Label, Outcome, OutcomeResult, Revision, Task,
-    TaskId, TaskState, TenantId,
+    Budget, Declaration, EntityUid, Label, Revision, Task, TaskId, TaskState, TenantId,
 };
-use remit_store::{Change, Ending, Error, NewTask, Report, Store, TaskFilter};
+use remit_store::{Change, Ending, Error, NewTask, Store, TaskFilter};
 
-use super::{Fixture, budgets};
+use super::Fixture;
 
 for_each_database! {
     a_task_is_kept_as_declared;
@@ -19,30 +18,8 @@ for_each_database! {
     templates_are_kept_by_name;
 }
 
-/// Opens a task with a budget, of which something is reserved and something was told, and makes a template.
+/// Makes a template; what else there is of tasks comes with the budgets.
 pub async fn fill(fixture: &Fixture, tenant: TenantId) {
-    let budget = Budget {
-        calls: Some(3),
-        ..Budget::default()
-    };
-    let task = budgets::task(fixture, tenant, None, budget).await;
-    let record = budgets::shared(fixture, tenant, 0);
-    budgets::consume(&fixture.store, tenant, &[task], budgets::calls(1), &record).await;
-    let told = Outcome {
-        labels: Label::worst(),
-        ..budgets::outcome(fixture, fixture.decision_id(), OutcomeResult::Succeeded)
-    };
-    let report = Report {
-        outcome: &told,
-        request: ContentHash::of(b"it"),
-        chain: &[task],
-        charges: None,
-        made: told.at,
-        escrowed: false,
-        hold: budgets::HOLD,
-        trusted: &BTreeSet::from([[7; 16]]),
-    };
-    fixture.store.report(tenant, &report).await.unwrap();
     let template = ("one", "{}");
     let put = fixture
         .store

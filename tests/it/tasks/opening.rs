@@ -190,10 +190,6 @@ async fn what_cannot_be_declared_is_named() {
             "`window.days`",
         ),
         (
-            with(task("bot"), json!({ "budget": { "calls": 1_u64 << 60 } })),
-            "`budget",
-        ),
-        (
             with(task("bot"), json!({ "template": "none" })),
             "`template`",
         ),

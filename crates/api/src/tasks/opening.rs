@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use remit_core::{
     Action as Asked, AdminAction, DecisionId, Declaration, Dimension, EntityUid, MOST_DEPTH,
-    PrincipalName, Question, Resource, Revision, Subject, Task, TaskId, TaskState, Timestamp,
+    PrincipalName, Question, Reason, Resource, Revision, Standing, Subject, Task, TaskId,
+    TaskState, Timestamp,
 };
 use remit_engine::Snapshot;
 use remit_store::{Change, MOST_CHILDREN, NewTask};
@@ -40,6 +41,8 @@ struct Opened {
 /// A task that fits, and is to be decided and written.
 struct Plan {
     declaration: Declaration,
+    /// Who asks for it in the eyes of the policies: the agent of the task above, else the agent itself.
+    asks: EntityUid,
     depth: u16,
     idle_timeout: Duration,
     /// The agents that open it by themselves.
@@ -179,6 +182,10 @@ async fn plan(
         None => None,
     };
     let above = parent.as_ref().map(|parent| &parent.declaration);
+    let asks = above.map_or_else(|| agent.clone(), |above| above.agent.clone());
+    if asks != agent {
+        stands(snapshot, &agent, now)?;
+    }
     let declaration = body.declare(agent, now, template.as_ref(), above)?;
     let depth = parent
         .as_ref()
@@ -198,11 +205,29 @@ async fn plan(
     let idle = template.and_then(|template| template.idle_timeout);
     let name = &caller.principal.name;
     Ok(Plan {
+        asks,
         depth,
         idle_timeout: idle.map_or(app.options.task_idle_timeout, Duration::from_secs),
         opening_agents: opening_agents(snapshot, name, declaration.parent.is_some()),
         declaration,
     })
+}
+
+/// Checks that an agent to whom a task is handed on is registered, where its type is, and works.
+///
+/// Of a task that is a part of none this is decided with the rest: there the agent is who asks.
+fn stands(snapshot: &Snapshot, agent: &EntityUid, now: Timestamp) -> Result<(), Problem> {
+    match facts::agent_of(snapshot, agent, None, now) {
+        Some(facts) if facts.standing != Standing::Active => {
+            let standing = json!(facts.standing);
+            let detail = format!(
+                "`{agent}` is no agent that works: it is {}",
+                facts.standing.as_str()
+            );
+            Err(Problem::new(Kind::CONFLICT, detail).with("standing", standing))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns the agents that a principal is, where the task that it opens is a part of none.
@@ -272,6 +297,7 @@ fn question(plan: &Plan, now: Timestamp) -> Question {
     let mut put = |name: &str, value: Value| {
         properties.insert(name.to_owned(), value);
     };
+    put("agent", json!(declared.agent.to_string()));
     put("unbounded", json!(declared.actions.is_none()));
     put("depth", json!(plan.depth));
     put("may_delegate", json!(declared.may_delegate));
@@ -307,9 +333,9 @@ fn question(plan: &Plan, now: Timestamp) -> Question {
             kind: PURPOSE.to_owned(),
         },
         subject: Subject {
-            id: declared.agent.id.to_string(),
+            id: plan.asks.id.to_string(),
             properties: Map::new(),
-            kind: declared.agent.kind.to_string(),
+            kind: plan.asks.kind.to_string(),
         },
     }
 }
@@ -326,7 +352,7 @@ fn denied(decided: &Decided) -> Problem {
     };
     let reason = decision.reason;
     let detail = match reason {
-        remit_core::Reason::UnknownAction => {
+        Reason::UnknownAction | Reason::UnknownResourceType | Reason::ActionNotApplicable => {
             "the schema does not say who may open tasks: declare `entity Purpose;` and `action open_task appliesTo { \
              principal: [..], resource: [Purpose], context: {..} };`, and permit it"
                 .to_owned()
