@@ -106,10 +106,6 @@ pub(crate) struct Policy {
 }
 
 /// What tasks are held to.
-#[expect(
-    clippy::struct_field_names,
-    reason = "each is a setting of this name, with its unit"
-)]
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tasks {
