@@ -12,6 +12,7 @@ use remit_tests::golden;
 use serde_json::{Value, json};
 
 mod registered;
+mod tasks;
 
 /// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, a person in each role with a key
 /// that has every scope, and all of another tenant.
@@ -218,7 +219,7 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "resume_tenant" => (format!("{tenant}/resume"), body(Value::Null)),
         "export_tenant" => (format!("{tenant}/export"), body(Value::Null)),
         "delete_tenant" => (format!("{tenant}?name=default"), body(Value::Null)),
-        _ => return registered::recipe(world, id),
+        _ => return registered::recipe(world, id).or_else(|| tasks::recipe(id)),
     };
     Some(Recipe {
         path,

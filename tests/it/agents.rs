@@ -7,6 +7,8 @@ use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
+pub mod standing;
+
 pub const ROBOT: &str = "/v1/agents/Agent/robot";
 
 /// An agent that Maya answers for, by the clock of [`TestApp`].

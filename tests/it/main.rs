@@ -67,6 +67,7 @@ mod single_policies;
 mod store;
 mod survive;
 mod system;
+mod tasks;
 mod telemetry;
 mod tenants;
 mod tools;

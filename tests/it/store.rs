@@ -65,6 +65,7 @@ mod row_security;
 mod settings;
 mod shadows;
 mod shipping;
+mod tasks;
 mod tenants;
 mod versions;
 

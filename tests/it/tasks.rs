@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 
 mod bounds;
 mod chain;
+mod commands;
 mod endings;
 mod fleet;
 mod history;
 mod model;
 mod opening;
+mod scale;
 mod templates;
 
 const SCHEMA: &str = r#"
@@ -37,7 +39,7 @@ action open_task appliesTo {
   context: {
     facts: Remit::Facts,
     action: {
-      actions?: Set<String>, sinks?: Set<String>, data_classes?: Set<String>, unbounded: Bool, depth: Long,
+      agent?: String, actions?: Set<String>, sinks?: Set<String>, data_classes?: Set<String>, unbounded: Bool, depth: Long,
       may_delegate: Bool, on_behalf_of?: String, expires_in: Long, template?: String,
     },
   },
@@ -101,14 +103,19 @@ impl World {
         for name in ["bot", "boss", "other"] {
             world.register(name, Some(name)).await;
         }
-        let tool = json!({ "effect": "read", "integrity": "untrusted", "confidentiality": "public" });
+        let tool =
+            json!({ "effect": "read", "integrity": "untrusted", "confidentiality": "public" });
         let key = &world.test.key;
         let put = world
             .test
             .as_key(key, Method::PUT, "/v1/tools/get_file", &tool)
             .await;
         // It must not be there yet, or is replaced.
-        assert!(put.status.is_success() || put.status == StatusCode::PRECONDITION_FAILED, "{}", put.text);
+        assert!(
+            put.status.is_success() || put.status == StatusCode::PRECONDITION_FAILED,
+            "{}",
+            put.text
+        );
         if put.status == StatusCode::PRECONDITION_FAILED {
             let put = world.test.request(Method::PUT, "/v1/tools/get_file");
             let put = world.test.send(put, &tool).await;
@@ -194,7 +201,10 @@ impl World {
         let chain: Vec<TaskId> = chain.iter().map(|id| id.parse().unwrap()).collect();
         let labels = labels.iter().map(|label| label.parse().unwrap()).collect();
         let decision = remit_core::DecisionId::from_uuid(self.test.clock.id());
-        let done = self.test.store.label_tasks(self.test.tenant, &chain, &labels, decision);
+        let done = self
+            .test
+            .store
+            .label_tasks(self.test.tenant, &chain, &labels, decision);
         self.test.reached(done.await.unwrap()).await;
     }
 }
@@ -210,7 +220,7 @@ pub(crate) fn question(agent: &str, what: &Value, task: Option<&str>) -> Value {
 }
 
 pub(crate) fn reason(asked: &Reply) -> String {
-    let reason = asked.json()["context"]["reason"].clone();
+    let reason = asked.json()["context"]["reason"]["code"].clone();
     reason.as_str().unwrap_or_default().to_owned()
 }
 

@@ -73,7 +73,6 @@ async fn a_tool_that_makes_no_sense_is_refused_by_name() {
         ("confidentiality", json!(true)),
         ("irreversible", json!("no")),
         ("cost", json!(-1)),
-        ("cost", json!(9_007_199_254_740_992_u64)),
         ("min_trust", json!(4)),
         ("name", json!("mail.read")),
         ("descriptor", json!("abc")),
@@ -104,6 +103,14 @@ async fn a_tool_that_makes_no_sense_is_refused_by_name() {
         );
         assert!(detail.contains(&format!("`{member}")), "{member}: {detail}");
     }
+    // Beyond what every reader of JSON reads exactly.
+    let dear = json!({ "effect": "read", "cost": 9_007_199_254_740_992_u64 });
+    let refused = put(&test, SEND, &dear).await;
+    assert!(
+        refused.text.contains("too large to be exact"),
+        "{}",
+        refused.text
+    );
     let missing = put(&test, SEND, &json!({})).await;
     assert!(
         missing.text.contains("`effect` is missing"),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use remit_core::controls::{Protection, holds};
 use remit_core::{
-    Clock, Decision, DecisionId, DecisionRecord, Facts, Question, Revision, TenantId, Timestamp,
-    Verdict,
+    Clock, Decision, DecisionId, DecisionRecord, Facts, Kill, Question, Revision, TenantId,
+    Timestamp, Verdict,
 };
 use remit_engine::{Engine, Snapshot};
 use remit_log::{DecisionLog, Receipt};
@@ -135,6 +135,8 @@ pub struct App {
 #[derive(Debug)]
 pub struct Answer {
     decision: Decision,
+    /// The kill that stopped it, where one did.
+    kill: Option<Kill>,
     receipt: Receipt,
 }
 
@@ -181,6 +183,11 @@ impl Answer {
     /// Returns what was decided.
     pub fn decision(&self) -> &Decision {
         &self.decision
+    }
+
+    /// Returns the kill that stopped it, where one did.
+    pub(crate) fn kill(&self) -> Option<&Kill> {
+        self.kill.as_ref()
     }
 
     /// Returns the id of the decision and its record.
@@ -320,11 +327,16 @@ impl App {
         let mut answer = |made: Made| {
             let receipt = made.receipt.or_else(|| receipts.next());
             let receipt = receipt.ok_or_else(missing)?;
+            let kill = made.record.facts.kill.clone();
             let decision = match &shadow {
                 Some(shadow) => shadow.follow(&made.snapshot, made.record),
                 None => made.record.decision,
             };
-            Ok(Answer { decision, receipt })
+            Ok(Answer {
+                decision,
+                kill,
+                receipt,
+            })
         };
         outcomes
             .into_iter()

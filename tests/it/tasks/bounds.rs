@@ -26,8 +26,14 @@ async fn a_child_that_is_wider_is_refused_with_the_dimension() {
     for (members, dimension) in [
         (json!({ "actions": ["get_file", "pay"] }), "actions"),
         (json!({ "actions": ["writing"] }), "actions"),
-        (json!({ "resources": [{ "type": "Folder", "id": "payroll" }] }), "resources"),
-        (json!({ "sinks": ["a@example.com", "b@example.com"] }), "sinks"),
+        (
+            json!({ "resources": [{ "type": "Folder", "id": "payroll" }] }),
+            "resources",
+        ),
+        (
+            json!({ "sinks": ["a@example.com", "b@example.com"] }),
+            "sinks",
+        ),
         (json!({ "data_classes": ["pii", "health"] }), "data_classes"),
         (json!({ "budget": { "calls": 6 } }), "calls"),
         (json!({ "budget": { "cost": 6 } }), "cost"),
@@ -35,11 +41,19 @@ async fn a_child_that_is_wider_is_refused_with_the_dimension() {
         (json!({ "budget": { "bytes": 6 } }), "bytes"),
         (json!({ "budget": { "irreversible": 6 } }), "irreversible"),
         (json!({ "expires_in": 601 }), "expiry"),
-        (json!({ "on_behalf_of": { "type": "Person", "id": "bob" } }), "on_behalf_of"),
+        (
+            json!({ "on_behalf_of": { "type": "Person", "id": "bob" } }),
+            "on_behalf_of",
+        ),
     ] {
         let child = with(with(task("other"), json!({ "parent": parent })), members);
         let refused = world.open_by(&world.ops, &child).await;
-        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.text);
+        assert_eq!(
+            refused.status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{}",
+            refused.text
+        );
         let told = refused.json();
         assert_eq!(told["code"], "task-exceeds-parent");
         assert_eq!(told["dimension"], dimension, "{told}");
@@ -48,9 +62,15 @@ async fn a_child_that_is_wider_is_refused_with_the_dimension() {
     }
     // A window within one that is whole days is none; one outside a narrower one is.
     let narrow = world
-        .open(with(task("bot"), json!({ "may_delegate": true, "window": { "days": [1], "from": 60, "until": 120 } })))
+        .open(with(
+            task("bot"),
+            json!({ "may_delegate": true, "window": { "days": [1], "from": 60, "until": 120 } }),
+        ))
         .await;
-    let child = with(task("other"), json!({ "parent": narrow, "window": { "days": [1], "from": 30, "until": 120 } }));
+    let child = with(
+        task("other"),
+        json!({ "parent": narrow, "window": { "days": [1], "from": 30, "until": 120 } }),
+    );
     let refused = world.open_by(&world.ops, &child).await;
     assert_eq!(refused.json()["dimension"], "window", "{}", refused.text);
 
@@ -79,7 +99,10 @@ async fn a_task_is_at_most_eight_hops_deep() {
         .open(with(task("bot"), json!({ "may_delegate": true })))
         .await;
     for depth in 1..=8 {
-        let child = with(task("bot"), json!({ "parent": above, "may_delegate": true }));
+        let child = with(
+            task("bot"),
+            json!({ "parent": above, "may_delegate": true }),
+        );
         let opened = world.open_by(&world.ops, &child).await;
         assert_eq!(opened.status, StatusCode::CREATED, "{}", opened.text);
         assert_eq!(opened.json()["depth"], depth);
@@ -90,7 +113,10 @@ async fn a_task_is_at_most_eight_hops_deep() {
     assert_eq!(refused.json()["dimension"], "depth", "{}", refused.text);
     assert_eq!(refused.json()["declared"], 9);
     // The chain decides as a whole, down to the ninth.
-    assert_eq!(world.reason("bot", &read(), Some(&above)).await, "policy_permit");
+    assert_eq!(
+        world.reason("bot", &read(), Some(&above)).await,
+        "policy_permit"
+    );
 }
 
 #[tokio::test]
@@ -101,7 +127,8 @@ async fn a_task_has_at_most_a_thousand_children_that_live() {
         .await;
     let id: TaskId = parent.parse().unwrap();
     let shown = world.shown(&parent).await;
-    let mut declaration: Declaration = serde_json::from_value(shown["declaration"].clone()).unwrap();
+    let mut declaration: Declaration =
+        serde_json::from_value(shown["declaration"].clone()).unwrap();
     declaration.parent = Some(id);
     declaration.may_delegate = false;
     declaration.agent = EntityUid::new("Agent", "other");
@@ -115,7 +142,10 @@ async fn a_task_has_at_most_a_thousand_children_that_live() {
             opening_agents: &[],
             replaces: None,
         };
-        let done = world.test.store.insert_task(world.test.tenant, new, Change::default());
+        let done = world
+            .test
+            .store
+            .insert_task(world.test.tenant, new, Change::default());
         done.await.map(|revision| (new.id, revision))
     };
     let mut last = None;
@@ -125,7 +155,10 @@ async fn a_task_has_at_most_a_thousand_children_that_live() {
     let (child, revision) = last.unwrap();
     world.test.reached(revision).await;
     let refused = world
-        .open_by(&world.ops, &with(task("other"), json!({ "parent": parent })))
+        .open_by(
+            &world.ops,
+            &with(task("other"), json!({ "parent": parent })),
+        )
         .await;
     assert_eq!(refused.json()["dimension"], "fan_out", "{}", refused.text);
     assert_eq!(refused.json()["limit"], MOST_CHILDREN);
@@ -133,8 +166,14 @@ async fn a_task_has_at_most_a_thousand_children_that_live() {
     let error = insert().await.unwrap_err();
     assert!(matches!(error, Error::Unfit { .. }), "{error:?}");
     // One that is over makes room.
-    assert_eq!(world.turn(&child.to_string(), "complete").await.status, StatusCode::OK);
+    assert_eq!(
+        world.turn(&child.to_string(), "complete").await.status,
+        StatusCode::OK
+    );
     insert().await.unwrap();
     let shown = world.shown(&parent).await;
-    assert_eq!(shown["children"], json!({ "live": MOST_CHILDREN, "all": MOST_CHILDREN + 1 }));
+    assert_eq!(
+        shown["children"],
+        json!({ "live": MOST_CHILDREN, "all": MOST_CHILDREN + 1 })
+    );
 }

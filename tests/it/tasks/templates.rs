@@ -23,7 +23,10 @@ async fn a_task_may_only_narrow_its_template() {
     let made = put(&world, &template).await;
     assert_eq!(made.status, StatusCode::OK, "{}", made.text);
     let shown = world.test.get(PATH).await;
-    assert_eq!(shown.json(), with(template.clone(), json!({ "name": "pay" })));
+    assert_eq!(
+        shown.json(),
+        with(template.clone(), json!({ "name": "pay" }))
+    );
     let listed = world.test.get("/v1/task-templates").await;
     assert_eq!(listed.json()["templates"], json!([shown.json()]));
 
@@ -36,13 +39,31 @@ async fn a_task_may_only_narrow_its_template() {
     assert_eq!(declared["template"], "pay");
     assert_eq!(opened.json()["idle_timeout"], 300);
     for (members, code, said) in [
-        (json!({ "actions": ["get_file", "writing"] }), "task-exceeds-parent", "actions"),
-        (json!({ "budget": { "calls": 6 } }), "task-exceeds-parent", "calls"),
-        (json!({ "expires_in": 601 }), "task-exceeds-parent", "expiry"),
-        (json!({ "may_delegate": true }), "task-exceeds-parent", "may_delegate"),
+        (
+            json!({ "actions": ["get_file", "writing"] }),
+            "task-exceeds-parent",
+            "actions",
+        ),
+        (
+            json!({ "budget": { "calls": 6 } }),
+            "task-exceeds-parent",
+            "calls",
+        ),
+        (
+            json!({ "expires_in": 601 }),
+            "task-exceeds-parent",
+            "expiry",
+        ),
+        (
+            json!({ "may_delegate": true }),
+            "task-exceeds-parent",
+            "may_delegate",
+        ),
         (json!({ "sinks": null }), "invalid-request", "sinks"),
     ] {
-        let refused = world.open_by(&world.ops, &with(from.clone(), members)).await;
+        let refused = world
+            .open_by(&world.ops, &with(from.clone(), members))
+            .await;
         let told = refused.json();
         assert_eq!(told["code"], code, "{told}");
         assert!(refused.text.contains(said), "{said}: {told}");
@@ -51,7 +72,10 @@ async fn a_task_may_only_narrow_its_template() {
         }
     }
     let narrower = with(from, json!({ "actions": ["get_file"], "expires_in": 60 }));
-    assert_eq!(world.open_by(&world.ops, &narrower).await.status, StatusCode::CREATED);
+    assert_eq!(
+        world.open_by(&world.ops, &narrower).await.status,
+        StatusCode::CREATED
+    );
 }
 
 #[tokio::test]
@@ -59,24 +83,47 @@ async fn a_template_is_replaced_by_whoever_has_read_it() {
     let world = World::make().await;
     let made = put(&world, &json!({ "actions": ["pay"] })).await;
     let tag = made.header("etag").to_owned();
-    let request = world.test.request(Method::PUT, PATH).header("if-match", &tag);
-    let second = world.test.send(request, json!({ "actions": ["reading"] })).await;
+    let request = world
+        .test
+        .request(Method::PUT, PATH)
+        .header("if-match", &tag);
+    let second = world
+        .test
+        .send(request, json!({ "actions": ["reading"] }))
+        .await;
     assert_eq!(second.status, StatusCode::OK, "{}", second.text);
-    let request = world.test.request(Method::PUT, PATH).header("if-match", &tag);
+    let request = world
+        .test
+        .request(Method::PUT, PATH)
+        .header("if-match", &tag);
     let stale = world.test.send(request, json!({})).await;
     assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
     for (body, said) in [
-        (json!({ "agent": { "type": "Agent", "id": "bot" } }), "`agent`"),
+        (
+            json!({ "agent": { "type": "Agent", "id": "bot" } }),
+            "`agent`",
+        ),
         (json!({ "parent": "x" }), "`parent`"),
         (json!({ "idle_timeout": 10 }), "`idle_timeout`"),
         (json!({ "required": ["nonsense"] }), "`required"),
-        (json!({ "window": { "days": [], "from": 0, "until": 1 } }), "`window.days`"),
+        (
+            json!({ "window": { "days": [], "from": 0, "until": 1 } }),
+            "`window.days`",
+        ),
     ] {
         let refused = put(&world, &body).await;
-        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{body}: {}", refused.text);
+        assert_eq!(
+            refused.status,
+            StatusCode::BAD_REQUEST,
+            "{body}: {}",
+            refused.text
+        );
         assert!(refused.text.contains(said), "{said}: {}", refused.text);
     }
-    let gone = world.test.send(world.test.request(Method::DELETE, PATH), "").await;
+    let gone = world
+        .test
+        .send(world.test.request(Method::DELETE, PATH), "")
+        .await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT, "{}", gone.text);
     for method in [Method::GET, Method::DELETE] {
         let absent = world.test.send(world.test.request(method, PATH), "").await;
@@ -94,13 +141,28 @@ async fn a_task_is_narrowed_by_one_that_takes_its_place() {
     let below = world
         .open(with(task("bot"), json!({ "parent": wide })))
         .await;
-    assert_eq!(world.reason("bot", &read(), Some(&wide)).await, "policy_permit");
+    assert_eq!(
+        world.reason("bot", &read(), Some(&wide)).await,
+        "policy_permit"
+    );
     let path = format!("/v1/tasks/{wide}/narrow");
     for (body, status) in [
-        (json!({ "actions": ["writing"] }), StatusCode::UNPROCESSABLE_ENTITY),
-        (json!({ "budget": { "calls": 4 } }), StatusCode::UNPROCESSABLE_ENTITY),
-        (json!({ "expires_in": 86_400 }), StatusCode::UNPROCESSABLE_ENTITY),
-        (json!({ "intent": "pay b@example.com" }), StatusCode::BAD_REQUEST),
+        (
+            json!({ "actions": ["writing"] }),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            json!({ "budget": { "calls": 4 } }),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            json!({ "expires_in": 86_400 }),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            json!({ "intent": "pay b@example.com" }),
+            StatusCode::BAD_REQUEST,
+        ),
         (json!({ "purpose": "else" }), StatusCode::BAD_REQUEST),
         (json!({ "parent": below }), StatusCode::BAD_REQUEST),
     ] {
@@ -108,22 +170,39 @@ async fn a_task_is_narrowed_by_one_that_takes_its_place() {
         assert_eq!(refused.status, status, "{body}: {}", refused.text);
     }
     let narrowed = world
-        .send(&world.ops, &path, &json!({ "actions": ["get_file"], "may_delegate": false }))
+        .send(
+            &world.ops,
+            &path,
+            &json!({ "actions": ["get_file"], "may_delegate": false }),
+        )
         .await;
     assert_eq!(narrowed.status, StatusCode::CREATED, "{}", narrowed.text);
     let narrow = id_of(&narrowed);
     assert_ne!(narrow, wide);
     let shown = world.shown(&narrow).await;
-    assert_eq!(labels(&shown), ["untrusted"], "it begins with what was touched");
+    assert_eq!(
+        labels(&shown),
+        ["untrusted"],
+        "it begins with what was touched"
+    );
     assert_eq!(shown["declaration"]["intent"], "pay a@example.com");
     assert_eq!(shown["decision"], world.shown(&wide).await["decision"]);
     let used = &shown["used"];
     let calls = |of: &str| used[of]["calls"].as_u64().unwrap_or_default();
     assert_eq!(calls("reserved") + calls("spent"), 1, "{used}");
-    assert_eq!(world.reason("bot", &read(), Some(&narrow)).await, "policy_permit");
-    assert_eq!(world.reason("bot", &pay(), Some(&narrow)).await, "outside_task");
+    assert_eq!(
+        world.reason("bot", &read(), Some(&narrow)).await,
+        "policy_permit"
+    );
+    assert_eq!(
+        world.reason("bot", &pay(), Some(&narrow)).await,
+        "outside_task"
+    );
     for over in [&wide, &below] {
-        assert_eq!(world.reason("bot", &read(), Some(over)).await, "task_completed");
+        assert_eq!(
+            world.reason("bot", &read(), Some(over)).await,
+            "task_completed"
+        );
     }
     let again = world.send(&world.ops, &path, &json!({})).await;
     assert_eq!(again.status, StatusCode::CONFLICT);

@@ -65,6 +65,7 @@ pub async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
         .unwrap();
     fill_drafts(fixture, tenant).await;
     fill_budgets(fixture, tenant).await;
+    crate::store::tasks::fill(fixture, tenant).await;
     let replica = fixture.replica();
     fill_shadow(fixture, tenant, replica).await;
     let records = batch(fixture, tenant, replica, 1..rows + 1);
