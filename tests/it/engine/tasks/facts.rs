@@ -135,7 +135,7 @@ fn what_is_not_known_is_not_there() {
         &facts(json!({ "agent": {} }), &asked),
         &[
             "!(context.facts has task) && !(context.facts has tool) && !(context.facts has call)",
-            "context.facts has agent && context.facts.agent.trust == 0 && context.facts.agent.roles == [\"x\"] == false",
+            "context.facts has agent && context.facts.agent.trust == 0 && context.facts.agent.roles.isEmpty()",
             "context.facts has agent && !(context.facts.agent has build) && !context.facts.agent.build_matches",
         ],
     );
