@@ -17,7 +17,7 @@ use super::*;
 const SCHEMA: &str = "
 entity Team;
 entity Agent in [Team] { trust: Long, roles: Set<String> };
-entity Person;
+entity Person in [Team];
 entity Doc { level: Long, owners: Set<String> };
 action read, write appliesTo { principal: Agent, resource: Doc, context: { n: Long, names: Set<String>, why?: String } };
 action call appliesTo { principal: [Agent, Person], resource: Doc, context: { n: Long, names: Set<String>, why?: String } };
@@ -74,7 +74,7 @@ fn expect(policies: &str, wanted: &[&str]) {
 #[test]
 fn every_part_of_a_policy_is_changed() {
     expect(
-        r#"@id("a") @permit("not the effect") forbid (principal is Agent in Team::"t", action in [Action::"read", Action::"write"], resource == Doc::"d")
+        r#"@id("a") @permit("not the effect") forbid (principal is Agent in Team::"t", action in [Action::"call", Action::"write"], resource == Doc::"d")
         when { context.n >= 5 && (principal.trust == 1 || context.names.containsAll(resource.owners)) }
         unless { ["x", "y"].contains("x") && !(resource.level < 3) };"#,
         &[
@@ -82,9 +82,9 @@ fn every_part_of_a_policy_is_changed() {
             "scope widened: principal is Agent in Team::\"t\" → principal in Team::\"t\"",
             "scope widened: principal is Agent in Team::\"t\" → principal is Agent",
             "scope widened: principal is Agent in Team::\"t\" → principal",
-            "scope widened: action in [Action::\"read\", Action::\"write\"] → action",
+            "scope widened: action in [Action::\"call\", Action::\"write\"] → action",
             "scope widened: resource == Doc::\"d\" → resource",
-            "member dropped: Action::\"read\", → ",
+            "member dropped: Action::\"call\", → ",
             "member dropped: , Action::\"write\" → ",
             "clause dropped: context.n >= 5 → true",
             "comparison changed: >= → >",
@@ -110,7 +110,7 @@ fn every_part_of_a_policy_is_changed() {
 fn no_mutant_is_the_policy_or_another_mutant() {
     let policies = r#"@id("a") @owner("t")
     permit (principal, action, resource is Doc) // permit, not forbid
-    when { context.n > 0 && context.n > 0 && if context.n == 1 then true else principal has trust && principal.trust != -1 }
+    when { context.n > 0 && context.n > 0 && (if context.n == 1 then true else principal has trust && principal.trust != -1) }
     unless { context has why && context.why like "*5 < 6*" };"#;
     let snapshot = Snapshot::compile(&bundle(policies)).unwrap();
     let placed = snapshot.rules().program.placed().next().unwrap();
