@@ -103,6 +103,11 @@ impl Live {
         self.ended.get(&id).copied()
     }
 
+    /// Whether nothing is stopped and no tool is in the catalogue.
+    pub fn is_quiet(&self) -> bool {
+        self.kills.is_empty() && self.tools.is_empty()
+    }
+
     /// Returns every kill in force.
     pub fn kills(&self) -> &[Kill] {
         &self.kills
