@@ -131,7 +131,7 @@ fn cases_that_fail_are_told_before_any_mutant() {
 /// What the cases of the packs notice; the figures are printed.
 #[test]
 fn mutants_of_the_packs_we_ship() {
-    for (pack, most) in [("starter", 0), ("system", 0)] {
+    for (pack, most) in [("starter", 0), ("system", 0), ("agent-baseline", 0)] {
         let folder = remit_tests::root().join("policies").join(pack);
         let output = of(&folder, &["--mutants"]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
