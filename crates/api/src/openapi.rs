@@ -9,6 +9,7 @@ mod break_glass;
 mod decide;
 mod drafts;
 mod examples;
+mod facts;
 mod impact;
 mod lifecycle;
 mod manage;
