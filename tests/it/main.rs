@@ -20,6 +20,7 @@
 
 mod access_matrix;
 mod admin_actions;
+mod agent_baseline;
 mod agentdojo;
 mod agents;
 mod authzen;
@@ -49,6 +50,7 @@ mod kill;
 mod kills;
 mod listener;
 mod log;
+mod mutants;
 mod openapi;
 mod operations;
 mod outcomes;
