@@ -55,6 +55,6 @@ pub use explain::{
 pub use finding::FINDINGS;
 pub use format::format_policies;
 pub use guard::EVALUATION_STACK;
-pub use schema::FACTS_SCHEMA;
+pub use schema::{FACTS_SCHEMA, mcp::McpActions, mcp::McpError, mcp::McpSchema, mcp::McpTools};
 pub use search::Found;
 pub use snapshot::{Changing, Live, LiveChange, Snapshot};

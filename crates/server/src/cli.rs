@@ -37,6 +37,9 @@ enum Command {
     /// Check, format and test policies, which needs no server; follow and take back their versions.
     #[command(subcommand)]
     Policy(cmd::policy::Command),
+    /// Make the schema of tools from their descriptors.
+    #[command(subcommand)]
+    Schema(cmd::schema::Command),
     /// Put a folder of policies in force, or fetch what is in force.
     #[command(subcommand)]
     Bundle(cmd::bundle::Command),
@@ -136,6 +139,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Decide(args) => cmd::decide::run(args, out).await,
         Command::Explain(args) => cmd::explain::run(args, out).await,
         Command::Policy(command) => cmd::policy::run(command, out).await,
+        Command::Schema(command) => cmd::schema::run(command, out),
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
         Command::Settings(command) => cmd::settings::run(command, out).await,
         Command::BreakGlass(command) => cmd::break_glass::run(command, out).await,

@@ -27,6 +27,7 @@ pub(crate) mod policy_test;
 pub(crate) mod policy_verify;
 pub(crate) mod principal;
 pub(crate) mod question;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod tenant;
