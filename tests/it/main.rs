@@ -56,6 +56,7 @@ mod principals;
 mod replay;
 mod replicas;
 mod revisions;
+mod schema_from_mcp;
 mod search;
 mod second_person;
 mod serve;

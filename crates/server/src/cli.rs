@@ -73,6 +73,9 @@ enum Command {
     /// Check the decision log on this host.
     #[command(subcommand)]
     Log(cmd::log::Command),
+    /// Measure what attacks get past the policies, and what they cost legitimate work.
+    #[command(subcommand)]
+    Bench(cmd::bench::Command),
     /// Bring the database's schema up to date.
     Migrate(cmd::migrate::Args),
     /// Check that everything Remit needs is in place, and say how to mend what is not.
@@ -151,6 +154,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Tenant(command) => cmd::tenant::run(command, out).await,
         Command::Decisions(command) => cmd::decisions::run(command, out).await,
         Command::Log(command) => cmd::log::run(command, out),
+        Command::Bench(command) => Box::pin(cmd::bench::run(command, out)).await,
         Command::Migrate(args) => cmd::migrate::run(args, out).await,
         Command::Doctor(args) => cmd::doctor::run(args, out).await,
         Command::Config(command) => cmd::config::run(command, out),

@@ -1,6 +1,7 @@
 //! What each command does; one file a command, named as it is typed.
 
 pub(crate) mod admin;
+pub(crate) mod bench;
 pub(crate) mod break_glass;
 pub(crate) mod bundle;
 pub(crate) mod completions;

@@ -3,7 +3,6 @@
 //! The Remit is wired as `remit serve --dev` wires it, in a temporary folder on a free loopback port. Whatever happens,
 //! also an error or Ctrl-C, it is stopped and the folder is removed.
 
-mod embedded;
 mod show;
 mod story;
 
@@ -17,13 +16,14 @@ use reqwest::header::{ETAG, IF_MATCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use self::embedded::Embedded;
 use self::story::{Call, Run};
 use crate::client::{Client, Reply};
+use crate::embedded::Embedded;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{Output, Tone};
 use crate::serve;
+use crate::starter;
 
 /// Examples in `--help`.
 const EXAMPLES: &str = "\
@@ -146,7 +146,7 @@ async fn perform(
     stop: watch::Sender<bool>,
     out: &Output,
 ) -> Result<Option<Summary>, Error> {
-    let Some(remit) = Embedded::start(folder, stop, out).await? else {
+    let Some(remit) = Embedded::start(folder, starter::bundle()?, stop, out).await? else {
         return Ok(None);
     };
     let told = tokio::select! {
