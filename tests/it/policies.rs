@@ -167,6 +167,7 @@ fn recorded_runs_come_out_as_told_at_any_hour() {
                     environment: None,
                     approved: false,
                     entities: Vec::new(),
+                    facts: remit_core::CaseFacts::default(),
                     expect: call.expect.clone(),
                 };
                 cases.push(Case::new(format!("call {index} at {at}"), step));
@@ -319,7 +320,7 @@ fn search(snapshot: &Snapshot, kind: &str, body: &Value) -> Value {
                 &action,
                 &resource,
                 &context,
-                &facts,
+                &|_| facts.clone(),
                 after,
                 limit,
             ),
@@ -328,11 +329,18 @@ fn search(snapshot: &Snapshot, kind: &str, body: &Value) -> Value {
                 &action,
                 &resource.kind,
                 &context,
-                &facts,
+                &|_| facts.clone(),
                 after,
                 limit,
             ),
-            _ => snapshot.search_actions(&subject, &resource, &context, &facts, after, limit),
+            _ => snapshot.search_actions(
+                &subject,
+                &resource,
+                &context,
+                &|_| facts.clone(),
+                after,
+                limit,
+            ),
         }
     };
     // Walked one result a page, so that the paging is exercised with every vector.

@@ -15,12 +15,14 @@ use remit_core::{
 use remit_store::Scope;
 use serde_json::{Map, Value, json};
 
+pub(crate) use action::Action;
 use footing::tell_use;
 
 use crate::app::App;
 use crate::auth::{Caller, lacking};
 use crate::problem::{Kind, Problem};
 
+mod action;
 pub(crate) mod admin_actions;
 pub(crate) mod break_glass;
 pub(crate) mod denials;
@@ -35,106 +37,13 @@ pub(crate) mod system;
 const AGREE: &str = "this may permit what is denied now, and the tenant demands a second person for that: put it into a \
     draft (`POST /v1/drafts`), let another person approve it (`POST /v1/drafts/{id}/review`), and publish the draft";
 
-macro_rules! actions {
-    ($($name:ident $text:literal $on:literal $changes:literal;)*) => {
-        /// What can be done in the administration: the name of an operation.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Action {
-            $(#[doc = concat!("The operation `", $text, "`.")] $name,)*
-        }
-
-        impl Action {
-            /// Every action.
-            pub const ALL: &'static [Action] = &[$(Action::$name),*];
-
-            /// Returns the name, as it stands in the schema, in records and as the id of the operation.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text),* }
-            }
-
-            /// Returns the type of what it is done to.
-            const fn on(self) -> &'static str {
-                match self { $(Self::$name => $on),* }
-            }
-
-            /// Whether it changes something, and so is recorded.
-            pub const fn changes(self) -> bool {
-                match self { $(Self::$name => $changes),* }
-            }
-        }
-    };
-}
-
-actions! {
-    GetBundle "get_bundle" "Tenant" false;
-    CheckBundle "check_bundle" "Tenant" false;
-    AssessBundle "assess_bundle" "Tenant" false;
-    GetShadow "get_shadow" "Tenant" false;
-    PutShadow "put_shadow" "Tenant" true;
-    DeleteShadow "delete_shadow" "Tenant" true;
-    ListVersions "list_versions" "Tenant" false;
-    GetVersion "get_version" "Version" false;
-    ListPolicies "list_policies" "Tenant" false;
-    GetPolicy "get_policy" "Policy" false;
-    ListEntities "list_entities" "Tenant" false;
-    GetEntity "get_entity" "LiveEntity" false;
-    GetRevision "get_revision" "Revision" false;
-    ListDecisions "list_decisions" "Tenant" false;
-    GetDecision "get_decision" "Decision" false;
-    ExplainDecision "explain_decision" "Decision" false;
-    MakeCase "make_case" "Decision" false;
-    ListDrafts "list_drafts" "Tenant" false;
-    GetDraft "get_draft" "Draft" false;
-    GetSettings "get_settings" "Tenant" false;
-    ListBreakGlass "list_break_glass" "Tenant" false;
-    GetBreakGlass "get_break_glass" "BreakGlass" false;
-    ListAdminActions "list_admin_actions" "Tenant" false;
-    ListPrincipals "list_principals" "Tenant" false;
-    GetPrincipal "get_principal" "Principal" false;
-    ListKeys "list_keys" "Tenant" false;
-    GetKey "get_key" "Key" false;
-    CreateDraft "create_draft" "Tenant" true;
-    PutDraftBundle "put_draft_bundle" "Draft" true;
-    PutDraftPolicy "put_draft_policy" "Draft" true;
-    DeleteDraftPolicy "delete_draft_policy" "Draft" true;
-    DiscardDraft "discard_draft" "Draft" true;
-    RebaseDraft "rebase_draft" "Draft" true;
-    CheckDraft "check_draft" "Draft" true;
-    AssessDraft "assess_draft" "Draft" true;
-    PutBundle "put_bundle" "Tenant" true;
-    RollbackBundle "rollback_bundle" "Tenant" true;
-    PutPolicy "put_policy" "Policy" true;
-    DeletePolicy "delete_policy" "Policy" true;
-    PublishDraft "publish_draft" "Draft" true;
-    ChangeEntities "change_entities" "Tenant" true;
-    PutEntity "put_entity" "LiveEntity" true;
-    DeleteEntity "delete_entity" "LiveEntity" true;
-    ListTenants "list_tenants" "Tenant" false;
-    CreateTenant "create_tenant" "Tenant" true;
-    GetTenant "get_tenant" "Hosted" false;
-    ExportTenant "export_tenant" "Hosted" true;
-    SuspendTenant "suspend_tenant" "Hosted" true;
-    ResumeTenant "resume_tenant" "Hosted" true;
-    DeleteTenant "delete_tenant" "Hosted" true;
-    ReviewDraft "review_draft" "Draft" true;
-    ApproveBreakGlass "approve_break_glass" "BreakGlass" true;
-    EndBreakGlass "end_break_glass" "BreakGlass" true;
-    CreateKey "create_key" "Tenant" true;
-    RevokeKey "revoke_key" "Key" true;
-    PutPrincipal "put_principal" "Principal" true;
-    DisablePrincipal "disable_principal" "Principal" true;
-    PutSettings "put_settings" "Tenant" true;
-    ConfirmSettings "confirm_settings" "Tenant" true;
-    RequestBreakGlass "request_break_glass" "Tenant" true;
-}
-
 /// One act of administration: what is done, to what, and what is known of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Act {
     action: Action,
     /// What it is done to; `None` for the tenant.
     id: Option<String>,
-    /// The type of a live entity.
+    /// The type of a live entity or an agent.
     kind: Option<String>,
     own: bool,
     reviewed: bool,
@@ -166,7 +75,7 @@ impl Act {
         }
     }
 
-    /// Does something to a live entity.
+    /// Does something to a live entity, or to an agent.
     pub(crate) fn on_entity(action: Action, uid: &EntityUid) -> Self {
         Self {
             kind: Some(uid.kind.to_string()),
@@ -224,7 +133,9 @@ impl Act {
         };
         Ok(match action.on() {
             "Tenant" => Self::of(action),
-            "LiveEntity" => Self::on_entity(action, &EntityUid::new(named("type"), named("id"))),
+            "LiveEntity" | "Agent" => {
+                Self::on_entity(action, &EntityUid::new(named("type"), named("id")))
+            }
             // Whose it is the handler knows, which asks again.
             "BreakGlass" if matches!(action, Action::EndBreakGlass) => {
                 Self::on(action, &canonical("BreakGlass", named("id"))).own(true)
@@ -287,7 +198,7 @@ impl Act {
 fn canonical(kind: &str, value: &str) -> String {
     let same = || value.to_owned();
     match kind {
-        "Policy" => same(),
+        "Policy" | "Tool" => same(),
         "Version" | "Revision" => value
             .parse::<u64>()
             .map_or_else(|_| same(), |number| number.to_string()),

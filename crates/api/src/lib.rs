@@ -41,6 +41,7 @@ mod preconditions;
 mod problem;
 mod publish;
 mod query;
+mod registry;
 mod revisions;
 mod router;
 mod search;
@@ -53,8 +54,7 @@ mod wire;
 
 pub use app::{Answer, App, AppParts, Options};
 pub use auth::{Caller, DevKey};
-pub use listener::{Limits, serve};
 pub use problem::{Kind, Problem, page as errors_page};
 pub use router::{Access, Endpoint, endpoints, router};
-pub use trace::{Adopt, TraceContext};
+pub use {listener::Limits, listener::serve, trace::Adopt, trace::TraceContext};
 pub use {openapi::document as openapi, operations::operations};

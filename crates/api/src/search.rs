@@ -147,7 +147,15 @@ pub(crate) async fn subjects(
                 context,
                 ..
             } = question;
-            snapshot.search_subjects(&kind, action, resource, context, facts, after, limit)
+            snapshot.search_subjects(
+                &kind,
+                action,
+                resource,
+                context,
+                &|_| facts.clone(),
+                after,
+                limit,
+            )
         },
         move |id| Hit::Entity {
             kind: named.clone(),
@@ -196,7 +204,15 @@ pub(crate) async fn resources(
                 context,
                 ..
             } = question;
-            snapshot.search_resources(subject, action, &kind, context, facts, after, limit)
+            snapshot.search_resources(
+                subject,
+                action,
+                &kind,
+                context,
+                &|_| facts.clone(),
+                after,
+                limit,
+            )
         },
         move |id| Hit::Entity {
             kind: named.clone(),
@@ -241,7 +257,7 @@ pub(crate) async fn actions(
                 context,
                 ..
             } = question;
-            snapshot.search_actions(subject, resource, context, facts, after, limit)
+            snapshot.search_actions(subject, resource, context, &|_| facts.clone(), after, limit)
         },
         |name| Hit::Action { name },
     )

@@ -26,6 +26,7 @@ use remit_store::{Head, MAX_ENTITIES};
 use crate::app::App;
 use crate::background::survive;
 
+mod live;
 pub(crate) mod progress;
 mod replicas;
 mod shadows;
@@ -286,7 +287,8 @@ async fn renew(
         .ok()
 }
 
-/// Applies every entity change after the snapshot's revision and up to the head's, one page while the next is read.
+/// Applies every change of entities and of what is registered after the snapshot's revision and up to the head's, one page
+/// of entities while the next is read.
 async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<Snapshot, Failure> {
     let after = snapshot.revision();
     let mut gathering = app.shadows.gather(head.tenant, &snapshot);
@@ -323,7 +325,8 @@ async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<
     if let Some(gathering) = gathering {
         gathering.hand_over(after, head.revision);
     }
-    Ok(next.at(head.revision))
+    let live = live::bring(app, head, next.live(), after).await?;
+    Ok(next.with_live(live).at(head.revision))
 }
 
 /// Runs work that takes long on a thread where nobody waits for it.

@@ -89,6 +89,22 @@ pub struct AgentFacts {
     pub revision: Option<Revision>,
 }
 
+// === impl Standing ===
+
+impl Standing {
+    /// Returns the name, as it stands in answers and in policies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Unregistered => "unregistered",
+            Self::Suspended => "suspended",
+            Self::Expired => "expired",
+            Self::Ownerless => "ownerless",
+            Self::ReviewOverdue => "review_overdue",
+        }
+    }
+}
+
 // === impl Agent ===
 
 impl Agent {

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Entity, PolicyId, Question, Reason, Timestamp, Verdict};
+use crate::{Dimension, Entity, PolicyId, Question, Reason, Timestamp, Verdict};
+
+mod facts;
+
+pub use facts::CaseFacts;
 
 /// The most steps of one case.
 const STEPS: usize = 50;
@@ -41,6 +45,9 @@ pub struct Step {
     /// Entities that are as they stand here while this is asked, in place of the bundle's or beside them; at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entities: Vec<Entity>,
+    /// What Remit has registered, counted or verified while this is asked.
+    #[serde(default, skip_serializing_if = "CaseFacts::is_empty")]
+    pub facts: CaseFacts,
     /// What must come out.
     pub expect: Expectation,
 }
@@ -54,6 +61,9 @@ pub struct Expectation {
     /// The reason code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// The dimension of the task that it met, where the reason is one of a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Dimension>,
     /// Exactly these determining policies, in any order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<Vec<PolicyId>>,
@@ -83,6 +93,8 @@ struct Written {
     approved: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     entities: Vec<Entity>,
+    #[serde(default, skip_serializing_if = "CaseFacts::is_empty")]
+    facts: CaseFacts,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expect: Option<Expectation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,6 +131,9 @@ impl Case {
             let checked = entity.check();
             checked.map_err(|invalid| format!("`entities`: `{}`: {invalid}", entity.uid))?;
         }
+        for step in &self.steps {
+            step.facts.check().map_err(|invalid| invalid.to_string())?;
+        }
         Ok(())
     }
 }
@@ -134,6 +149,7 @@ impl TryFrom<Written> for Case {
             environment,
             approved,
             entities,
+            facts,
             expect,
             steps,
         } = written;
@@ -144,6 +160,7 @@ impl TryFrom<Written> for Case {
                 ("environment", environment.is_some()),
                 ("approved", approved),
                 ("entities", !entities.is_empty()),
+                ("facts", !facts.is_empty()),
                 ("expect", expect.is_some()),
             ];
             if let Some((member, _)) = beside.iter().find(|(_, there)| *there) {
@@ -159,6 +176,7 @@ impl TryFrom<Written> for Case {
                 environment,
                 approved,
                 entities,
+                facts,
                 expect: expect.ok_or("missing field `expect`")?,
             }]
         };
@@ -177,6 +195,7 @@ impl From<Case> for Written {
             environment: None,
             approved: false,
             entities: Vec::new(),
+            facts: CaseFacts::default(),
             expect: None,
             steps: None,
         };
@@ -187,6 +206,7 @@ impl From<Case> for Written {
                 written.environment = only.environment;
                 written.approved = only.approved;
                 written.entities = only.entities;
+                written.facts = only.facts;
                 written.expect = Some(only.expect);
             }
             Err(several) => written.steps = Some(several),

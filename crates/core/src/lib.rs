@@ -31,7 +31,7 @@ pub use admin_action::AdminAction;
 pub use agent::{Agent, AgentFacts, AgentStatus, Standing};
 pub use bundle::{Bundle, ContentHash, Link, Source};
 pub use canonical::canonical_json;
-pub use case::{Case, Expectation, Step};
+pub use case::{Case, CaseFacts, Expectation, Step};
 pub use clock::Clock;
 pub use decision::{Decision, Effect, Note, Obligation, PolicyError, Shadow, Verdict};
 pub use entity::{Entity, EntityUid};
@@ -46,15 +46,15 @@ pub use principal::{Principal, PrincipalKind, PrincipalName, Role};
 pub use question::{Action, Invalid, Question, Resource, Subject};
 pub use reason::Reason;
 pub use record::{
-    ActionHead, Caller, CallerHead, DecisionHead, DecisionRecord, PartyHead, QuestionHead,
-    RecordHead,
+    ActionHead, Caller, CallerHead, DecisionHead, DecisionRecord, FactsHead, PartyHead,
+    QuestionHead, RecordHead, TaskHead,
 };
 pub use task::{
-    Budget, CallFacts, Declaration, Dimension, Hop, Label, Limit, Outcome, OutcomeResult, Spending,
-    Task, TaskFacts, TaskState, Window,
+    Budget, CallFacts, Declaration, Dimension, Hop, Label, Limit, MOST_DEPTH, Outcome,
+    OutcomeResult, Spending, Task, TaskFacts, TaskState, Window, World, call_digest, trusted_sinks,
 };
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use tool::{
-    AmountArgument, Confidentiality, Effects, Integrity, MOST_SINKS, Tool, canonical_sink,
-    sink_hash, sinks_of,
+    AmountArgument, AmountError, Confidentiality, Effects, Integrity, MOST_SINKS, Tool,
+    canonical_sink, is_address, links, sink_hash, sinks_of,
 };

@@ -64,6 +64,8 @@ roles! {
     Admin = "admin";
     /// Reads who did what.
     Auditor = "auditor";
+    /// Opens and ends tasks, and stops things.
+    Operator = "operator";
 }
 
 /// Somebody who administers a tenant.
@@ -182,7 +184,7 @@ impl FromStr for Role {
         let found = Self::ALL.iter().find(|role| role.as_str() == text);
         found.copied().ok_or_else(|| ParseIdError {
             text: text.chars().take(80).collect(),
-            expected: "role: `reader`, `author`, `publisher`, `approver`, `admin` or `auditor`",
+            expected: "role: `reader`, `author`, `publisher`, `approver`, `admin`, `auditor` or `operator`",
         })
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::TaskId;
 use crate::normal::{NOT_NFC, is_nfc};
 
 /// One access evaluation (AuthZEN Authorization API 1.0 §5): what an enforcement point asks before an action.
@@ -69,16 +70,52 @@ pub struct Invalid {
 const NAME_BYTES: usize = 256;
 /// The longest id, in bytes.
 const ID_BYTES: usize = 1_024;
+/// The longest proof of a build and the longest hash of a tool, in bytes.
+const PROOF_BYTES: usize = 128;
 
 // === impl Question ===
 
 impl Question {
+    /// The context member that names the task in which the question is asked.
+    pub const TASK: &'static str = "task";
+    /// The context member that says what the agent proves to be built of.
+    pub const BUILD: &'static str = "build";
+    /// The context member that has the hash of the tool's descriptor which the enforcement point sees.
+    pub const TOOL_HASH: &'static str = "tool_hash";
+    /// The action that opens a task; what a task is limited to does not bear on it, its own gates do.
+    pub const OPEN_TASK: &'static str = "open_task";
+
+    /// Whether a context member is Remit's own: read by Remit, and by policies only where the schema declares it.
+    pub fn is_own(member: &str) -> bool {
+        [Self::TASK, Self::BUILD, Self::TOOL_HASH].contains(&member)
+    }
+
+    /// Returns the task in which it is asked; `None` also for what is not an id of one.
+    pub fn task(&self) -> Option<TaskId> {
+        self.own(Self::TASK)?.parse().ok()
+    }
+
+    /// Returns what the agent proves to be built of.
+    pub fn build(&self) -> Option<&str> {
+        self.own(Self::BUILD)
+    }
+
+    /// Returns the hash of the tool's descriptor that the enforcement point sees.
+    pub fn tool_hash(&self) -> Option<&str> {
+        self.own(Self::TOOL_HASH)
+    }
+
+    fn own(&self, member: &str) -> Option<&str> {
+        self.context.get(member)?.as_str()
+    }
+
     /// Checks what holds for every question, whatever the policies.
     ///
     /// # Errors
     ///
     /// [`Invalid`] for an empty or over-long name or id, for a NUL character (no database column can hold one), for a
-    /// name or id that is not in Unicode NFC, and for a caller that supplies `context.facts`, which is Remit's own.
+    /// name or id that is not in Unicode NFC, for a caller that supplies `context.facts`, which is Remit's alone, and for
+    /// a `context.task` that is no id of a task, or a `context.build` or `context.tool_hash` that is no short text.
     pub fn check(&self) -> Result<(), Invalid> {
         check_text("subject.type", &self.subject.kind, NAME_BYTES)?;
         check_text("subject.id", &self.subject.id, ID_BYTES)?;
@@ -91,8 +128,28 @@ impl Question {
                 problem: "is supplied by Remit and must not be sent",
             });
         }
+        if self.context.contains_key(Self::TASK) && self.task().is_none() {
+            return Err(Invalid {
+                member: "context.task",
+                problem: "must be the id of a task, a UUID",
+            });
+        }
+        for (member, name) in [
+            ("context.build", Self::BUILD),
+            ("context.tool_hash", Self::TOOL_HASH),
+        ] {
+            let sent = self.context.get(name);
+            if sent.is_some_and(|sent| sent.as_str().is_none_or(|text| !is_proof(text))) {
+                let problem = "must be a text of 1 to 128 bytes, in Unicode NFC and without NUL";
+                return Err(Invalid { member, problem });
+            }
+        }
         Ok(())
     }
+}
+
+fn is_proof(text: &str) -> bool {
+    (1..=PROOF_BYTES).contains(&text.len()) && !text.contains('\0') && is_nfc(text)
 }
 
 fn check_text(member: &'static str, text: &str, most: usize) -> Result<(), Invalid> {

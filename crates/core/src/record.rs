@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Decision, DecisionId, Facts, KeyId, PolicyId, Question, Reason, Revision, TenantId, Timestamp,
-    Verdict,
+    Decision, DecisionId, Facts, KeyId, PolicyId, Question, Reason, Revision, TaskId, TenantId,
+    Timestamp, Verdict,
 };
 
 /// The record of one decision: enough to explain it, to make it again, and to hold somebody to it.
@@ -52,12 +52,30 @@ pub struct RecordHead {
     pub caller: CallerHead,
     /// What was decided.
     pub decision: DecisionHead,
+    /// What Remit knew.
+    #[serde(default)]
+    pub facts: Option<FactsHead>,
     /// The decision's id.
     pub id: DecisionId,
     /// What was asked.
     pub question: QuestionHead,
     /// Whose decision it is.
     pub tenant: TenantId,
+}
+
+/// What a record is found by of its [`Facts`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct FactsHead {
+    /// The task in which it was asked.
+    #[serde(default)]
+    pub task: Option<TaskHead>,
+}
+
+/// The name of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TaskHead {
+    /// Its id.
+    pub id: TaskId,
 }
 
 /// What a record is found by of its [`Caller`].

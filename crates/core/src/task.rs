@@ -5,11 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+mod attenuation;
+mod call;
 mod label;
+mod limits;
 mod outcome;
+mod spending;
+mod trust;
 
+pub use attenuation::{MOST_DEPTH, World};
+pub use call::call_digest;
 pub use label::Label;
 pub use outcome::{Outcome, OutcomeResult};
+pub use trust::trusted_sinks;
 
 use crate::{
     ContentHash, DecisionId, EntityUid, PrincipalName, Reason, TaskId, Timestamp, canonical_json,
@@ -275,6 +283,48 @@ pub struct Limit {
     /// Why it is denied at that hop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+}
+
+// === impl Dimension ===
+
+impl Dimension {
+    /// Returns the name, as it stands in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Actions => "actions",
+            Self::Resources => "resources",
+            Self::Sinks => "sinks",
+            Self::DataClasses => "data_classes",
+            Self::Calls => "calls",
+            Self::Cost => "cost",
+            Self::Amount => "amount",
+            Self::Bytes => "bytes",
+            Self::Irreversible => "irreversible",
+            Self::Window => "window",
+            Self::Expiry => "expiry",
+            Self::MayDelegate => "may_delegate",
+            Self::Depth => "depth",
+            Self::FanOut => "fan_out",
+            Self::OnBehalfOf => "on_behalf_of",
+        }
+    }
+}
+
+// === impl TaskState ===
+
+impl TaskState {
+    /// Returns the name, as it stands in answers and in policies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Completed => "completed",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::NotYours => "not_yours",
+        }
+    }
 }
 
 // === impl Declaration ===

@@ -7,8 +7,13 @@ use smol_str::SmolStr;
 
 use crate::{ContentHash, Label};
 
+mod amount;
+mod links;
 mod sink;
 
+pub use amount::AmountError;
+pub(crate) use links::links_in;
+pub use links::{is_address, links};
 pub use sink::{MOST_SINKS, canonical_sink, sink_hash, sinks_of};
 
 /// One tool of the catalogue.
@@ -141,6 +146,30 @@ impl Effects {
             Self::Exec => "exec",
             Self::Credential => "credential",
             Self::Delegate => "delegate",
+        }
+    }
+}
+
+// === impl Integrity ===
+
+impl Integrity {
+    /// Returns the name, as it stands in requests and in policies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::Untrusted => "untrusted",
+        }
+    }
+}
+
+// === impl Confidentiality ===
+
+impl Confidentiality {
+    /// Returns the name, as it stands in requests and in policies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Private => "private",
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use remit_core::{Case, Decision, Expectation, Facts, KeyId, PolicyId, Step, Timestamp, Verdict};
+use remit_core::{
+    Case, Decision, Dimension, Expectation, Facts, KeyId, PolicyId, Step, Timestamp, Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Snapshot;
@@ -32,7 +34,7 @@ pub struct Mismatch {
     /// The step, from 1, of a case that has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
-    /// The member: `decision`, `reason`, `because`, `errors`, `shadow` or `obligations`; `question` for one that cannot be
+    /// The member: `decision`, `reason`, `limit`, `because`, `errors`, `shadow` or `obligations`; `question` for one that cannot be
     /// asked at all, `entities` for entities that cannot be supposed.
     pub member: String,
     /// What the case says.
@@ -128,7 +130,7 @@ impl Snapshot {
 }
 
 fn facts(step: &Step) -> Facts {
-    Facts {
+    let plain = Facts {
         approved: step.approved,
         ..Facts::plain(
             KeyId::NIL,
@@ -136,7 +138,8 @@ fn facts(step: &Step) -> Facts {
             step.at
                 .unwrap_or_else(|| Timestamp::from_micros(MONDAY_MORNING)),
         )
-    }
+    };
+    step.facts.over(plain, &step.question)
 }
 
 // === impl CaseOutcome ===
@@ -177,6 +180,18 @@ impl Differences {
             && reason != decision.reason
         {
             self.add("reason", reason.to_string(), decision.reason.to_string());
+        }
+        if let Some(limit) = expect.limit {
+            let named = |dimension: Option<Dimension>| {
+                dimension.map_or_else(
+                    || "none".to_owned(),
+                    |dimension| dimension.as_str().to_owned(),
+                )
+            };
+            let found = decision.limit.as_ref().and_then(|limit| limit.dimension);
+            if found != Some(limit) {
+                self.add("limit", named(Some(limit)), named(found));
+            }
         }
         let because: Vec<&PolicyId> = decision.determining.iter().collect();
         let errors: Vec<&PolicyId> = decision.errors.iter().map(|error| &error.policy).collect();

@@ -23,11 +23,15 @@ use remit_core::{
 };
 use smol_str::SmolStr;
 
+use self::gates::{Gate, unreadable};
 use crate::Snapshot;
 use crate::index::Place;
 use crate::policy::CompiledPolicy;
 use crate::reach::{Reach, Roots};
 use crate::shape::{Party, Shaped, shape};
+
+mod gates;
+mod hops;
 
 /// The most policies that one decision may evaluate.
 const MOST_CANDIDATES: usize = 10_000;
@@ -65,6 +69,9 @@ struct Verdicts {
 impl Snapshot {
     /// Answers a question; whatever goes wrong is a deny with a reason.
     ///
+    /// First come the gates, which no policy opens: kills, the agent's standing, the task with its scope and budgets. Then
+    /// the policies; and where they permit it, each hop of [`Facts::hops`] must be permitted the same.
+    ///
     /// A function of its inputs (INV-4): the same question, facts and snapshot always give an equal decision. Call it on
     /// a thread with 16 MiB of stack.
     pub fn decide(&self, question: &Question, facts: &Facts) -> Decision {
@@ -72,16 +79,45 @@ impl Snapshot {
         // Nothing is seen of what a panic leaves behind but the notes, which are whole at all times.
         let decided = catch_unwind(AssertUnwindSafe(|| {
             provoke(&question.subject.id);
-            self.ask(question, facts, &mut notes)
-                .map(|asked| self.settle(&asked, facts))
+            self.answer(question, facts, false, &mut notes)
         }));
         let decision = match decided {
-            Ok(Ok(decision)) => decision,
-            Ok(Err(reason)) => self.refuse(reason),
+            Ok(decision) => decision,
             Err(panic) if !holds(Protection::CatchPanic) => resume_unwind(panic),
             Err(_) => self.refuse(Reason::EngineFault),
         };
         Decision { notes, ..decision }
+    }
+
+    /// Answers a question, that of a `hop` without hops of its own.
+    fn answer(
+        &self,
+        question: &Question,
+        facts: &Facts,
+        hop: bool,
+        notes: &mut Vec<Note>,
+    ) -> Decision {
+        let gate = self.gate(question, facts, hop);
+        let asked = self.ask(question, facts, notes).and_then(|asked| {
+            if unreadable(question, facts, notes) {
+                return Err(Reason::MistypedProperty);
+            }
+            Ok(asked)
+        });
+        match (asked, gate) {
+            (Err(reason), None) => self.refuse(reason),
+            (Err(_), Some(gate)) => Decision {
+                limit: gate.limit,
+                ..self.refuse(gate.reason)
+            },
+            (Ok(asked), gate) => {
+                let scope = asked.shaped.scope;
+                match gate.or_else(|| Self::inner_gate(question, facts, scope)) {
+                    Some(gate) => self.shut(&asked, gate),
+                    None => self.settle(&asked, question, facts, hop),
+                }
+            }
+        }
     }
 
     /// Shapes a question and finds the policies and entities that bear on it.
@@ -168,12 +204,55 @@ impl Snapshot {
             .ok_or(Reason::EngineFault)
     }
 
-    /// Evaluates what was asked and makes one decision of it.
-    pub(crate) fn settle(&self, asked: &Asked<'_>, facts: &Facts) -> Decision {
+    /// Denies for a gate; the policies that forbid it as well are named, and no approval helps.
+    fn shut(&self, asked: &Asked<'_>, gate: Gate) -> Decision {
         let outcomes = self.outcomes(asked);
         let mut verdicts = self.weigh(&outcomes);
+        if verdicts.reason == Reason::PolicyPermit {
+            verdicts.determining.clear();
+        }
+        verdicts.reason = gate.reason;
+        Decision {
+            limit: gate.limit,
+            ..self.decision(&verdicts, outcomes)
+        }
+    }
+
+    /// Evaluates what was asked and makes one decision of it, hops included unless it is that of a `hop`.
+    fn settle(&self, asked: &Asked<'_>, question: &Question, facts: &Facts, hop: bool) -> Decision {
+        let chain = |approved| {
+            let asks = !hop && (facts.task.is_some() || !facts.hops.is_empty());
+            asks.then(|| self.chain(question, facts, approved))
+                .flatten()
+        };
+        let outcomes = self.outcomes(asked);
+        let mut verdicts = self.weigh(&outcomes);
+        if verdicts.reason == Reason::PolicyPermit
+            && let Some(stopped) = chain(facts.approved)
+        {
+            // An approval is of the call, so it is one for every hop.
+            let cured = !facts.approved
+                && stopped.wants_approval()
+                && self.permits_approved(asked, &outcomes)
+                && chain(true).is_none();
+            verdicts.determining.clear();
+            verdicts.reason = if cured {
+                Reason::ApprovalRequired
+            } else {
+                Reason::DelegationDenied
+            };
+            return Decision {
+                limit: Some(stopped.limit),
+                determining: stopped.by.determining,
+                obligations: stopped.by.obligations,
+                ..self.decision(&verdicts, outcomes)
+            };
+        }
         let requestable = matches!(verdicts.reason, Reason::PolicyForbid | Reason::NoPermit);
-        if requestable && !facts.approved && self.approval_would_permit(asked, &outcomes, &verdicts)
+        if requestable
+            && !facts.approved
+            && self.approval_would_permit(asked, &outcomes, &verdicts)
+            && chain(true).is_none()
         {
             verdicts.reason = Reason::ApprovalRequired;
         }
@@ -243,23 +322,26 @@ impl Snapshot {
         outcomes: &[(usize, Outcome)],
         verdicts: &Verdicts,
     ) -> bool {
-        let looks = |place: usize| {
-            self.policy(place)
-                .is_some_and(|policy| policy.mentions_approval)
-        };
-        let could_change = outcomes.iter().any(|(place, _)| looks(*place))
-            && verdicts.determining.iter().all(|place| looks(*place));
-        if !could_change {
-            return false;
-        }
+        let could_change = outcomes
+            .iter()
+            .any(|(place, _)| self.looks_at_approval(*place))
+            && verdicts
+                .determining
+                .iter()
+                .all(|place| self.looks_at_approval(*place));
+        could_change && self.permits_approved(asked, outcomes)
+    }
+
+    /// Whether it would be permitted had a person approved this call.
+    fn permits_approved(&self, asked: &Asked<'_>, outcomes: &[(usize, Outcome)]) -> bool {
         let Some(context) = approved(&asked.shaped.context) else {
-            return false;
+            return self.weigh(outcomes).reason == Reason::PolicyPermit;
         };
         let evaluator = asked.evaluator(Arc::new(context));
         let outcomes: Vec<(usize, Outcome)> = outcomes
             .iter()
             .map(|(place, outcome)| {
-                let outcome = if looks(*place) {
+                let outcome = if self.looks_at_approval(*place) {
                     self.outcome(*place, &evaluator)
                 } else {
                     outcome.clone()
@@ -268,6 +350,11 @@ impl Snapshot {
             })
             .collect();
         self.weigh(&outcomes).reason == Reason::PolicyPermit
+    }
+
+    fn looks_at_approval(&self, place: usize) -> bool {
+        self.policy(place)
+            .is_some_and(|policy| policy.mentions_approval)
     }
 
     /// Writes the decision; places are in the order of ids, so everything in it is sorted.

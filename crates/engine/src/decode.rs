@@ -21,6 +21,9 @@ use crate::schema::{CompiledSchema, Fields, Kind};
 /// The most notes that one question can earn; the question itself is recorded whole.
 const MOST_NOTES: usize = 256;
 
+/// The time that a thread made last.
+type Last = RefCell<Option<(i64, Value)>>;
+
 /// Reads JSON by the types of a schema, remembering where it stands and what it remarked.
 #[derive(Debug)]
 pub(crate) struct Reader<'r> {
@@ -102,7 +105,7 @@ impl<'r> Reader<'r> {
         fields: &Fields,
         members: &Map<String, Json>,
     ) -> Result<BTreeMap<SmolStr, Value>, Fault> {
-        self.undeclared_among(fields, members);
+        self.undeclared_among(fields, members, |_| false);
         let mut values = BTreeMap::new();
         for (name, field) in fields {
             let given = members.get(name.as_str());
@@ -137,13 +140,18 @@ impl<'r> Reader<'r> {
         complete
     }
 
-    /// Notes every member that `fields` does not declare, by name.
+    /// Notes every member that `fields` does not declare and that is not Remit's `own`, by name.
     ///
     /// The order of members in a question is not part of it: recorded and asked again, it has another.
-    pub(crate) fn undeclared_among(&mut self, fields: &Fields, members: &Map<String, Json>) {
+    pub(crate) fn undeclared_among(
+        &mut self,
+        fields: &Fields,
+        members: &Map<String, Json>,
+        own: impl Fn(&str) -> bool,
+    ) {
         let undeclared = members
             .keys()
-            .filter(|name| !fields.contains_key(name.as_str()));
+            .filter(|name| !fields.contains_key(name.as_str()) && !own(name));
         let mut undeclared: Vec<&String> = undeclared.collect();
         undeclared.sort_unstable();
         for name in undeclared {
@@ -230,14 +238,24 @@ pub(crate) fn extension(name: &Name, text: &str) -> Option<Value> {
 /// Cedar makes one only from text. A busy thread asks for the same millisecond again and again, so it keeps the last.
 pub(crate) fn datetime(millis: i64) -> Option<Value> {
     thread_local! {
-        static LAST: RefCell<Option<(i64, Value)>> = const { RefCell::new(None) };
+        static LAST: Last = const { RefCell::new(None) };
     }
-    LAST.with_borrow_mut(|last| {
-        if last.as_ref().is_none_or(|(of, _)| *of != millis) {
-            *last = Some((millis, datetime_of(millis)?));
-        }
-        last.as_ref().map(|(_, value)| value.clone())
-    })
+    LAST.with_borrow_mut(|last| remembered(last, millis))
+}
+
+/// Makes a `datetime` as [`datetime`] does, and remembers it apart: a thread asks for one task again and again as well.
+pub(crate) fn expiry(millis: i64) -> Option<Value> {
+    thread_local! {
+        static LAST: Last = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| remembered(last, millis))
+}
+
+fn remembered(last: &mut Option<(i64, Value)>, millis: i64) -> Option<Value> {
+    if last.as_ref().is_none_or(|(of, _)| *of != millis) {
+        *last = Some((millis, datetime_of(millis)?));
+    }
+    last.as_ref().map(|(_, value)| value.clone())
 }
 
 fn datetime_of(millis: i64) -> Option<Value> {

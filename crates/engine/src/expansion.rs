@@ -15,7 +15,7 @@ use crate::finding::Finding;
 /// The deepest type, through records, sets and references.
 const DEPTH: usize = 64;
 /// The most types that the declarations of a schema come to, each counted as often as it is referred to.
-const TYPES: usize = 200_000;
+const TYPES: usize = 500_000;
 /// The most combinations of principal type, action and resource type; every policy is checked against each of them.
 const COMBINATIONS: usize = 65_536;
 

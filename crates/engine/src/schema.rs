@@ -17,19 +17,7 @@ pub(crate) mod mcp;
 /// The namespace of Remit's own facts, in Cedar's schema syntax.
 ///
 /// A bundle whose schema does not declare the namespace `Remit` gets this one.
-pub const FACTS_SCHEMA: &str = "\
-/// What Remit verified itself; no caller can supply it.
-namespace Remit {
-  type Facts = {
-    now: datetime,
-    minute_of_day: Long,
-    weekday: Long,
-    caller: String,
-    environment: String,
-    approved: Bool,
-  };
-}
-";
+pub const FACTS_SCHEMA: &str = include_str!("schema/facts.cedarschema");
 
 /// A bundle's schema, resolved.
 #[derive(Debug)]
@@ -46,6 +34,15 @@ pub(crate) struct CompiledSchema {
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
+/// A registry of Remit that an entity type belongs to: its annotation `@registered("agent")` or `@registered("tool")`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Registry {
+    /// Entities of the type are agents; one that is not registered may do nothing.
+    Agent,
+    /// Entities of the type are tools, by their ids.
+    Tool,
+}
+
 /// One entity type.
 #[derive(Debug)]
 pub(crate) struct EntitySchema {
@@ -57,6 +54,8 @@ pub(crate) struct EntitySchema {
     pub(crate) tags: Option<Kind>,
     /// The ids there are, for an enumerated type.
     pub(crate) ids: Option<BTreeSet<SmolStr>>,
+    /// The registry that entities of it must be in.
+    pub(crate) registry: Option<Registry>,
     /// The types its ancestors may have.
     pub(crate) ancestors: FxHashSet<EntityType>,
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{Eid, EntityType, EntityUID, Value};
-use remit_core::{Action, Effect, Facts, Reason, Resource, Subject};
+use remit_core::{Action, Effect, Facts, Question, Reason, Resource, Subject, Verdict};
 use rustc_hash::FxHashSet;
 use serde_json::{Map, Value as Json};
 use smol_str::SmolStr;
@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 use crate::Snapshot;
 use crate::policy::{ActionScope, EntityScope};
 use crate::schema::ActionSchema;
-use crate::shape::{Frame, Party, Shaped, Shaper, resolve};
+use crate::shape::{Frame, Known, Party, Scope, Shaped, Shaper, resolve};
 
 /// One page of what a search found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,10 +27,18 @@ pub struct Found {
 /// A search for a subject or a resource, shaped but for the entity searched.
 struct Search<'s> {
     side: Side,
+    /// Asks every candidate whole.
+    whole: Option<Whole<'s>>,
     frame: Frame<'s>,
     /// The other party.
     known: Party,
     context: Arc<BTreeMap<SmolStr, Value>>,
+}
+
+/// A question with the facts that go with it, where these depend on who is searched for, or may deny by themselves.
+struct Whole<'s> {
+    question: Question,
+    facts: &'s dyn Fn(&Question) -> Facts,
 }
 
 /// Which of the two parties is searched for.
@@ -46,14 +54,15 @@ impl Snapshot {
     /// Finds the stored entities of a type that may do `action` to `resource` (AuthZEN 1.0 §8.4).
     ///
     /// Exact: every id found is permitted, and every stored entity that is permitted is found. Ids come in byte order
-    /// after `after`, at most `limit` of them.
-    pub fn search_subjects(
-        &self,
+    /// after `after`, at most `limit` of them. `facts` gives what is known of each question; where that cannot depend on
+    /// who is searched for, it is asked once.
+    pub fn search_subjects<'s>(
+        &'s self,
         kind: &str,
         action: &Action,
         resource: &Resource,
         context: &Map<String, Json>,
-        facts: &Facts,
+        facts: &'s dyn Fn(&Question) -> Facts,
         after: Option<&str>,
         limit: usize,
     ) -> Found {
@@ -73,9 +82,27 @@ impl Snapshot {
                 &resource.properties,
                 None,
             )?;
-            let context = shaper.context(frame.action, context, &action.properties, facts)?;
+            let question = Question {
+                action: action.clone(),
+                context: context.clone(),
+                resource: resource.clone(),
+                subject: Subject {
+                    id: String::new(),
+                    properties: Map::new(),
+                    kind: kind.to_owned(),
+                },
+            };
+            let sample = facts(&question);
+            let facts_known = Known {
+                facts: &sample,
+                scope: Scope::ANY,
+                arguments: &action.properties,
+            };
+            let context = shaper.context(frame.action, context, facts_known)?;
+            let plain = self.is_plain(&sample, &question);
             let search = Search {
                 side: Side::Subject,
+                whole: (!plain).then_some(Whole { question, facts }),
                 frame,
                 known,
                 context: Arc::new(context),
@@ -88,13 +115,13 @@ impl Snapshot {
     /// Finds the stored entities of a type that `subject` may do `action` to (AuthZEN 1.0 §8.5).
     ///
     /// Exact and ordered as [`Snapshot::search_subjects`].
-    pub fn search_resources(
-        &self,
+    pub fn search_resources<'s>(
+        &'s self,
         subject: &Subject,
         action: &Action,
         kind: &str,
         context: &Map<String, Json>,
-        facts: &Facts,
+        facts: &'s dyn Fn(&Question) -> Facts,
         after: Option<&str>,
         limit: usize,
     ) -> Found {
@@ -114,9 +141,27 @@ impl Snapshot {
                 &subject.properties,
                 None,
             )?;
-            let context = shaper.context(frame.action, context, &action.properties, facts)?;
+            let question = Question {
+                action: action.clone(),
+                context: context.clone(),
+                resource: Resource {
+                    id: String::new(),
+                    properties: Map::new(),
+                    kind: kind.to_owned(),
+                },
+                subject: subject.clone(),
+            };
+            let sample = facts(&question);
+            let facts_known = Known {
+                facts: &sample,
+                scope: Scope::ANY,
+                arguments: &action.properties,
+            };
+            let context = shaper.context(frame.action, context, facts_known)?;
+            let plain = self.is_plain(&sample, &question);
             let search = Search {
                 side: Side::Resource,
+                whole: (!plain).then_some(Whole { question, facts }),
                 frame,
                 known,
                 context: Arc::new(context),
@@ -135,7 +180,7 @@ impl Snapshot {
         subject: &Subject,
         resource: &Resource,
         context: &Map<String, Json>,
-        facts: &Facts,
+        facts: &dyn Fn(&Question) -> Facts,
         after: Option<&str>,
         limit: usize,
     ) -> Found {
@@ -169,11 +214,31 @@ impl Snapshot {
         let Ok(parties) = shaper.parties(principal, subject, kind, resource) else {
             return Found::default();
         };
+        let mut question = Question {
+            action: Action {
+                name: String::new(),
+                properties: Map::new(),
+            },
+            context: context.clone(),
+            resource: resource.clone(),
+            subject: subject.clone(),
+        };
+        let sample = facts(&question);
+        let plain = self.is_plain(&sample, &question);
         let hits = named
             .into_iter()
             .filter(|(name, _)| after.is_none_or(|after| name.as_str() > after))
-            .filter(|(_, action)| {
-                let context = shaper.context(action, context, &Map::new(), facts);
+            .filter(|(name, action)| {
+                if !plain {
+                    question.action.name.clone_from(name);
+                    return self.permits_whole(&question, facts);
+                }
+                let known = Known {
+                    facts: &sample,
+                    scope: Scope::ANY,
+                    arguments: &Map::new(),
+                };
+                let context = shaper.context(action, context, known);
                 context.is_ok_and(|context| {
                     let (principal, resource) = parties.clone();
                     self.may(Shaped {
@@ -181,6 +246,7 @@ impl Snapshot {
                         action,
                         resource,
                         context: Arc::new(context),
+                        scope: Scope::ANY,
                     })
                 })
             })
@@ -188,10 +254,35 @@ impl Snapshot {
         page(hits, limit)
     }
 
+    /// Whether the facts of every candidate are these: nothing is registered, stopped or in a task that bears on it.
+    fn is_plain(&self, sample: &Facts, question: &Question) -> bool {
+        let bare = sample.agent.is_none()
+            && sample.call.is_none()
+            && sample.hops.is_empty()
+            && sample.kill.is_none()
+            && sample.task.is_none()
+            && sample.tool.is_none();
+        bare && question.task().is_none() && !self.has_registered() && self.live().is_quiet()
+    }
+
+    fn permits_whole(&self, question: &Question, facts: &dyn Fn(&Question) -> Facts) -> bool {
+        self.decide(question, &facts(question)).verdict == Verdict::Permit
+    }
+
     /// Tries the stored entities of a type, or only those that some permit names if every permit names some.
     fn search(&self, search: &Search<'_>, after: Option<&str>, limit: usize) -> Found {
         let ids = self.entities().ids(search.kind(), after);
-        let permitted = |id: &&SmolStr| self.may(search.with(id));
+        let mut question = search.whole.as_ref().map(|whole| whole.question.clone());
+        let permitted = |id: &&SmolStr| match (&search.whole, &mut question) {
+            (Some(whole), Some(question)) => {
+                match search.side {
+                    Side::Subject => id.as_str().clone_into(&mut question.subject.id),
+                    Side::Resource => id.as_str().clone_into(&mut question.resource.id),
+                }
+                self.permits_whole(question, whole.facts)
+            }
+            _ => self.may(search.with(id)),
+        };
         match self.named(search) {
             None => page(ids.filter(permitted), limit),
             Some(named) => page(
@@ -276,6 +367,7 @@ impl<'s> Search<'s> {
             action: self.frame.action,
             resource,
             context: Arc::clone(&self.context),
+            scope: Scope::ANY,
         }
     }
 }

@@ -11,10 +11,16 @@ use remit_core::{Facts, Note, Question, Reason, Resource, Subject};
 use serde_json::{Map, Value as Json};
 use smol_str::SmolStr;
 
-use crate::decode::{Fault, Reader, datetime, list};
+use crate::decode::{Fault, Reader, list};
 use crate::entities::EntityStore;
 use crate::entity::wire;
 use crate::schema::{ActionSchema, CompiledSchema, EntitySchema, Field, Fields, Kind};
+
+mod facts;
+mod scope;
+
+pub(crate) use facts::Known;
+pub(crate) use scope::{Scope, action_in};
 
 /// The context member that holds what Remit knows.
 const FACTS: &str = "facts";
@@ -32,6 +38,8 @@ pub(crate) struct Shaped<'s> {
     pub(crate) resource: Party,
     /// The context, facts included where the action wants them.
     pub(crate) context: Arc<BTreeMap<SmolStr, Value>>,
+    /// What the declaration of the task says of the question.
+    pub(crate) scope: Scope,
 }
 
 /// The principal or the resource of a question.
@@ -170,17 +178,19 @@ pub(crate) fn shape<'s>(
     };
     let (principal, resource) =
         shaper.parties(frame.principal, subject, frame.resource, resource)?;
-    let context = shaper.context(
-        frame.action,
-        &question.context,
-        &question.action.properties,
+    let scope = Scope::of(facts, frame.action, &resource.uid, store);
+    let known = Known {
         facts,
-    )?;
+        scope,
+        arguments: &question.action.properties,
+    };
+    let context = shaper.context(frame.action, &question.context, known)?;
     Ok(Shaped {
         principal,
         action: frame.action,
         resource,
         context: Arc::new(context),
+        scope,
     })
 }
 
@@ -292,7 +302,7 @@ impl Shaper<'_> {
         let mut asserted = Vec::with_capacity(properties.len());
         reader
             .within("properties", |at| {
-                at.undeclared_among(attributes, properties);
+                at.undeclared_among(attributes, properties, |_| false);
                 for (name, field) in attributes {
                     match properties.get(name.as_str()) {
                         None => {}
@@ -317,17 +327,16 @@ impl Shaper<'_> {
         &mut self,
         action: &ActionSchema,
         context: &Map<String, Json>,
-        properties: &Map<String, Json>,
-        facts: &Facts,
+        known: Known<'_>,
     ) -> Result<BTreeMap<SmolStr, Value>, Reason> {
         let fields = &action.context;
-        let arguments = self.arguments(fields.get_key_value(ACTION), properties)?;
+        let arguments = self.arguments(fields.get_key_value(ACTION), known.arguments)?;
         let mut values: BTreeMap<SmolStr, Value> = arguments.into_iter().collect();
         if let Some((name, field)) = fields.get_key_value(FACTS) {
-            values.extend(fact_values(&field.kind, facts).map(|value| (name.clone(), value)));
+            values.extend(known.value(&field.kind).map(|value| (name.clone(), value)));
         }
         let mut reader = Reader::new(self.schema, "context", self.notes);
-        reader.undeclared_among(fields, context);
+        reader.undeclared_among(fields, context, Question::is_own);
         for (name, field) in fields {
             match context.get(name.as_str()) {
                 None => {}
@@ -366,7 +375,7 @@ impl Shaper<'_> {
                 )))
             }
             None => {
-                reader.undeclared_among(&Fields::new(), properties);
+                reader.undeclared_among(&Fields::new(), properties, |_| false);
                 Ok(None)
             }
         }
@@ -383,26 +392,4 @@ impl Fault {
             Self::Missing => Reason::MissingContext,
         }
     }
-}
-
-/// Makes the value of `context.facts` with the members that its type declares; nothing if one is not a fact.
-pub(crate) fn fact_values(kind: &Kind, facts: &Facts) -> Option<Value> {
-    let Kind::Record(fields) = kind else {
-        return None;
-    };
-    let mut values = BTreeMap::new();
-    for (name, field) in fields.as_ref() {
-        let value = match (name.as_str(), &field.kind) {
-            ("now", Kind::Extension(_)) => datetime(facts.now.millis())?,
-            ("minute_of_day", Kind::Long) => Value::new(i64::from(facts.now.minute_of_day()), None),
-            ("weekday", Kind::Long) => Value::new(i64::from(facts.now.weekday()), None),
-            ("caller", Kind::String) => Value::new(SmolStr::new(facts.caller.to_string()), None),
-            ("environment", Kind::String) => Value::new(SmolStr::new(&facts.environment), None),
-            ("approved", Kind::Bool) => Value::new(facts.approved, None),
-            _ if field.required => return None,
-            _ => continue,
-        };
-        values.insert(name.clone(), value);
-    }
-    Some(Value::record_arc(Arc::new(values), None))
 }

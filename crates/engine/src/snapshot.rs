@@ -11,6 +11,8 @@ use crate::diagnostic::{CompileError, Diagnostic};
 use crate::entities::{EntityChange, EntityStore};
 use crate::entity::{EntityError, locate};
 use crate::index::Index;
+use crate::schema::Registry;
+use crate::shape::action_in;
 
 mod live;
 
@@ -203,6 +205,34 @@ impl Snapshot {
             live: Arc::new(live),
             ..self
         }
+    }
+
+    /// Returns the registry that entities of a type are in, by the type's annotation `@registered`.
+    pub fn registry_of(&self, kind: &str) -> Option<Registry> {
+        let kind = self.rules.program.schema.entities.get(kind)?;
+        kind.registry
+    }
+
+    /// Whether the schema says of any type that its entities are registered.
+    pub(crate) fn has_registered(&self) -> bool {
+        let mut kinds = self.rules.program.schema.entities.values();
+        kinds.any(|kind| kind.registry.is_some())
+    }
+
+    /// Whether everything that goes by the name of an action, or of a group with all its members, is or is within what
+    /// goes by the other. Names that the schema does not know are only within themselves.
+    pub fn action_in(&self, name: &str, group: &str) -> bool {
+        action_in(&self.rules.program.schema, name, group)
+    }
+
+    /// Whether an entity is another one, or is below it as they are stored.
+    pub fn below(&self, uid: &EntityUid, above: &EntityUid) -> bool {
+        let schema = &self.rules.program.schema;
+        let cedar = |uid| locate(schema, uid).map(|(uid, _)| uid);
+        uid == above
+            || cedar(uid)
+                .zip(cedar(above))
+                .is_some_and(|(uid, above)| self.entities.is_below(&uid, &above))
     }
 
     /// Returns the revision of the tenant's state that this is.

@@ -63,6 +63,9 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// The database did not take a record with what it consumes; it may have taken it still.
+    #[error("cannot record a decision with what it consumes")]
+    Store(#[from] remit_store::Error),
     /// Another process has this folder open.
     #[error(
         "the decision log in `{}` is in use by another process; stop that process, or give this one a folder of its own",

@@ -3,6 +3,7 @@
 //! [`DecisionLog::append`] returns when the records are on this host's disk (the `local` durability class): one writer
 //! thread takes everything that waits, writes it once, syncs it once, and hands out a [`Receipt`] each.
 //! [`DecisionLog::ship`] carries them to the store, exactly once, in the background. [`fsck`] checks a folder offline.
+//! [`DecisionLog::share`] writes a record to the store in the transaction of what it consumes (the `shared` class).
 //!
 //! Invariants: no receipt before the record is synced; the records of one run are numbered from 1 without gaps and
 //! chained by SHA-256; nothing is removed before the store has it; a full or failing disk refuses, and never drops.
@@ -21,6 +22,7 @@ mod queue;
 mod receipt;
 mod recover;
 mod scan;
+mod shared;
 mod ship;
 mod spool;
 mod status;
@@ -32,6 +34,7 @@ pub use error::Error;
 pub use fsck::{Problem, ReplicaReport, Report, fsck};
 pub use log::{DecisionLog, Options};
 pub use receipt::{FrameHash, Receipt};
+pub use shared::{Shared, Takes};
 pub use status::Status;
 
 #[cfg(test)]

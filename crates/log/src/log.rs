@@ -206,6 +206,11 @@ impl Drop for Writer {
 }
 
 fn encode(record: &DecisionRecord) -> Result<Encoded, Error> {
+    Ok(Encoded::new(record.id, body_of(record)?))
+}
+
+/// Writes a record as canonical JSON.
+pub(crate) fn body_of(record: &DecisionRecord) -> Result<Vec<u8>, Error> {
     let id = record.id;
     let body = canonical_json(record).map_err(|source| Error::Encode { id, source })?;
     if body.len() > MAX_BODY_BYTES {
@@ -214,7 +219,7 @@ fn encode(record: &DecisionRecord) -> Result<Encoded, Error> {
             limit: MAX_BODY_BYTES,
         });
     }
-    Ok(Encoded::new(id, body))
+    Ok(body)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,21 +5,21 @@ use remit_core::{DecisionId, ReplicaId};
 /// The SHA-256 of one frame, which the next frame of the same replica carries (see `frame`).
 pub type FrameHash = [u8; 32];
 
-/// Proves that the record of one decision is on this host's disk.
+/// Proves that the record of one decision is on this host's disk, or was committed to the database with what it consumes.
 ///
-/// Only the log makes one, after the record was synced; an answer cannot be made without it (INV-3).
+/// Only the log makes one, after the record was made durable; an answer cannot be made without it (INV-3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     id: DecisionId,
     replica: ReplicaId,
-    sequence: u64,
+    sequence: i64,
     hash: FrameHash,
 }
 
 // === impl Receipt ===
 
 impl Receipt {
-    pub(crate) fn new(id: DecisionId, replica: ReplicaId, sequence: u64, hash: FrameHash) -> Self {
+    pub(crate) fn new(id: DecisionId, replica: ReplicaId, sequence: i64, hash: FrameHash) -> Self {
         Self {
             id,
             replica,
@@ -38,12 +38,14 @@ impl Receipt {
         self.replica
     }
 
-    /// Returns its place among the records of that replica, counted from 1 without gaps.
-    pub fn sequence(&self) -> u64 {
+    /// Returns its place among the records of that replica: in the spool counted from 1 without gaps, in the database
+    /// counted down from -1.
+    pub fn sequence(&self) -> i64 {
         self.sequence
     }
 
-    /// Returns the hash of its frame, which commits to this record and to every one before it.
+    /// Returns the hash of its frame, which commits to this record and to every one before it; for one that was in no
+    /// spool, the SHA-256 of the record alone.
     pub fn hash(&self) -> &FrameHash {
         &self.hash
     }

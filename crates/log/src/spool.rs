@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(crate) struct Spool {
     /// The lock of the folder, until the log is closed.
     pub(crate) lock: Mutex<Option<File>>,
     pub(crate) counters: Counters,
+    /// How many records were written to the database with what they consume, and in no segment.
+    pub(crate) shared: AtomicI64,
     state: Mutex<State>,
 }
 
@@ -154,6 +156,7 @@ impl Spool {
             stop: watch::Sender::new(false),
             lock: Mutex::new(Some(lock)),
             counters: Counters::default(),
+            shared: AtomicI64::new(0),
             state: Mutex::new(state),
         }
     }

@@ -181,7 +181,7 @@ impl Writer {
                 receipts.push(Receipt::new(
                     record.id,
                     replica,
-                    written.sequence,
+                    i64::try_from(written.sequence).unwrap_or(i64::MAX),
                     written.hash,
                 ));
             }

@@ -58,11 +58,11 @@ pub struct StoredDecision {
     pub record: DecisionRecord,
     /// The replica that made it.
     pub replica: ReplicaId,
-    /// Its number in that replica's spool.
-    pub sequence: u64,
+    /// Its number in that replica's spool; below zero for one that was written with what it consumes, and in no spool.
+    pub sequence: i64,
 }
 
-type Row = (Uuid, Uuid, i64, String);
+pub(crate) type Row = (Uuid, Uuid, i64, String);
 
 /// One list: `$from` has the member that leads to few rows by an index, the rest is checked on each.
 ///
@@ -272,7 +272,10 @@ fn id_at(millis: i64) -> Uuid {
 // === impl StoredDecision ===
 
 impl StoredDecision {
-    fn read(tenant: TenantId, (id, replica, sequence, body): Row) -> Result<Self, Error> {
+    pub(crate) fn read(
+        tenant: TenantId,
+        (id, replica, sequence, body): Row,
+    ) -> Result<Self, Error> {
         let corrupt =
             |what: String| Error::corrupt("decisions", format!("the decision {id}: {what}"));
         let record: DecisionRecord =
@@ -283,8 +286,7 @@ impl StoredDecision {
         Ok(Self {
             record,
             replica: ReplicaId::from_uuid(replica),
-            sequence: u64::try_from(sequence)
-                .map_err(|_| corrupt("its sequence number is negative".into()))?,
+            sequence,
         })
     }
 }

@@ -21,6 +21,8 @@ use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::store::Options;
 
+pub(crate) mod consuming;
+
 /// How long Postgres lets a connection sit inside a transaction before it ends it.
 ///
 /// A replica that is cut off in the middle of a change must not keep the tenant's row locked for all others.
@@ -34,6 +36,9 @@ pub(crate) const CHANNEL: &str = "remit_changes";
 
 /// Ends a transaction and tells of it, in one message: it is told when the change is committed, and not at all otherwise.
 pub(crate) const COMMIT_AND_TELL: &str = "NOTIFY remit_changes; COMMIT";
+
+/// For how long a connection that nobody used is taken to be alive; after that it is asked, which costs a round trip.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// The time at this moment, not at the start of the transaction, in microseconds since 1970.
 const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)";
@@ -74,6 +79,15 @@ fn open_postgres(options: &Options) -> Result<Opened, Error> {
     let pool = PgPoolOptions::new()
         .max_connections(options.max_connections.max(1))
         .acquire_timeout(options.deadline)
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for > FRESH {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .after_connect(|connection, _| {
             Box::pin(async move {
                 sqlx::raw_sql(IDLE_IN_TRANSACTION)

@@ -20,6 +20,8 @@ use crate::versions::{MESSAGE_BYTES, check_line};
 pub(crate) mod reviews;
 pub(crate) mod room;
 
+pub use reviews::{NewReview, ReviewVerdict, StoredReview};
+
 /// The longest name of a draft, in bytes.
 const NAME_BYTES: usize = 128;
 /// The most drafts that one call returns.

@@ -169,6 +169,14 @@ impl Failure {
         }
     }
 
+    /// Whether the same call may succeed later.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Sql(error) => crate::dialect::is_outage(error),
+            Self::Ours(error) => error.is_outage(),
+        }
+    }
+
     pub(crate) fn is_unique_violation(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_unique_violation())
     }

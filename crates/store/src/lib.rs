@@ -1,7 +1,7 @@
 //! Everything Remit keeps in a database, on Postgres or SQLite.
 //!
 //! Open a [`Store`], [`Store::migrate`] it, then call the methods of the noun you need: tenants, bundles, entities, API
-//! keys, principals, records of administration, decisions, replicas. The text and the check of an API key are [`ApiKey`], [`Pepper`] and [`StoredKey`].
+//! keys, principals, records of administration, decisions, tasks, replicas. The text and the check of an API key are [`ApiKey`], [`Pepper`] and [`StoredKey`].
 //!
 //! Invariants: each SQL statement is written once and runs on both databases (INV-7); what differs between them is in
 //! `dialect`. Every method takes the tenant first and reads nothing of another. Every change of a bundle, an entity or
@@ -16,6 +16,7 @@ mod db;
 
 mod admin_actions;
 mod api_key;
+mod budgets;
 mod bundles;
 mod decisions;
 mod dialect;
@@ -25,36 +26,36 @@ mod error;
 mod idempotency;
 mod keys;
 mod migrations;
+mod outcomes;
 mod principals;
 mod reach;
+mod registry;
 mod replicas;
 mod scope;
 mod shadows;
 mod shipping;
 mod store;
+mod tasks;
 mod tenants;
 mod versions;
 
 pub use admin_actions::{AdminActionFilter, Change, Operation};
 pub use api_key::{ApiKey, ParseKeyError, Pepper};
+pub use budgets::{Consumed, Consumption, MOST_CHARGED, StoredBudget};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
-pub use drafts::reviews::{NewReview, ReviewVerdict, StoredReview};
-pub use drafts::{DraftEdit, DraftFilter, DraftMark, DraftState, NewDraft, StoredDraft};
+pub use drafts::*;
 pub use entities::{EntitiesChanged, EntityChanges, EntityCursor, MAX_ENTITIES, StoredEntity};
-pub use error::Error;
 pub use idempotency::{Once, StoredAnswer};
 pub use keys::{FirstKey, NewKey, StoredKey, Unusable};
-pub use principals::StoredPrincipal;
-pub use principals::break_glass::{NewBreakGlass, Standing, StandingGrant, StoredBreakGlass};
-pub use replicas::hints::Hints;
-pub use replicas::{Applied, Fleet, Replica, SeenReplica};
-pub use scope::Scope;
+pub use outcomes::{OutcomeFilter, Report, Reported};
+pub use principals::*;
+pub use registry::*;
+pub use replicas::*;
 pub use shadows::{Disagreement, ShadowFindings, ShadowGroup, ShadowHead, ShadowNote, ShadowTally};
-pub use shipping::{ShippedRecord, SpoolPosition};
+pub use shipping::{SharedRecord, ShippedRecord, SpoolPosition};
 pub use store::{Options, Store};
-pub use tenants::row_security::{RowSecurity, Unbound};
-pub use tenants::rows::{ExportCursor, ExportPage, exported_columns};
-pub use tenants::settings::{PendingSettings, Settings, StoredSettings};
-pub use tenants::{Head, Tenant, TenantState};
+pub use tasks::*;
+pub use tenants::*;
 pub use versions::{Authorship, StoredVersion};
+pub use {error::Error, scope::Scope};

@@ -51,6 +51,12 @@ migrations! {
     "0015_row_security",
     "0016_shadows",
     "0017_break_glass",
+    "0018_agents",
+    "0019_tools",
+    "0020_kills",
+    "0021_tasks",
+    "0022_budgets",
+    "0023_outcomes",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -11,6 +11,8 @@ use crate::store::Store;
 
 pub(crate) mod break_glass;
 
+pub use break_glass::{NewBreakGlass, Standing, StandingGrant, StoredBreakGlass};
+
 /// The most principals of one page, and one more that tells whether there is another.
 const MOST: usize = 1_001;
 

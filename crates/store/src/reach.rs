@@ -29,6 +29,12 @@ pub(crate) enum Across {
     Heartbeat,
     /// A replica asks which tenants have a shadow.
     Shadows,
+    /// What is reserved of budgets, and has been for too long.
+    Reservations,
+    /// A replica loads what is registered of a tenant, and with it what stops every tenant.
+    Live,
+    /// What stops every tenant moves all of them on.
+    Kills,
     /// Tenants are made and listed.
     Tenants,
     /// The schema changes under all of them.

@@ -15,6 +15,8 @@ use crate::tenants::{number, revision};
 
 pub(crate) mod hints;
 
+pub use hints::Hints;
+
 /// How long a replica that is not seen is remembered.
 const REMEMBERED: Duration = Duration::from_hours(24);
 

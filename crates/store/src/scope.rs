@@ -37,6 +37,8 @@ scopes! {
     Write = "write";
     /// Create, list and revoke API keys.
     Keys = "keys";
+    /// Open and end tasks, and stop agents, tools and models.
+    Tasks = "tasks";
     /// Create, suspend, export and delete tenants; in none of the others, and only who has it can give it.
     Tenants = "tenants";
 }
@@ -51,6 +53,7 @@ impl Scope {
         Scope::Read,
         Scope::Write,
         Scope::Keys,
+        Scope::Tasks,
     ];
 }
 
@@ -62,6 +65,7 @@ impl Scope {
             Self::Read => &[Role::Reader, Role::Auditor],
             Self::Write => &[Role::Author, Role::Publisher],
             Self::Keys | Self::Tenants => &[Role::Admin],
+            Self::Tasks => &[Role::Operator],
         }
     }
 }
@@ -82,7 +86,7 @@ impl FromStr for Scope {
             .find(|scope| scope.as_str() == text)
             .ok_or_else(|| ParseIdError {
                 text: text.chars().take(80).collect(),
-                expected: "scope: `evaluate`, `search`, `read`, `write`, `keys` or `tenants`",
+                expected: "scope: `evaluate`, `search`, `read`, `write`, `keys`, `tasks` or `tenants`",
             })
     }
 }

@@ -46,10 +46,27 @@ pub struct ShippedRecord {
     pub body: String,
 }
 
-/// The numbers of a record as columns hold them.
-struct Numbers {
-    revision: i64,
-    sequence: i64,
+/// One record that is written in the transaction in which it consumes something, and was in no spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedRecord {
+    /// The replica that made it.
+    pub replica: ReplicaId,
+    /// Its number among those of that replica, counted down from -1.
+    pub sequence: i64,
+    /// What it is found by, as `body` says.
+    pub head: RecordHead,
+    /// The record as canonical JSON.
+    pub body: String,
+}
+
+/// A record as its row holds it.
+#[derive(Clone, Copy)]
+pub(crate) struct DecisionRow<'r> {
+    pub(crate) head: &'r RecordHead,
+    pub(crate) body: &'r str,
+    pub(crate) replica: Uuid,
+    pub(crate) revision: i64,
+    pub(crate) sequence: i64,
 }
 
 /// What tells one record from every other, as a row of [`sql::COUNT_SHIPPED`].
@@ -108,7 +125,7 @@ impl Store {
                 let batch = chunk.len();
                 let rows = chunk
                     .iter()
-                    .map(|&shipped| Ok((shipped, Numbers::of(shipped)?)))
+                    .map(|&shipped| DecisionRow::of(shipped))
                     .collect::<Result<Vec<_>, Error>>()?;
                 let inserted = on!(conn, |raw| insert_decisions(&rows)
                     .build()
@@ -133,7 +150,8 @@ impl Store {
                     }
                 }
             }
-            let policies: Vec<_> = records.iter().copied().flat_map(determining).collect();
+            let heads = records.iter().map(|one| &one.head);
+            let policies: Vec<_> = heads.flat_map(determining).collect();
             for chunk in policies.chunks(CHUNK) {
                 on!(conn, |raw| insert_policies(chunk)
                     .build()
@@ -204,20 +222,21 @@ async fn without_deleted<'r>(
 /// Adds the decisions that are not there yet.
 ///
 /// Values and no JSON, unlike other statements for many rows: of everything that the database does, this is done most.
-fn insert_decisions<'r, D>(rows: &'r [(&'r ShippedRecord, Numbers)]) -> QueryBuilder<D>
+fn insert_decisions<'r, D>(rows: &[DecisionRow<'r>]) -> QueryBuilder<D>
 where
     D: Database,
     Uuid: Encode<'r, D> + Type<D>,
+    Option<Uuid>: Encode<'r, D> + Type<D>,
     i64: Encode<'r, D> + Type<D>,
     &'r str: Encode<'r, D> + Type<D>,
     Cow<'r, str>: Encode<'r, D> + Type<D>,
 {
     let mut insert = QueryBuilder::new(
         "INSERT INTO decisions (tenant, id, at, verdict, reason, subject_type, subject_id, action, \
-        resource_type, resource_id, caller, revision, replica, sequence, body) ",
+        resource_type, resource_id, caller, revision, replica, sequence, body, task) ",
     );
-    insert.push_values(rows, |mut row, (shipped, numbers)| {
-        let head = &shipped.head;
+    insert.push_values(rows.iter().copied(), |mut row, made| {
+        let head = made.head;
         let question = &head.question;
         row.push_bind(head.tenant.uuid())
             .push_bind(head.id.uuid())
@@ -230,10 +249,11 @@ where
             .push_bind(indexed(&question.resource.kind))
             .push_bind(indexed(&question.resource.id))
             .push_bind(head.caller.key.uuid())
-            .push_bind(numbers.revision)
-            .push_bind(shipped.replica.uuid())
-            .push_bind(numbers.sequence)
-            .push_bind(shipped.body.as_str());
+            .push_bind(made.revision)
+            .push_bind(made.replica)
+            .push_bind(made.sequence)
+            .push_bind(made.body)
+            .push_bind(made.task());
     });
     if holds(Protection::ExactlyOnceShipping) {
         insert.push(" ON CONFLICT (tenant, id) DO NOTHING");
@@ -258,10 +278,32 @@ where
     insert
 }
 
+/// Writes one decision, and which policies settled it, in the transaction in which it consumes something.
+pub(crate) async fn insert_shared(conn: &mut Conn, made: DecisionRow<'_>) -> Result<(), Failure> {
+    let rows = [made];
+    on!(conn, |raw| insert_decisions(&rows)
+        .build()
+        .execute(raw)
+        .await
+        .map(drop))
+    .map_err(Failure::from)
+    .map_err(sequence_taken)?;
+    let policies: Vec<_> = determining(made.head).collect();
+    if !policies.is_empty() {
+        on!(conn, |raw| insert_policies(&policies)
+            .build()
+            .persistent(false)
+            .execute(raw)
+            .await
+            .map(drop))?;
+    }
+    Ok(())
+}
+
 /// Lists the policies that settled a decision, each with its tenant before and its decision after it.
-fn determining(shipped: &ShippedRecord) -> impl Iterator<Item = (Uuid, &str, Uuid)> {
-    let (tenant, decision) = (shipped.head.tenant.uuid(), shipped.head.id.uuid());
-    let policies = &shipped.head.decision.determining;
+fn determining(head: &RecordHead) -> impl Iterator<Item = (Uuid, &str, Uuid)> {
+    let (tenant, decision) = (head.tenant.uuid(), head.id.uuid());
+    let policies = &head.decision.determining;
     policies
         .iter()
         .map(move |policy| (tenant, policy.as_str(), decision))
@@ -305,14 +347,33 @@ fn digits(uuid: Uuid) -> String {
     uuid.simple().to_string()
 }
 
-// === impl Numbers ===
+// === impl DecisionRow ===
 
-impl Numbers {
-    fn of(shipped: &ShippedRecord) -> Result<Self, Error> {
+impl<'r> DecisionRow<'r> {
+    fn of(shipped: &'r ShippedRecord) -> Result<Self, Error> {
         Ok(Self {
+            head: &shipped.head,
+            body: &shipped.body,
+            replica: shipped.replica.uuid(),
             revision: column("revision", shipped.head.decision.revision.number())?,
             sequence: column("sequence", shipped.sequence)?,
         })
+    }
+
+    pub(crate) fn of_shared(shared: &'r SharedRecord) -> Result<Self, Error> {
+        Ok(Self {
+            head: &shared.head,
+            body: &shared.body,
+            replica: shared.replica.uuid(),
+            revision: column("revision", shared.head.decision.revision.number())?,
+            sequence: shared.sequence,
+        })
+    }
+
+    /// Returns the task in which it was asked.
+    pub(crate) fn task(&self) -> Option<Uuid> {
+        let facts = self.head.facts.as_ref()?;
+        Some(facts.task.as_ref()?.id.uuid())
     }
 }
 

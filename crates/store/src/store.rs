@@ -15,8 +15,9 @@ use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
-    admin_actions, bundles, decisions, dialect, drafts, entities, idempotency, keys, migrations,
-    principals, replicas, shadows, shipping, tenants, versions,
+    admin_actions, budgets, bundles, decisions, dialect, drafts, entities, idempotency, keys,
+    migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
+    versions,
 };
 
 /// Where the database is and how it is used.
@@ -192,6 +193,8 @@ impl Store {
         let all = [
             sql::ALL,
             admin_actions::sql::ALL,
+            budgets::settling::sql::ALL,
+            budgets::sql::ALL,
             bundles::sql::ALL,
             decisions::sql::ALL,
             drafts::sql::ALL,
@@ -201,10 +204,20 @@ impl Store {
             idempotency::sql::ALL,
             keys::sql::ALL,
             migrations::sql::ALL,
+            outcomes::sql::ALL,
             principals::sql::ALL,
             principals::break_glass::sql::ALL,
+            registry::sql::ALL,
+            registry::agents::sql::ALL,
+            registry::kills::sql::ALL,
+            registry::tools::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
+            tasks::sql::ALL,
+            tasks::changes::sql::ALL,
+            tasks::ending::sql::ALL,
+            tasks::labels::sql::ALL,
+            tasks::templates::sql::ALL,
             tenants::settings::sql::ALL,
             shipping::sql::ALL,
             tenants::sql::ALL,
@@ -347,6 +360,17 @@ impl Store {
                 Err(Error::NotFound { what: "tenant" }.into())
             }
         }
+    }
+
+    /// Moves the tenant's revision on in a transaction that has locked its row: what was begun aside is a change after all.
+    pub(crate) async fn move_on(&self, conn: &mut Conn, tenant: TenantId) -> Result<(), Failure> {
+        conn.told = self.0.hints;
+        on!(conn, |raw| sqlx::query(sql::BUMP)
+            .bind(tenant.uuid())
+            .execute(raw)
+            .await
+            .map(drop))?;
+        Ok(())
     }
 
     /// Begins a change that holds only if nothing of the tenant has changed since `checked`.

@@ -16,6 +16,10 @@ pub(crate) mod row_security;
 pub(crate) mod rows;
 pub(crate) mod settings;
 
+pub use row_security::{RowSecurity, Unbound};
+pub use rows::{ExportCursor, ExportPage, exported_columns};
+pub use settings::{PendingSettings, Settings, StoredSettings};
+
 /// The longest name of a tenant, in bytes.
 const NAME_BYTES: usize = 128;
 /// The most tenants of one page.

@@ -182,9 +182,11 @@ fn step(case: &Case) -> Step {
         environment: Some(case.facts.environment.clone()),
         approved: case.facts.approved,
         entities: Vec::new(),
+        facts: remit_core::CaseFacts::default(),
         expect: Expectation {
             decision: Verdict::Deny,
             reason: None,
+            limit: None,
             because: None,
             errors: None,
             shadow: None,

@@ -54,7 +54,8 @@ fn searches_find_exactly_what_is_permitted() {
                 resource,
                 context,
             } = &case.question;
-            let (snapshot, facts) = (&trial.snapshot, &case.facts);
+            let snapshot = &trial.snapshot;
+            let facts = &|_: &Question| case.facts.clone();
 
             let candidates = stored(&trial, &subject.kind);
             // What the caller says of the subject searched is not part of a search.
@@ -147,11 +148,25 @@ fn a_search_for_what_the_schema_does_not_know_finds_nothing() {
     let snapshot = &trial.snapshot;
     let nothing = Found::default();
     for kind in ["App::Nobody", "", "App::Action", "User"] {
-        let found =
-            snapshot.search_subjects(kind, action, resource, context, &case.facts, None, 10);
+        let found = snapshot.search_subjects(
+            kind,
+            action,
+            resource,
+            context,
+            &|_| case.facts.clone(),
+            None,
+            10,
+        );
         assert_eq!(found, nothing, "{kind}");
-        let found =
-            snapshot.search_resources(subject, action, kind, context, &case.facts, None, 10);
+        let found = snapshot.search_resources(
+            subject,
+            action,
+            kind,
+            context,
+            &|_| case.facts.clone(),
+            None,
+            10,
+        );
         assert_eq!(found, nothing, "{kind}");
     }
 }

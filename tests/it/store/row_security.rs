@@ -20,6 +20,8 @@ const ACROSS: &[(&str, &str)] = &[
     ("Heads", "tenants.rs"),
     ("Heartbeat", "replicas.rs"),
     ("Keys", "keys.rs"),
+    ("Kills", "kills.rs"),
+    ("Live", "registry.rs"),
     ("Migration", "migrations.rs"),
     ("Migration", "row_security.rs"),
     ("Shadows", "shadows.rs"),

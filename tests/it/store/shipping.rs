@@ -45,7 +45,7 @@ async fn a_batch_is_shipped_exactly_once(fixture: Fixture) {
         assert_eq!(stored.record, whole(shipped), "as it was recorded");
         assert_eq!(
             (stored.replica, stored.sequence),
-            (replica, shipped.sequence)
+            (replica, i64::try_from(shipped.sequence).unwrap())
         );
         let one = store.decision(tenant, stored.record.id).await.unwrap();
         assert_eq!(one, Some(stored));

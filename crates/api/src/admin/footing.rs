@@ -43,7 +43,11 @@ impl Action {
 
     /// Whether a grant counts for it; it makes nobody a second person, and begets no other.
     const fn rests(self) -> bool {
-        !self.is_a_way_out() && !matches!(self, Self::ReviewDraft | Self::ConfirmSettings)
+        !self.is_a_way_out()
+            && !matches!(
+                self,
+                Self::ReviewDraft | Self::ConfirmSettings | Self::ConfirmKillLift
+            )
     }
 
     /// Whether it cures a lock-out: under a grant the built-in policies alone decide it.
@@ -202,7 +206,7 @@ impl App {
     }
 
     /// Returns the database's time, and never less than this process knew of it.
-    pub(super) async fn exact_time(&self) -> Result<Timestamp, Problem> {
+    pub(crate) async fn exact_time(&self) -> Result<Timestamp, Problem> {
         Ok(self.store.time().await?.max(self.now()))
     }
 }

@@ -103,7 +103,7 @@ async fn counts(
 }
 
 /// Whether whoever did something with a key, a person or not, is still there and may do `act` today.
-pub(super) async fn still_may(
+pub(crate) async fn still_may(
     app: &App,
     tenant: TenantId,
     name: &PrincipalName,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
-use remit_core::{Case, DecisionId, DecisionRecord, EntityUid, Expectation, KeyId, Step};
+use remit_core::{
+    Case, CaseFacts, DecisionId, DecisionRecord, EntityUid, Expectation, KeyId, Step,
+};
 use remit_engine::Snapshot;
 use remit_store::StoredBundle;
 use serde::{Deserialize, Serialize};
@@ -158,12 +160,14 @@ fn case_of(record: DecisionRecord) -> Case {
         Step {
             question,
             at: Some(facts.now),
-            environment: Some(facts.environment),
+            environment: Some(facts.environment.clone()),
             approved: facts.approved,
             entities: Vec::new(),
+            facts: CaseFacts::from(facts),
             expect: Expectation {
                 decision: decision.verdict,
                 reason: Some(decision.reason),
+                limit: decision.limit.and_then(|limit| limit.dimension),
                 because: Some(decision.determining),
                 errors: Some(errors.collect()),
                 shadow: None,

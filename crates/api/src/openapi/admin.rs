@@ -179,8 +179,8 @@ pub(super) fn schemas() -> Map<String, Value> {
     let changes: Vec<&str> = changes.map(|action| action.name()).collect();
     let schemas = json!({
         "Role": {
-            "type": "string", "enum": ["reader", "author", "publisher", "approver", "admin", "auditor"],
-            "description": "`reader`: reads what decides and what was decided; every other role reads that too. `author`: writes drafts. `publisher`: brings policies and entities into force. `approver`: reviews what others want to. `admin`: looks after principals, keys and settings. `auditor`: reads who did what.",
+            "type": "string", "enum": ["reader", "author", "publisher", "approver", "admin", "auditor", "operator"],
+            "description": "`reader`: reads what decides and what was decided; every other role reads that too. `author`: writes drafts. `publisher`: brings policies and entities into force. `approver`: reviews what others want to. `admin`: looks after principals, keys and settings. `auditor`: reads who did what. `operator`: opens and ends tasks, and stops agents, tools and models.",
         },
         "PrincipalBody": {
             "type": "object", "description": "What a principal is to be.", "required": ["kind", "roles"], "additionalProperties": false,

@@ -53,3 +53,16 @@ pub enum OutcomeResult {
     /// It was not made; what was reserved for it is given back.
     NotMade,
 }
+
+// === impl OutcomeResult ===
+
+impl OutcomeResult {
+    /// Returns the name, as it stands in requests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::NotMade => "not_made",
+        }
+    }
+}

@@ -11,9 +11,12 @@ use unicode_normalization::UnicodeNormalization;
 pub const MOST_SINKS: usize = 1_000;
 
 /// Writes a sink in its one spelling: Unicode NFC, without white space around it; an address of e-mail or of the web
-/// with its domain in lower case, everything else as it stands.
+/// with its domain in lower case, an account number (IBAN) in capitals without spaces, everything else as it stands.
 pub fn canonical_sink(text: &str) -> SmolStr {
     let text = text.trim();
+    if let Some(account) = super::links::whole_iban(text) {
+        return account;
+    }
     let normal: String = if text.is_ascii() {
         text.to_owned()
     } else {
@@ -49,7 +52,7 @@ pub fn sink_hash(sink: &str) -> [u8; 16] {
 /// Collects the values of the arguments that a tool's catalogue entry names as sinks.
 ///
 /// A path leads through objects by dots; a list stands for all its items, an object for its own canonical JSON. Numbers
-/// and booleans count as their JSON text; null and empty text count as nothing.
+/// and booleans count as their JSON text; null and empty text count as nothing. It stops at one more than [`MOST_SINKS`].
 pub fn sinks_of(paths: &[SmolStr], arguments: &Map<String, Value>) -> BTreeSet<SmolStr> {
     let mut found = BTreeSet::new();
     for path in paths {
@@ -64,6 +67,9 @@ pub fn sinks_of(paths: &[SmolStr], arguments: &Map<String, Value>) -> BTreeSet<S
 }
 
 fn collect(value: &Value, path: &[&str], found: &mut BTreeSet<SmolStr>) {
+    if found.len() > MOST_SINKS {
+        return;
+    }
     match (value, path.split_first()) {
         (Value::Array(items), _) => items.iter().for_each(|item| collect(item, path, found)),
         (Value::Object(members), Some((name, rest))) => {
@@ -82,8 +88,20 @@ fn collect(value: &Value, path: &[&str], found: &mut BTreeSet<SmolStr>) {
             let json = crate::canonical_json(value).unwrap_or_default();
             found.insert(SmolStr::new(String::from_utf8_lossy(&json)));
         }
-        (other, _) => {
-            found.insert(smol_str::format_smolstr!("{other}"));
+        (Value::Number(number), _) => {
+            found.insert(digits(number));
+        }
+        (Value::Bool(flag), _) => {
+            found.insert(smol_str::format_smolstr!("{flag}"));
         }
     }
+}
+
+/// Writes a number in its one spelling: whole ones with every digit, which canonical JSON would round beyond 2^53.
+fn digits(number: &serde_json::Number) -> SmolStr {
+    if number.is_f64() {
+        let json = crate::canonical_json(number).unwrap_or_default();
+        return SmolStr::new(String::from_utf8_lossy(&json));
+    }
+    smol_str::format_smolstr!("{number}")
 }

@@ -19,21 +19,36 @@ use remit_core::{ContentHash, Source, is_nfc};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::{SmolStr, ToSmolStr};
 
-use super::{ActionSchema, CompiledSchema, EntitySchema, FACTS_SCHEMA, Field, Fields, Kind};
+use super::{
+    ActionSchema, CompiledSchema, EntitySchema, FACTS_SCHEMA, Field, Fields, Kind, Registry,
+};
 use crate::diagnostic::{Diagnostic, Lines, Severity};
 use crate::finding::{Finding, each};
 use crate::{expansion, guard};
 
 /// The annotation by which a schema lets callers assert an attribute.
 const ASSERTABLE: &str = "assertable";
+/// The annotation by which a schema says that the entities of a type are registered.
+const REGISTERED: &str = "registered";
 /// The name under which errors speak of [`FACTS_SCHEMA`].
 const FACTS_FILE: &str = "remit.cedarschema";
 
 /// Schema files as Cedar reads them, and what it remarks on them.
 type Parsed = (Vec<Fragment<RawName>>, Vec<Diagnostic>);
 
-/// What is assertable, by entity type: everything, or these attributes.
-type Assertable = FxHashMap<SmolStr, (bool, FxHashSet<SmolStr>)>;
+/// What its annotations say of an entity type.
+#[derive(Debug, Clone, Default)]
+struct Marks {
+    /// Whether every attribute is assertable.
+    whole: bool,
+    /// The attributes that are.
+    attributes: FxHashSet<SmolStr>,
+    /// The registry that its entities are in.
+    registry: Option<Registry>,
+}
+
+/// What annotations say, by entity type.
+type Marked = FxHashMap<SmolStr, Marks>;
 
 impl CompiledSchema {
     /// Returns the hash that a schema of these files has, without compiling it.
@@ -80,12 +95,12 @@ impl CompiledSchema {
             files.push(facts);
         }
         expansion::check(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
-        let assertable = assertable(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
+        let marked = marked(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
         let core = join(fragments).map_err(|error| locate(&files, &*error))?;
         check_spelling(&core)?;
         Ok(Self {
             hash,
-            entities: entities(&core, &assertable).ok_or_else(|| vec![unsupported()])?,
+            entities: entities(&core, &marked).ok_or_else(|| vec![unsupported()])?,
             actions: actions(&core).ok_or_else(|| vec![unsupported()])?,
             validator: Validator::new(core),
             warnings,
@@ -198,23 +213,43 @@ fn unsupported() -> Diagnostic {
     Diagnostic::error("schema_error", "the schema holds a type that has no values")
 }
 
-/// Reads which attributes callers may assert.
-fn assertable(fragments: &[Fragment<RawName>]) -> Result<Assertable, Finding> {
-    let mut found = Assertable::default();
+/// Reads what the annotations of entity types say.
+fn marked(fragments: &[Fragment<RawName>]) -> Result<Marked, Finding> {
+    let mut found = Marked::default();
     for (namespace, definition) in fragments.iter().flat_map(|fragment| &fragment.0) {
         for (name, declaration) in &definition.entity_types {
             let name = full_name(namespace.as_ref(), &name.to_smolstr());
-            let whole = is_assertable(&declaration.annotations, &name)?;
-            let mut attributes = FxHashSet::default();
+            let mut marks = Marks {
+                whole: is_assertable(&declaration.annotations, &name)?,
+                attributes: FxHashSet::default(),
+                registry: registry(&declaration.annotations, &name)?,
+            };
             for (attribute, annotations) in attributes_of(declaration) {
                 if is_assertable(annotations, &format!("{name}.{attribute}"))? {
-                    attributes.insert(attribute.clone());
+                    marks.attributes.insert(attribute.clone());
                 }
             }
-            found.insert(name, (whole, attributes));
+            found.insert(name, marks);
         }
     }
     Ok(found)
+}
+
+/// Says in which registry the entities of a type are; a name of none is refused, since it would say nothing.
+fn registry(annotations: &Annotations, name: &str) -> Result<Option<Registry>, Finding> {
+    let mut annotations = annotations.0.iter();
+    let Some((_, value)) = annotations.find(|(key, _)| key.as_ref() == REGISTERED) else {
+        return Ok(None);
+    };
+    match value.as_ref().map(|value| value.val.as_str()) {
+        Some("agent") => Ok(Some(Registry::Agent)),
+        Some("tool") => Ok(Some(Registry::Tool)),
+        _ => {
+            let message = format!("the annotation `@registered` of `{name}` names no registry");
+            let help = "write `@registered(\"agent\")` or `@registered(\"tool\")`";
+            Err(Finding::unplaced("schema_error", message).with_help(help))
+        }
+    }
 }
 
 fn attributes_of(
@@ -264,7 +299,7 @@ fn full_name(namespace: Option<&Name>, name: &str) -> SmolStr {
 
 fn entities(
     core: &ValidatorSchema,
-    assertable: &Assertable,
+    marked: &Marked,
 ) -> Option<FxHashMap<SmolStr, Arc<EntitySchema>>> {
     let mut found = FxHashMap::default();
     for declared in core
@@ -272,10 +307,10 @@ fn entities(
         .filter(|declared| !declared.name().is_action())
     {
         let name = declared.name().to_smolstr();
-        let (whole, some) = assertable.get(&name).cloned().unwrap_or_default();
+        let marks = marked.get(&name).cloned().unwrap_or_default();
         let mut attributes = fields(declared.attributes())?;
         for (attribute, field) in &mut attributes {
-            field.assertable = whole || some.contains(attribute);
+            field.assertable = marks.whole || marks.attributes.contains(attribute);
         }
         let schema = EntitySchema {
             name: declared.name().clone(),
@@ -286,6 +321,7 @@ fn entities(
                 .transpose()
                 .ok()?,
             ids: ids(declared),
+            registry: marks.registry,
             ancestors: core
                 .entity_types()
                 .filter(|other| other.has_descendant_entity_type(declared.name()))

@@ -83,6 +83,12 @@ impl Live {
         self.agents.get(uid).map(AsRef::as_ref)
     }
 
+    /// Returns the agents that call Remit as this principal; looks at all of them.
+    pub fn agents_of(&self, principal: &PrincipalName) -> impl Iterator<Item = &Agent> {
+        let agents = self.agents.values().map(|entry| &entry.0);
+        agents.filter(move |agent| agent.principal.as_ref() == Some(principal))
+    }
+
     /// Whether somebody is there who can answer for an agent: an enabled person.
     pub fn is_owner(&self, name: &PrincipalName) -> bool {
         self.owners.contains(name)
@@ -101,6 +107,11 @@ impl Live {
     /// Returns how a task ended that did so lately.
     pub fn ended(&self, id: TaskId) -> Option<TaskState> {
         self.ended.get(&id).copied()
+    }
+
+    /// Whether nothing is stopped and no tool is in the catalogue.
+    pub fn is_quiet(&self) -> bool {
+        self.kills.is_empty() && self.tools.is_empty()
     }
 
     /// Returns every kill in force.

@@ -1,6 +1,6 @@
 //! Written cases made full: fixtures looked up, what a step leaves out taken from its case, matrices written out.
 
-use remit_core::{Case, Entity, Expectation, Question, Step};
+use remit_core::{Case, CaseFacts, Entity, Expectation, Question, Step};
 use serde_json::{Map, Value};
 
 use super::matrix;
@@ -35,6 +35,7 @@ pub(super) fn expand(
         environment,
         approved,
         entities,
+        facts,
         expect,
         steps,
         matrix,
@@ -46,6 +47,7 @@ pub(super) fn expand(
         environment,
         approved,
         entities,
+        facts,
         expect,
     };
     if let Some(matrix) = matrix {
@@ -99,6 +101,13 @@ fn full(step: WrittenStep, case: &WrittenStep, fixtures: &Fixtures) -> Result<St
         entities.retain(|other| other.uid != entity.uid);
         entities.push(entity);
     }
+    let mut facts = CaseFacts::default();
+    for named in [case.facts.clone(), step.facts].into_iter().flatten() {
+        for layer in named.0 {
+            let layer: CaseFacts = find("facts", layer, &fixtures.facts)?;
+            facts = layer.laid_over(facts);
+        }
+    }
     let expect: Option<Expectation> = step.expect.or_else(|| case.expect.clone());
     Ok(Step {
         question,
@@ -106,6 +115,7 @@ fn full(step: WrittenStep, case: &WrittenStep, fixtures: &Fixtures) -> Result<St
         environment: step.environment.or_else(|| case.environment.clone()),
         approved: step.approved.or(case.approved).unwrap_or(false),
         entities,
+        facts,
         expect: expect.ok_or("missing field `expect`")?,
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use remit_core::{Action, Entity, Expectation, Question, Resource, Subject, Timestamp};
+use remit_core::{Action, CaseFacts, Entity, Expectation, Question, Resource, Subject, Timestamp};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -41,6 +41,9 @@ pub(super) struct Fixtures {
     /// Entities to be supposed.
     #[serde(default)]
     pub(super) entities: BTreeMap<String, Entity>,
+    /// What Remit has registered, counted or verified.
+    #[serde(default)]
+    pub(super) facts: BTreeMap<String, CaseFacts>,
 }
 
 /// A case: its members hold for each of its steps that does not say otherwise.
@@ -54,6 +57,7 @@ pub(super) struct WrittenCase {
     pub(super) environment: Option<String>,
     pub(super) approved: Option<bool>,
     pub(super) entities: Option<Vec<Named<Entity>>>,
+    pub(super) facts: Option<Layers>,
     pub(super) expect: Option<Expectation>,
     pub(super) steps: Option<Vec<WrittenStep>>,
     pub(super) matrix: Option<Matrix>,
@@ -71,6 +75,8 @@ pub(super) struct WrittenStep {
     pub(super) approved: Option<bool>,
     /// Beside those of the case, in place of one of the same name.
     pub(super) entities: Option<Vec<Named<Entity>>>,
+    /// Laid over those of the case, member by member.
+    pub(super) facts: Option<Layers>,
     pub(super) expect: Option<Expectation>,
 }
 
@@ -108,6 +114,10 @@ pub(super) struct Row {
 /// Names of a row: one, several, or all.
 #[derive(Debug, Default)]
 pub(super) struct Names(pub(super) Option<Vec<String>>);
+
+/// Facts, or several of them, each laid over those before it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Layers(pub(super) Vec<Named<CaseFacts>>);
 
 /// A value, or the name of one.
 #[derive(Debug, Clone)]
@@ -173,6 +183,37 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
         }
 
         deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+// === impl Layers ===
+
+impl<'de> Deserialize<'de> for Layers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Layers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("facts or the name of some, or a list of these")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Layers, E> {
+                Ok(Layers(vec![Named::Name(text.to_owned())]))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Layers, A::Error> {
+                let facts = CaseFacts::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Layers(vec![Named::Value(facts)]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Layers, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Layers)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMore)
     }
 }
 

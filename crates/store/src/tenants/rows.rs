@@ -66,11 +66,34 @@ tables! {
     "decisions" 500 by ["id"] after "$2"
         { "id": Id, "at": Number, "verdict": Text, "reason": Text, "subject_type": Text, "subject_id": Text,
           "action": Text, "resource_type": Text, "resource_id": Text, "caller": Id, "revision": Number,
-          "replica": Id, "sequence": Number, "body": Text } without [];
+          "replica": Id, "sequence": Number, "body": Text, "task": Id } without [];
+    "outcomes" 500 by ["decision"] after "$2"
+        { "decision": Id, "task": Id, "at": Number, "result": Text, "bytes": Number, "source": Text,
+          "destination": Text, "request": Text, "revision": Number, "body": Text } without [];
+    "reservations" 500 by ["decision", "task"] after "$2, $3"
+        { "decision": Id, "task": Id, "calls": Number, "cost": Number, "amount": Number, "bytes": Number,
+          "irreversible": Number, "expires_at": Number, "replica": Id, "kind": Text } without [];
+    "task_budgets" 500 by ["task"] after "$2"
+        { "task": Id, "calls_allowed": Number, "calls_reserved": Number, "calls_spent": Number,
+          "cost_allowed": Number, "cost_reserved": Number, "cost_spent": Number, "amount_allowed": Number,
+          "amount_reserved": Number, "amount_spent": Number, "bytes_allowed": Number, "bytes_reserved": Number,
+          "bytes_spent": Number, "irreversible_allowed": Number, "irreversible_reserved": Number,
+          "irreversible_spent": Number } without [];
     "entities" 500 by ["kind", "id", "revision"] after "$2, $3, $4"
         { "kind": Text, "id": Text, "revision": Number, "superseded": Number, "body": Text } without [];
     "idempotency" 500 by ["key"] after "$2"
         { "key": Text, "request": Text, "revision": Number, "answer": Text, "at": Number } without [];
+    "task_labels" 500 by ["task", "label"] after "$2, $3"
+        { "task": Id, "label": Text, "decision": Id, "revision": Number } without [];
+    "task_sinks" 500 by ["task", "hash"] after "$2, $3"
+        { "task": Id, "hash": Id } without [];
+    "tasks" 500 by ["id"] after "$2"
+        { "id": Id, "revision": Number, "digest": Text, "body": Text, "agent_type": Text, "agent_id": Text,
+          "purpose": Text, "parent": Id, "depth": Number, "state": Text, "decision": Id, "opened_at": Number,
+          "opened_by": Text, "last_active": Number, "idle_timeout": Number, "expires_at": Number, "ended_at": Number,
+          "ended_by": Text, "ended_why": Text, "forgotten_at": Number } without [];
+    "task_templates" 500 by ["name"] after "$2"
+        { "name": Text, "revision": Number, "body": Text } without [];
     "draft_reviews" 500 by ["id"] after "$2"
         { "id": Id, "draft": Id, "principal": Text, "key": Id, "verdict": Text, "about": Text, "message": Text,
           "at": Number } without [];
@@ -82,6 +105,15 @@ tables! {
         { "id": Id, "principal": Text, "roles": Text, "minutes": Number, "reason": Text, "requested_by": Text,
           "requester_key": Id, "requested_at": Number, "expires_at": Number, "approved_by": Text, "approver_key": Id,
           "approved_at": Number, "ends_at": Number, "ended_at": Number, "ended_by": Text } without [];
+    "agents" 500 by ["kind", "id", "revision"] after "$2, $3, $4"
+        { "kind": Text, "id": Text, "revision": Number, "superseded": Number, "status": Text, "owner": Text,
+          "body": Text } without [];
+    "tools" 500 by ["name", "revision"] after "$2, $3"
+        { "name": Text, "revision": Number, "superseded": Number, "body": Text } without [];
+    "kills" 500 by ["id"] after "$2"
+        { "id": Id, "kind": Text, "target": Text, "reason": Text, "set_by": Text, "set_key": Id, "at": Number,
+          "revision": Number, "asked_by": Text, "asked_key": Id, "asked_at": Number, "lifted_by": Text,
+          "lifted_at": Number, "lifted": Number } without [];
     "pending_settings" 500 by ["key"] after "$2"
         { "settings": Text, "asked_by": Text, "key": Id, "at": Number } without [];
     "bundles" 1 by ["revision"] after "$2"

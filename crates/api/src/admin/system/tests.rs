@@ -7,7 +7,8 @@
 )]
 
 use remit_core::{
-    Action as Asked, Case, Expectation, PolicyId, Question, Resource, Step, Subject, Verdict,
+    Action as Asked, Case, CaseFacts, Expectation, PolicyId, Question, Resource, Step, Subject,
+    Verdict,
 };
 use serde_json::{Map, Value, json};
 
@@ -49,9 +50,11 @@ fn ask(system: &Snapshot, action: &str, on: &str, context: Value, expect: (Verdi
         environment: None,
         approved: false,
         entities: Vec::new(),
+        facts: CaseFacts::default(),
         expect: Expectation {
             decision: expect.0,
             reason: None,
+            limit: None,
             because: Some(expect.1.iter().map(PolicyId::new).collect()),
             errors: Some(Vec::new()),
             shadow: None,

@@ -1,0 +1,169 @@
+//! Trusted sinks: who and what a task may affect because it was said beforehand.
+
+use std::collections::BTreeSet;
+
+use smol_str::SmolStr;
+use unicode_normalization::UnicodeNormalization;
+
+use super::Declaration;
+use crate::tool::links_in;
+use crate::{MOST_SINKS, is_address, is_nfc, sink_hash};
+
+/// Returns those of a call's sinks and links that its task trusts.
+///
+/// Trusted is what was declared, what stands in the intent as a whole token, and what a trusted tool returned (`trusted`
+/// has the [hashes](sink_hash), sorted). A web or e-mail address counts as named in the intent in whatever case; an
+/// e-mail address only where it is the whole address. The candidates are in their
+/// [one spelling](crate::canonical_sink), as are declared ones. Of more than a call may name none is trusted.
+pub fn trusted_sinks<'c>(
+    declaration: &Declaration,
+    trusted: &[[u8; 16]],
+    candidates: impl IntoIterator<Item = &'c SmolStr>,
+) -> BTreeSet<SmolStr> {
+    let mut intent = None;
+    let candidates: Vec<&SmolStr> = candidates.into_iter().take(2 * MOST_SINKS + 1).collect();
+    if candidates.len() > 2 * MOST_SINKS {
+        return BTreeSet::new();
+    }
+    let mut found = BTreeSet::new();
+    for sink in candidates {
+        let declared = declaration
+            .sinks
+            .as_ref()
+            .is_some_and(|sinks| sinks.contains(sink));
+        let known = declared
+            || (!trusted.is_empty() && trusted.binary_search(&sink_hash(sink)).is_ok())
+            || (!declaration.intent.is_empty()
+                && intent
+                    .get_or_insert_with(|| Intent::of(&declaration.intent))
+                    .names(sink));
+        if known {
+            found.insert(sink.clone());
+        }
+    }
+    found
+}
+
+/// The words of a task, ready to be searched.
+struct Intent {
+    text: String,
+    lower: String,
+    /// The addresses and account numbers in it, in lower case.
+    links: BTreeSet<String>,
+}
+
+// === impl Intent ===
+
+impl Intent {
+    fn of(intent: &str) -> Self {
+        let text: String = if is_nfc(intent) {
+            intent.to_owned()
+        } else {
+            intent.nfc().collect()
+        };
+        let mut links = BTreeSet::new();
+        links_in(&text, &mut links);
+        Self {
+            lower: text.to_lowercase(),
+            links: links.iter().map(|link| link.to_lowercase()).collect(),
+            text,
+        }
+    }
+
+    fn names(&self, sink: &str) -> bool {
+        if sink.is_empty() {
+            return false;
+        }
+        let lower = sink.to_lowercase();
+        if self.links.contains(&lower) {
+            return true;
+        }
+        if !is_address(sink) {
+            return has_token(&self.text, sink);
+        }
+        // An e-mail address may be a part of a longer one, which is somebody else's.
+        (sink.contains("://") || !sink.contains('@')) && has_token(&self.lower, &lower)
+    }
+}
+
+/// Whether a text has a token whole: with nothing alphanumeric on either side.
+fn has_token(text: &str, token: &str) -> bool {
+    text.match_indices(token).any(|(at, _)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let after = text
+            .get(at + token.len()..)
+            .and_then(|after| after.chars().next());
+        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Budget, EntityUid, Timestamp, canonical_sink};
+
+    fn declaration(intent: &str, sinks: &[&str]) -> Declaration {
+        Declaration {
+            actions: None,
+            agent: EntityUid::new("Agent", "a"),
+            budget: Budget::default(),
+            data_classes: None,
+            expires_at: Timestamp::from_micros(0),
+            intent: intent.to_owned(),
+            may_delegate: false,
+            on_behalf_of: None,
+            parent: None,
+            purpose: SmolStr::new("test"),
+            resources: None,
+            sinks: Some(sinks.iter().map(|sink| canonical_sink(sink)).collect()),
+            template: None,
+            window: None,
+        }
+    }
+
+    #[test]
+    fn a_sink_is_trusted_where_it_was_said() {
+        let intent = "Pay Apple Store 5 euros from FI21 1234 5600 0007 85, tell evil.bob@acme.example and Ann@ACME.example (https://Shop.example/A, www.it.example).";
+        for (sink, trusted) in [
+            ("declared@acme.example", true),
+            ("Apple Store", true),
+            ("apple store", false),
+            ("Appl", false),
+            ("pple Store", false),
+            ("FI2112345600000785", true),
+            ("bob@acme.example", false),
+            ("evil.bob@acme.example", true),
+            ("ann@acme.example", true),
+            ("https://shop.example/a", true),
+            ("https://shop.example", true),
+            ("https://shop.exampl", false),
+            ("www.it.example", true),
+            ("mallory@acme.example", false),
+            ("returned by a tool", true),
+        ] {
+            let declaration = declaration(
+                intent,
+                &["Declared@ACME.example"
+                    .replace("Declared", "declared")
+                    .as_str()],
+            );
+            let hashes = [sink_hash("returned by a tool")];
+            let sink = canonical_sink(sink);
+            let found = trusted_sinks(&declaration, &hashes, [&sink]);
+            assert_eq!(found.contains(&sink), trusted, "{sink}");
+        }
+    }
+
+    #[test]
+    fn of_more_than_a_call_may_name_none_is_trusted() {
+        let named: Vec<SmolStr> = (0..=2 * MOST_SINKS)
+            .map(|_| SmolStr::new("Apple"))
+            .collect();
+        let declaration = declaration(&"Apple ".repeat(2_000), &[]);
+        assert!(trusted_sinks(&declaration, &[], &named).is_empty());
+        assert_eq!(
+            trusted_sinks(&declaration, &[], named.iter().take(2 * MOST_SINKS)).len(),
+            1
+        );
+    }
+}

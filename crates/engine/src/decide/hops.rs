@@ -1,0 +1,106 @@
+//! Hops: everybody on whose authority the subject acts must be allowed the same.
+
+use remit_core::{Decision, Dimension, Facts, Hop, Limit, Question, Reason, Subject, Verdict};
+
+use crate::Snapshot;
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Finds the first hop of the chain that may not do what is asked, `approved` or not; each is asked by itself.
+    ///
+    /// A chain that is not whole stops it as well: facts name every task above the one it is asked in, and the person for
+    /// whom it is done.
+    pub(super) fn chain(
+        &self,
+        question: &Question,
+        facts: &Facts,
+        approved: bool,
+    ) -> Option<Stopped> {
+        if !is_whole(facts) {
+            let limit = Limit {
+                dimension: Some(Dimension::Depth),
+                hop: None,
+                principal: None,
+                reason: None,
+            };
+            let by = self.refuse(Reason::DelegationDenied);
+            return Some(Stopped { limit, by });
+        }
+        facts.hops.iter().enumerate().find_map(|(place, hop)| {
+            let facts = facts_of(facts, hop, approved);
+            let by = self.answer(&asked_of(question, hop), &facts, true, &mut Vec::new());
+            if by.verdict == Verdict::Permit {
+                return None;
+            }
+            let limit = Limit {
+                dimension: by.limit.as_ref().and_then(|limit| limit.dimension),
+                hop: Some(u16::try_from(place + 1).unwrap_or(u16::MAX)),
+                principal: Some(hop.principal.clone()),
+                reason: Some(by.reason),
+            };
+            Some(Stopped { limit, by })
+        })
+    }
+}
+
+/// What stopped a chain.
+#[derive(Debug)]
+pub(super) struct Stopped {
+    /// Where.
+    pub(super) limit: Limit,
+    /// The decision about that hop.
+    pub(super) by: Decision,
+}
+
+// === impl Stopped ===
+
+impl Stopped {
+    /// Whether that hop lacks an approval and nothing else.
+    pub(super) fn wants_approval(&self) -> bool {
+        self.by.reason == Reason::ApprovalRequired
+    }
+}
+
+/// Whether the hops are those that the task speaks of: one with a task for each task above it, then the person, if any.
+fn is_whole(facts: &Facts) -> bool {
+    let task = facts.task.as_ref();
+    let Some((task, declared)) = task.and_then(|task| Some((task, task.declaration.as_ref()?)))
+    else {
+        return true;
+    };
+    let (above, last) = facts
+        .hops
+        .split_at_checked(usize::from(task.depth))
+        .unwrap_or_default();
+    let handed = declared.parent.is_none() || task.depth > 0;
+    let tasks =
+        above.len() == usize::from(task.depth) && above.iter().all(|hop| hop.task.is_some());
+    let person = match (&declared.on_behalf_of, last) {
+        (None, []) => true,
+        (Some(person), [last]) => last.principal == *person && last.task.is_none(),
+        _ => false,
+    };
+    handed && tasks && person
+}
+
+fn asked_of(question: &Question, hop: &Hop) -> Question {
+    Question {
+        subject: Subject {
+            id: hop.principal.id.to_string(),
+            properties: serde_json::Map::new(),
+            kind: hop.principal.kind.to_string(),
+        },
+        ..question.clone()
+    }
+}
+
+fn facts_of(facts: &Facts, hop: &Hop, approved: bool) -> Facts {
+    Facts {
+        agent: hop.agent.clone(),
+        approved,
+        task: hop.task.clone(),
+        hops: Vec::new(),
+        ..facts.clone()
+    }
+}

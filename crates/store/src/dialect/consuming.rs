@@ -1,0 +1,62 @@
+//! Consuming on Postgres: one call of a function, which is a transaction where none is open.
+
+use remit_core::{PolicyId, TaskId, TenantId};
+use uuid::Uuid;
+
+use crate::budgets::{Consumption, Step, dimension_of, micros, state_of};
+use crate::db::{Conn, Either};
+use crate::error::{Error, Failure};
+use crate::shipping::{DecisionRow, indexed, verdict};
+
+/// The function is made by the migration `0023_outcomes`.
+const CONSUME: &str = "SELECT outcome, of_task, detail FROM remit_consume(\
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+
+/// Consumes by the function `remit_consume`; only for Postgres.
+pub(crate) async fn consume(
+    conn: &mut Conn,
+    tenant: TenantId,
+    consumption: &Consumption<'_>,
+    charges: [i64; 5],
+) -> Result<Step, Failure> {
+    let Either::Postgres(raw) = &mut conn.raw else {
+        return Err(Error::corrupt("schema", "SQLite has no functions").into());
+    };
+    let record = DecisionRow::of_shared(consumption.record)?;
+    let head = record.head;
+    let question = &head.question;
+    let text = |text: &str| indexed(text).into_owned();
+    let chain: Vec<Uuid> = consumption.chain.iter().map(|task| task.uuid()).collect();
+    let policies = head.decision.determining.iter().map(PolicyId::as_str);
+    let subject = vec![text(&question.subject.kind), text(&question.subject.id)];
+    let resource = vec![text(&question.resource.kind), text(&question.resource.id)];
+    let (outcome, task, detail): (String, Option<Uuid>, Option<String>) = sqlx::query_as(CONSUME)
+        .bind(tenant.uuid())
+        .bind(chain)
+        .bind(charges.to_vec())
+        .bind(micros(consumption.hold))
+        .bind(head.id.uuid())
+        .bind(head.at.micros())
+        .bind(verdict(head.decision.verdict))
+        .bind(head.decision.reason.code())
+        .bind(subject)
+        .bind(text(&question.action.name))
+        .bind(resource)
+        .bind(head.caller.key.uuid())
+        .bind(record.revision)
+        .bind(record.replica)
+        .bind(record.sequence)
+        .bind(record.body)
+        .bind(policies.map(text).collect::<Vec<String>>())
+        .fetch_one(&mut **raw)
+        .await?;
+    let task = TaskId::from_uuid(task.unwrap_or_default());
+    let detail = detail.unwrap_or_default();
+    match outcome.as_str() {
+        "done" => Ok(Step::Done),
+        "again" => Ok(Step::Again),
+        "exhausted" => Ok(Step::Exhausted(task, dimension_of(&detail)?)),
+        "ended" => Ok(Step::Ended(task, state_of(&detail)?)),
+        other => Err(Error::corrupt("schema", format!("consuming said `{other}`")).into()),
+    }
+}
