@@ -1,9 +1,19 @@
 //! The bundles carried in the binary.
 
-use remit_core::Bundle;
+use remit_core::{Bundle, Source, Tool};
+use remit_engine::{McpActions, McpTools};
 
 use crate::bundle_dir;
+use crate::cmd::schema;
 use crate::error::Error;
+
+/// The entity types of the baseline: who calls, and what is called on.
+pub(crate) const AGENT: &str = "Agent";
+pub(crate) const SERVICE: &str = "Service";
+/// The roles in which the baseline lets an agent do everything that its task allows.
+pub(crate) const ROLES: &[&str] = &["worker"];
+/// The policies of the baseline about its own invented tools.
+const TOOL_POLICIES: &str = "tools.cedar";
 
 /// The files of a pack, by name.
 type Files = &'static [(&'static str, &'static str)];
@@ -29,6 +39,34 @@ pub(crate) fn bundle() -> Result<Bundle, Error> {
 /// As [`bundle`].
 pub(crate) fn baseline() -> Result<Bundle, Error> {
     read(BASELINE)
+}
+
+/// Puts these tools in the place of those that a pack comes with.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] for tools that the schema cannot take.
+pub(crate) fn with_tools(
+    mut pack: Bundle,
+    descriptors: &McpTools,
+    tools: &[Tool],
+) -> Result<Bundle, Error> {
+    pack.schema.retain(|source| source.file != schema::FILE);
+    pack.policies.retain(|source| source.file != TOOL_POLICIES);
+    // The cases ask for the tools that are replaced.
+    pack.cases.clear();
+    let actions = McpActions {
+        beside: &pack.schema,
+        principal: AGENT,
+        resource: SERVICE,
+    };
+    let made = descriptors.schema(tools, actions);
+    let made = made.map_err(|why| Error::Invalid(why.to_string()))?;
+    pack.schema.push(Source {
+        file: schema::FILE.to_owned(),
+        text: made.text,
+    });
+    Ok(pack)
 }
 
 fn read(files: Files) -> Result<Bundle, Error> {

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use remit_core::{Bundle, Clock, Source, Timestamp};
-use remit_engine::McpActions;
+use remit_core::{Bundle, Clock, Timestamp};
 use reqwest::header::{ETAG, IF_MATCH};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -16,15 +15,8 @@ use crate::cmd::schema;
 use crate::error::Error;
 use crate::starter;
 
-/// The entity types of the baseline: who calls, and what is called on.
-const AGENT: &str = "Agent";
-const RESOURCE: &str = "Service";
 /// The agent, and the person who answers for it.
 const NAME: &str = "bench";
-/// What the baseline lets an agent do at most.
-const ROLES: &[&str] = &["worker"];
-/// The policies about single tools of the baseline, which its invented tools go with.
-const TOOL_POLICIES: &str = "tools.cedar";
 /// How often a request is sent again that the service had no room for.
 const ATTEMPTS: u32 = 20;
 
@@ -63,26 +55,8 @@ pub(super) fn pack(dir: Option<&Path>) -> Result<Bundle, Error> {
 ///
 /// [`Error::Invalid`] for tools that the schema cannot take.
 pub(super) fn bundle(pack: &Bundle, suite: &Suite) -> Result<Bundle, Error> {
-    let mut bundle = pack.clone();
-    bundle.schema.retain(|source| source.file != schema::FILE);
-    bundle
-        .policies
-        .retain(|source| source.file != TOOL_POLICIES);
-    // The cases ask for the tools that were replaced.
-    bundle.cases.clear();
     let tools: Vec<_> = suite.tools.values().cloned().collect();
-    let actions = McpActions {
-        beside: &bundle.schema,
-        principal: AGENT,
-        resource: RESOURCE,
-    };
-    let made = suite.descriptors.schema(&tools, actions);
-    let made = made.map_err(|why| Error::Invalid(format!("suite `{}`: {why}", suite.name)))?;
-    bundle.schema.push(Source {
-        file: schema::FILE.to_owned(),
-        text: made.text,
-    });
-    Ok(bundle)
+    starter::with_tools(pack.clone(), &suite.descriptors, &tools)
 }
 
 /// Returns the time so many days from now.
@@ -127,11 +101,13 @@ impl Stand {
             "environment": "bench",
             "model": "none",
             "trust": 2,
-            "roles": ROLES,
+            "roles": starter::ROLES,
             "review_at": days_ahead(90),
             "ends_at": days_ahead(180),
         });
-        stand.put(&["v1", "agents", AGENT, NAME], &agent).await?;
+        stand
+            .put(&["v1", "agents", starter::AGENT, NAME], &agent)
+            .await?;
         let tools: Vec<_> = suite.tools.values().cloned().collect();
         let tools = json!({ "tools": schema::catalogue(&tools)? });
         stand.put(&["v1", "tools"], &tools).await?;
@@ -140,7 +116,7 @@ impl Stand {
 
     /// Returns the agent's name in questions.
     pub(super) fn agent() -> Value {
-        json!({ "type": AGENT, "id": NAME })
+        json!({ "type": starter::AGENT, "id": NAME })
     }
 
     /// Writes the question of a call in a task.
@@ -152,7 +128,7 @@ impl Stand {
         json!({
             "subject": Self::agent(),
             "action": { "name": call.tool, "properties": call.args },
-            "resource": { "type": RESOURCE, "id": domain.unwrap_or(&suite.name) },
+            "resource": { "type": starter::SERVICE, "id": domain.unwrap_or(&suite.name) },
             "context": { "task": task },
         })
     }
