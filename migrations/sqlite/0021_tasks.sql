@@ -36,7 +36,7 @@ CREATE INDEX tasks_by_agent ON tasks (tenant, agent_type, agent_id, state);
 CREATE INDEX tasks_live ON tasks (tenant, state, expires_at) WHERE ended_at IS NULL;
 CREATE INDEX tasks_to_forget ON tasks (tenant, ended_at) WHERE ended_at IS NOT NULL AND forgotten_at IS NULL;
 
--- What a task has touched, and the decision that set it; all zeroes for what it began with.
+-- What a task has touched, and the decision that set it, be it in a task whose labels it began with.
 CREATE TABLE task_labels (
     tenant   BLOB    NOT NULL,
     task     BLOB    NOT NULL,

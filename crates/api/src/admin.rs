@@ -132,7 +132,11 @@ impl Act {
             found.map(|(_, value)| value.as_str()).unwrap_or_default()
         };
         Ok(match action.on() {
-            "Tenant" => Self::of(action),
+            // Whose task it is a part of the handler knows, which asks again; so with the two below.
+            "Tenant" => Self::of(action).own(matches!(action, Action::CreateTask)),
+            "Task" if matches!(action, Action::NarrowTask | Action::CompleteTask) => {
+                Self::on(action, &canonical("Task", named("id"))).own(true)
+            }
             "LiveEntity" | "Agent" => {
                 Self::on_entity(action, &EntityUid::new(named("type"), named("id")))
             }
@@ -198,7 +202,7 @@ impl Act {
 fn canonical(kind: &str, value: &str) -> String {
     let same = || value.to_owned();
     match kind {
-        "Policy" | "Tool" => same(),
+        "Policy" | "Tool" | "TaskTemplate" => same(),
         "Version" | "Revision" => value
             .parse::<u64>()
             .map_or_else(|_| same(), |number| number.to_string()),

@@ -19,11 +19,13 @@ use tracing::field::display;
 use crate::admin::denials::Denials;
 use crate::admin::footing::Seen;
 use crate::auth::{Caller, DevKey, Keys};
+use crate::facts;
 use crate::finishing::Finishing;
 use crate::impact::shadowing::Shadows;
 use crate::metrics::{Metrics, Stage};
 use crate::problem::{Kind, Problem};
 use crate::sync::progress::Progress;
+use crate::tasks::keeping::Activity;
 use crate::token::Seal;
 use crate::trace::Adopt;
 
@@ -74,6 +76,8 @@ pub struct Options {
     pub body_deadline: Duration,
     /// How many requests may be in flight; more are refused.
     pub concurrency: usize,
+    /// For how long nothing may be asked in a task before it ends, where its template does not say.
+    pub task_idle_timeout: Duration,
     /// What people call this replica, such as its host and port; other replicas show it.
     pub replica: String,
     /// The commit this was built from, for `remit_build_info`.
@@ -90,6 +94,7 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(crate) options: Options,
     pub(crate) keys: Keys,
+    pub(crate) activity: Activity,
     /// How much of what is denied is still recorded.
     pub(crate) denials: Denials,
     pub(crate) progress: Progress,
@@ -142,6 +147,7 @@ impl Default for Options {
             body_bytes: 1 << 20,
             body_deadline: Duration::from_secs(10),
             concurrency: 1_024,
+            task_idle_timeout: Duration::from_mins(15),
             replica: "remit".to_owned(),
             commit: "unknown".to_owned(),
             adopt: None,
@@ -178,6 +184,7 @@ impl App {
             shadows: Shadows::new(Self::again, metrics.shadow()),
             seal: Seal::new(parts.pepper.derive("page tokens")),
             keys: Keys::new(parts.pepper, parts.dev_key),
+            activity: Activity::default(),
             denials: Denials::default(),
             progress: Progress::default(),
             glass: Seen::default(),
@@ -298,7 +305,8 @@ impl App {
             authz.revision = tracing::field::Empty,
         );
         let _entered = span.enter();
-        let facts = self.facts(caller);
+        let facts = facts::gather(snapshot, self.facts(caller), &question);
+        self.activity.note(caller.tenant, &facts);
         let began = Instant::now();
         let decision = snapshot.decide(&question, &facts);
         let took = began.elapsed();
@@ -375,7 +383,7 @@ impl App {
             });
     }
 
-    /// Returns what Remit knows of its own knowledge at this moment.
+    /// Returns what Remit knows whatever is asked; what it knows of a question is added by [`facts::gather`].
     pub(crate) fn facts(&self, caller: &Caller) -> Facts {
         Facts::plain(caller.key, &*caller.environment, self.now())
     }

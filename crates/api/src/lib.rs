@@ -7,7 +7,6 @@
 //! Invariants: an [`Answer`] exists only with the receipt of its record (INV-3); who asks comes from the credential and
 //! from nothing else; every body is read with a limit of size, depth and time; every error is a row of one table
 //! (`problem.rs`).
-//!
 //! Deliberately absent: SQL, Cedar, configuration files, environment variables. Handlers translate; they do not decide.
 
 mod admin;
@@ -22,6 +21,7 @@ mod entities;
 mod evaluate;
 mod evaluations;
 mod explain;
+mod facts;
 mod finishing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -46,15 +46,15 @@ mod revisions;
 mod router;
 mod search;
 pub mod sync;
+mod tasks;
 mod tenants;
 mod token;
 mod trace;
 mod versions;
 mod wire;
 
-pub use app::{Answer, App, AppParts, Options};
-pub use auth::{Caller, DevKey};
 pub use problem::{Kind, Problem, page as errors_page};
 pub use router::{Access, Endpoint, endpoints, router};
+pub use {app::Answer, app::App, app::AppParts, app::Options, auth::Caller, auth::DevKey};
 pub use {listener::Limits, listener::serve, trace::Adopt, trace::TraceContext};
 pub use {openapi::document as openapi, operations::operations};

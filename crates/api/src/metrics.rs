@@ -49,6 +49,7 @@ labels! {
     SearchLabels { search: Word }
     HttpLabels { method: Word, route: Word, status: u16 }
     OutcomeLabels { outcome: Word }
+    KindLabels { kind: Word }
     PolicySetLabels { version: u64, hash: String }
     BuildLabels { version: Word, revision: String, cedar_version: String }
     ExemplarLabels { trace_id: String, decision_id: String }
@@ -111,6 +112,9 @@ pub(crate) struct Metrics {
     policy_stale: Gauge,
     policy_set_back: Gauge,
     break_glass_active: Gauge,
+    kills: Family<KindLabels, Gauge>,
+    agents: Gauge,
+    tools: Gauge,
     shadow_decisions: Family<OutcomeLabels, Counter>,
     shadow_dropped: Counter,
     admin_suppressed: Counter,
@@ -164,6 +168,9 @@ impl Metrics {
             policy_stale: Gauge::default(),
             policy_set_back: Gauge::default(),
             break_glass_active: Gauge::default(),
+            kills: Family::default(),
+            agents: Gauge::default(),
+            tools: Gauge::default(),
             shadow_decisions: Family::default(),
             shadow_dropped: Counter::default(),
             admin_suppressed: Counter::default(),
@@ -204,6 +211,9 @@ impl Metrics {
             "remit_policy_set_info", "The policies in force", self.policy_set;
             "remit_policy_set_last_success_timestamp_seconds", "When the policies were last confirmed to be the newest", self.policy_loaded;
             "remit_break_glass_active", "Break-glass grants that this process has seen and that are active", self.break_glass_active;
+            "remit_kills", "Kills in force, by what they stop; one of everything counts in every tenant", self.kills;
+            "remit_agents", "Agents in the registries of all tenants, retired ones included", self.agents;
+            "remit_tools", "Tools in the catalogues of all tenants", self.tools;
             "remit_policy_stale", "Tenants whose policies are older than allowed, which are refused", self.policy_stale;
             "remit_policy_set_back", "Tenants refused because the database was restored from an older copy", self.policy_set_back;
             "remit_shadow_decisions", "Decisions made again by a shadow, by how they differ", self.shadow_decisions;
@@ -358,13 +368,24 @@ impl Metrics {
                 .set(Duration::from_micros(u64::try_from(at.micros()).unwrap_or(0)).as_secs_f64());
         }
         self.policy_set.clear();
+        self.kills.clear();
+        let (mut agents, mut tools) = (0, 0);
         for snapshot in app.snapshots() {
+            let live = snapshot.live();
+            agents += live.agent_count();
+            tools += live.tool_count();
+            for kill in live.kills() {
+                let kind = Word(kill.target.kind());
+                self.kills.get_or_create(&KindLabels { kind }).inc();
+            }
             let labels = PolicySetLabels {
                 version: snapshot.revision().number(),
                 hash: snapshot.content_hash().to_string(),
             };
             self.policy_set.get_or_create(&labels).set(1);
         }
+        self.agents.set(gauge(agents));
+        self.tools.set(gauge(tools));
     }
 }
 

@@ -5,11 +5,13 @@
 //! integration tests see is held against the schema of its operation and status.
 
 mod admin;
+mod agents;
 mod break_glass;
 mod decide;
 mod drafts;
 mod examples;
 mod impact;
+mod kills;
 mod lifecycle;
 mod manage;
 mod records;
@@ -17,7 +19,9 @@ mod revisions;
 mod schemas;
 mod settings;
 mod shadow;
+mod tasks;
 mod tenants;
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -91,9 +95,13 @@ pub fn document() -> Value {
         .chain(break_glass::operations())
         .chain(admin::operations())
         .chain(revisions::operations())
+        .chain(tasks::operations())
         .chain(tenants::operations())
         .chain([impact::operation()])
-        .chain(shadow::operations());
+        .chain(shadow::operations())
+        .chain(agents::operations())
+        .chain(tools::operations())
+        .chain(kills::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
         methods.insert(operation.method.to_lowercase(), operation.json());
@@ -106,8 +114,12 @@ pub fn document() -> Value {
     schemas.append(&mut impact::schemas());
     schemas.append(&mut shadow::schemas());
     schemas.append(&mut revisions::schemas());
+    schemas.append(&mut tasks::schemas());
     schemas.append(&mut tenants::schemas());
     schemas.append(&mut admin::schemas());
+    schemas.append(&mut agents::schemas());
+    schemas.append(&mut tools::schemas());
+    schemas.append(&mut kills::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -169,6 +181,10 @@ fn tags() -> Value {
         { "name": "Drafts", "description": "Changes of the bundle that are worked on, checked and reviewed before they decide." },
         { "name": "Policies", "description": "The policies of the bundle in force, read and changed one by one." },
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
+        { "name": "Agents", "description": "The registry of agents: who answers for each, until when, and what it may do at most." },
+        { "name": "Tools", "description": "The catalogue of tools: what a call does, says of whom, and brings back." },
+        { "name": "Kills", "description": "What must stop now, whatever the policies say." },
+        { "name": "Tasks", "description": "What agents are asked to do, for whom, and how far it may go." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
         { "name": "Settings", "description": "What the tenant demands of its administration." },
@@ -301,6 +317,17 @@ impl Operation {
             "content": { JSON: { "schema": reference(schema), "example": example } },
         }));
         self
+    }
+
+    /// Takes a JSON body of a schema, or none.
+    fn takes_or_nothing(self, schema: &str, about: &str, example: &Value) -> Self {
+        let mut operation = self.takes(schema, about, example);
+        if let Some(body) = &mut operation.body
+            && let Some(required) = body.get_mut("required")
+        {
+            *required = json!(false);
+        }
+        operation
     }
 
     /// Takes the same body in a second media type, as text.

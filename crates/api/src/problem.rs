@@ -60,6 +60,8 @@ problems! {
     TENANT_SUSPENDED 403 "tenant-suspended" "the tenant of this API key is suspended";
     /// The change may permit what is denied now, and the tenant demands that another person has agreed to exactly this. Put it into a draft, let somebody with the role `approver` who has no hand in it approve it (`POST /v1/drafts/{id}/review`), and publish the draft. An edit after the approval takes the approval away.
     REVIEW_REQUIRED 403 "review-required" "another person must approve this first";
+    /// The tenant's own policies do not permit that the task is opened: `decision` is the id of the decision, `reason` why, `policies` those that settled it. Whoever writes the policies can permit `open_task`.
+    TASK_DENIED 403 "task-denied" "the policies do not permit this task";
     /// There is nothing of that name here, or it is not yours. Paths are matched exactly: no dot segments, no doubled or trailing slashes.
     NOT_FOUND 404 "not-found" "there is nothing here";
     /// The path exists, but not with this method; `Allow` lists those it takes.
@@ -80,6 +82,8 @@ problems! {
     ENTITY_INVALID 422 "entity-invalid" "an entity does not fit the schema";
     /// The `Idempotency-Key` was sent with another request within the last 24 hours; take a new one for each change.
     IDEMPOTENCY_KEY_REUSED 422 "idempotency-key-reused" "this Idempotency-Key belongs to another request";
+    /// The task would be wider than the one that it is a part of, the template that it is made from, or the task that it narrows (`exceeds`): `dimension` says in what, `declared` what was asked for, and `limit` what it may be.
+    TASK_EXCEEDS_PARENT 422 "task-exceeds-parent" "the task would be wider than it may be";
     /// After the change nobody could publish policies any more and nobody could manage principals; `nobody_may` names both. Make sure first that somebody can.
     LOCK_OUT 422 "lock-out" "this would lock everybody out";
     /// This change needs `If-Match` with the `ETag` that was read, or `If-None-Match: *` for the first one.

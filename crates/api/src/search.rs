@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::evaluate::{ActionBody, EntityBody};
+use crate::facts;
 use crate::layers::Told;
 use crate::metrics::Search;
 use crate::problem::{Kind, Problem};
@@ -147,15 +148,7 @@ pub(crate) async fn subjects(
                 context,
                 ..
             } = question;
-            snapshot.search_subjects(
-                &kind,
-                action,
-                resource,
-                context,
-                &|_| facts.clone(),
-                after,
-                limit,
-            )
+            snapshot.search_subjects(&kind, action, resource, context, facts, after, limit)
         },
         move |id| Hit::Entity {
             kind: named.clone(),
@@ -204,15 +197,7 @@ pub(crate) async fn resources(
                 context,
                 ..
             } = question;
-            snapshot.search_resources(
-                subject,
-                action,
-                &kind,
-                context,
-                &|_| facts.clone(),
-                after,
-                limit,
-            )
+            snapshot.search_resources(subject, action, &kind, context, facts, after, limit)
         },
         move |id| Hit::Entity {
             kind: named.clone(),
@@ -257,7 +242,7 @@ pub(crate) async fn actions(
                 context,
                 ..
             } = question;
-            snapshot.search_actions(subject, resource, context, &|_| facts.clone(), after, limit)
+            snapshot.search_actions(subject, resource, context, facts, after, limit)
         },
         |name| Hit::Action { name },
     )
@@ -273,20 +258,26 @@ async fn search(
     kind: Search,
     question: Question,
     page: Option<PageBody>,
-    find: impl FnOnce(&Snapshot, &Question, &Facts, Option<&str>, usize) -> Found + Send + 'static,
+    find: impl FnOnce(&Snapshot, &Question, &dyn Fn(&Question) -> Facts, Option<&str>, usize) -> Found
+    + Send
+    + 'static,
     show: impl Fn(String) -> Hit,
 ) -> Result<Response, Problem> {
     question.check()?;
     let query = query_hash(&caller, kind, &question)?;
     let (page, at_least) = Page::of(&app, query, page)?;
     let snapshot = app.snapshot_at(&caller, at_least).await?;
-    let facts = app.facts(&caller);
+    let plain = app.facts(&caller);
     let revision = snapshot.revision();
     let started = std::time::Instant::now();
     let (after, limit) = (page.after.clone(), page.limit);
     // A search may look at every entity of a type: not on a thread that others are waiting for.
     let found = app
-        .blocking(move || find(&snapshot, &question, &facts, after.as_deref(), limit))
+        .blocking(move || {
+            // What is known of each candidate is its own: an agent that is suspended is none of them.
+            let facts = |question: &Question| facts::gather(&snapshot, plain.clone(), question);
+            find(&snapshot, &question, &facts, after.as_deref(), limit)
+        })
         .await?;
     app.metrics.searched(kind, started.elapsed());
     let results: Vec<Hit> = found.ids.iter().cloned().map(show).collect();

@@ -25,6 +25,7 @@ use remit_store::{Head, MAX_ENTITIES};
 
 use crate::app::App;
 use crate::background::survive;
+use crate::tasks::keeping;
 
 mod live;
 pub(crate) mod progress;
@@ -61,6 +62,7 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
             presence.keep_telling(&app),
             listen(&app),
             // Not in the task that polls: what goes wrong with a shadow, or takes long, makes nobody stale.
+            survive("the tasks", || keeping::keep(Arc::clone(&app))),
             survive("the shadows", || shadows::keep(Arc::clone(&app))),
             survive("what shadows found", || shadows::keep_telling(Arc::clone(
                 &app
@@ -72,6 +74,7 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
         _ = working => {}
     }
     shadows::leave(&app).await;
+    keeping::leave(&app).await;
     presence.leave(&app).await;
 }
 

@@ -50,3 +50,19 @@ pub enum KillTarget {
         model: SmolStr,
     },
 }
+
+// === impl KillTarget ===
+
+impl KillTarget {
+    /// Returns what kind of thing it stops, as it stands in `kind`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::Tenant => "tenant",
+            Self::Agent { .. } => "agent",
+            Self::Task { .. } => "task",
+            Self::Tool { .. } => "tool",
+            Self::Model { .. } => "model",
+        }
+    }
+}

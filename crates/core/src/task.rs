@@ -191,7 +191,7 @@ pub struct Task {
     pub digest: ContentHash,
     /// Its id.
     pub id: TaskId,
-    /// What it has touched, each with the decision that set it; the nil id for what it began with.
+    /// What it has touched, each with the decision that set it, be it in a task whose labels it began with.
     pub labels: BTreeMap<Label, DecisionId>,
     /// When it was opened.
     pub opened_at: Timestamp,

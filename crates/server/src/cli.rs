@@ -55,6 +55,15 @@ enum Command {
     /// Manage stored entities.
     #[command(subcommand)]
     Entities(cmd::entities::Command),
+    /// Manage the registry of agents: who answers for each, until when, and what it may do at most.
+    #[command(subcommand)]
+    Agent(cmd::agent::Command),
+    /// Manage the catalogue of tools: what a call does, says of whom, and brings back.
+    #[command(subcommand)]
+    Tool(cmd::tool::Command),
+    /// Stop an agent, a task, a tool, a model or everything, whatever the policies say.
+    #[command(subcommand)]
+    Kill(cmd::kill::Command),
     /// Manage API keys.
     #[command(subcommand)]
     Key(cmd::key::Command),
@@ -148,6 +157,9 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::BreakGlass(command) => cmd::break_glass::run(command, out).await,
         Command::Draft(command) => Box::pin(cmd::draft::run(command, out)).await,
         Command::Entities(command) => cmd::entities::run(command, out).await,
+        Command::Agent(command) => cmd::agent::run(command, out).await,
+        Command::Tool(command) => cmd::tool::run(command, out).await,
+        Command::Kill(command) => cmd::kill::run(command, out).await,
         Command::Key(command) => cmd::key::run(command, out).await,
         Command::Principal(command) => cmd::principal::run(command, out).await,
         Command::Admin(command) => cmd::admin::run(command, out).await,

@@ -1,6 +1,7 @@
 //! What each command does; one file a command, named as it is typed.
 
 pub(crate) mod admin;
+pub(crate) mod agent;
 pub(crate) mod bench;
 pub(crate) mod break_glass;
 pub(crate) mod bundle;
@@ -17,6 +18,7 @@ pub(crate) mod entities;
 pub(crate) mod explain;
 pub(crate) mod fleet;
 pub(crate) mod key;
+pub(crate) mod kill;
 pub(crate) mod log;
 pub(crate) mod migrate;
 pub(crate) mod policy;
@@ -32,4 +34,5 @@ pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod tenant;
+pub(crate) mod tool;
 pub(crate) mod version;

@@ -7,11 +7,10 @@ use crate::bundle_dir;
 use crate::cmd::schema;
 use crate::error::Error;
 
-/// The entity types of the baseline: who calls, and what is called on.
+/// The entity types of the baseline: who calls, for whom, and what is called on.
 pub(crate) const AGENT: &str = "Agent";
+const PERSON: &str = "Person";
 pub(crate) const SERVICE: &str = "Service";
-/// The roles in which the baseline lets an agent do everything that its task allows.
-pub(crate) const ROLES: &[&str] = &["worker"];
 /// The policies of the baseline about its own invented tools.
 const TOOL_POLICIES: &str = "tools.cedar";
 
@@ -57,8 +56,8 @@ pub(crate) fn with_tools(
     pack.cases.clear();
     let actions = McpActions {
         beside: &pack.schema,
-        principal: AGENT,
-        resource: SERVICE,
+        principals: &[AGENT, PERSON],
+        resources: &[SERVICE],
     };
     let made = descriptors.schema(tools, actions);
     let made = made.map_err(|why| Error::Invalid(why.to_string()))?;

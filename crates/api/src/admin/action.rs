@@ -110,4 +110,17 @@ actions! {
     LiftKill "lift_kill" "Kill" true;
     ConfirmKillLift "confirm_kill_lift" "Kill" true;
     KillEverything "kill_everything" "Tenant" true;
+    ListTasks "list_tasks" "Tenant" false;
+    GetTask "get_task" "Task" false;
+    CreateTask "create_task" "Tenant" true;
+    NarrowTask "narrow_task" "Task" true;
+    CompleteTask "complete_task" "Task" true;
+    RevokeTask "revoke_task" "Task" true;
+    SuspendTask "suspend_task" "Task" true;
+    ResumeTask "resume_task" "Task" true;
+    EndorseTask "endorse_task" "Task" true;
+    ListTaskTemplates "list_task_templates" "Tenant" false;
+    GetTaskTemplate "get_task_template" "TaskTemplate" false;
+    PutTaskTemplate "put_task_template" "TaskTemplate" true;
+    DeleteTaskTemplate "delete_task_template" "TaskTemplate" true;
 }

@@ -33,6 +33,7 @@ pub(super) async fn bring(
     if now.tools > after {
         tools_changed(app, head, after, &mut change).await?;
     }
+    tasks_changed(app, head, after, &mut change).await?;
     let before = before.clone();
     blocking(move || before.with(change)).await
 }
@@ -70,6 +71,27 @@ async fn tools_changed(
         change.tools.extend(page.tools);
         let removed = page.removed.into_iter().map(Into::into);
         change.tools_removed.extend(removed);
+        from = page.next;
+        if from.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Adds the tasks that changed: as they are now, which may be later than the head, and then is read again with it.
+async fn tasks_changed(
+    app: &App,
+    head: Head,
+    after: Revision,
+    change: &mut LiveChange,
+) -> Result<(), Failure> {
+    let (store, mut from) = (app.store.ahead(), None);
+    loop {
+        let page = store.tasks_changed(head.tenant, after, from, PAGE);
+        let page = page.await?;
+        change.tasks.extend(page.live);
+        change.ended.extend(page.ended);
+        change.forgotten.extend(page.forgotten);
         from = page.next;
         if from.is_none() {
             return Ok(());

@@ -67,10 +67,10 @@ struct Hints {
 pub struct McpActions<'a> {
     /// The other schema files of the bundle; none makes a schema that is complete by itself.
     pub beside: &'a [Source],
-    /// The entity type of those who call.
-    pub principal: &'a str,
-    /// The entity type of what is called on.
-    pub resource: &'a str,
+    /// The entity types of those who call.
+    pub principals: &'a [&'a str],
+    /// The entity types of what is called on.
+    pub resources: &'a [&'a str],
 }
 
 /// A schema that was generated, and what it leaves out.
@@ -162,7 +162,7 @@ impl McpTools {
         catalogue: &[Tool],
         actions: McpActions<'_>,
     ) -> Result<McpSchema, McpError> {
-        for name in [actions.principal, actions.resource] {
+        for name in actions.principals.iter().chain(actions.resources) {
             if name.parse::<Name>().is_err() {
                 let problem = format!("`{name}` is not the name of an entity type");
                 return Err(McpError::List(problem));
@@ -272,10 +272,13 @@ fn heading(tools: usize) -> String {
 }
 
 fn types_of_its_own(text: &mut String, actions: McpActions<'_>) {
-    line(text, format_args!("@registered(\"agent\")"));
-    line(text, format_args!("entity {};", actions.principal));
-    if actions.resource != actions.principal {
-        line(text, format_args!("entity {};", actions.resource));
+    let mut names = BTreeSet::new();
+    for (place, name) in actions.principals.iter().chain(actions.resources).enumerate() {
+        if names.insert(name) {
+            // Who calls is an agent, and the first is the one that there always is.
+            let registered = if place == 0 { "@registered(\"agent\")\n" } else { "" };
+            line(text, format_args!("{registered}entity {name};"));
+        }
     }
     text.push('\n');
 }
@@ -408,8 +411,8 @@ impl Descriptor {
                  facts: Remit::Facts,",
                 self.name.escape_debug(),
                 group.escape_debug(),
-                actions.principal,
-                actions.resource,
+                actions.principals.join(", "),
+                actions.resources.join(", "),
             ),
         );
         if !self.arguments.is_empty() {

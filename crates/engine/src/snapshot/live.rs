@@ -119,6 +119,16 @@ impl Live {
         &self.kills
     }
 
+    /// Returns how many agents are registered, retired ones included.
+    pub fn agent_count(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Returns how many tools the catalogue has.
+    pub fn tool_count(&self) -> usize {
+        self.tools.len()
+    }
+
     /// Returns every task that is not over by itself.
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.values()

@@ -29,8 +29,8 @@ Examples:
     remit principal set deploy --kind machine --roles publisher
     remit key create maya-laptop --scopes read,write --principal maya
 
-Roles: reader, author, publisher, approver, admin, auditor, operator. What is set replaces the roles there were; a principal that
-was disabled is enabled again. A kind never changes.";
+Roles: reader, author, publisher, approver, admin, auditor, operator. What is set replaces the roles
+there were; a principal that was disabled is enabled again. A kind never changes.";
 
 /// Examples in `--help`.
 const DISABLE: &str = "\

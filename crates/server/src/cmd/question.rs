@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use remit_core::{Action, Question, Resource, Subject};
+use remit_core::{Action, EntityUid, Question, Resource, Subject};
 use serde_json::{Map, Value};
 
 use crate::config::read_small;
@@ -90,6 +90,16 @@ fn missing(flag: &str) -> Error {
     ))
 }
 
+/// Reads the name of an entity that stands by itself on the command line.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for what is none.
+pub(crate) fn named(what: &str, text: &str) -> Result<EntityUid, Error> {
+    let (kind, id) = entity(what, Some(text))?;
+    Ok(EntityUid::new(kind, id))
+}
+
 /// Reads `Type::"id"` or `Type:id`, where the type may be namespaced.
 fn entity(flag: &str, text: Option<&str>) -> Result<(String, String), Error> {
     let text = text.ok_or_else(|| missing(flag))?;
@@ -156,7 +166,7 @@ fn short(text: &str) -> Option<(String, String)> {
 }
 
 /// Reads a JSON object from the flag itself, from a file or from standard input.
-fn object(flag: &str, text: Option<&str>) -> Result<Map<String, Value>, Error> {
+pub(crate) fn object(flag: &str, text: Option<&str>) -> Result<Map<String, Value>, Error> {
     let Some(text) = text else {
         return Ok(Map::new());
     };

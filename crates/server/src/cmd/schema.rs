@@ -24,7 +24,8 @@ const EXAMPLES: &str = "\
 Examples:
     remit schema from-mcp tools.json                                  # to look at
     remit schema from-mcp tools.json --domain email --catalogue-out catalogue.json > tools.cedarschema
-    remit schema from-mcp tools.json --bundle policies/mine --catalogue catalogue.json --out policies/mine/tools.cedarschema
+    remit schema from-mcp tools.json --bundle policies/mine --catalogue catalogue.json --principal Agent --principal Person \
+        --out policies/mine/tools.cedarschema
     remit tool import catalogue.json
 
 TOOLS.json is what an MCP server answers to `tools/list`. What a descriptor does not say counts as the worst: correct it
@@ -60,15 +61,15 @@ pub(crate) struct Args {
     /// Write the schema to this file instead of stdout.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The entity type of those who call.
+    /// An entity type of those who call; may be given several times, the agents first.
     #[arg(long, default_value = "Agent", value_name = "TYPE")]
-    principal: String,
+    principal: Vec<String>,
     /// Pin the descriptors as they are now, also those that changed.
     #[arg(long)]
     repin: bool,
-    /// The entity type of what is called on.
+    /// An entity type of what is called on; may be given several times.
     #[arg(long, default_value = "Service", value_name = "TYPE")]
-    resource: String,
+    resource: Vec<String>,
 }
 
 /// What was made, for `-o json`.
@@ -98,12 +99,14 @@ pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         drifted = correct(&mut tools, &entries(path)?, args.repin)?;
     }
     let beside = args.bundle.as_deref().map(beside).transpose()?;
+    let principals: Vec<&str> = args.principal.iter().map(String::as_str).collect();
+    let resources: Vec<&str> = args.resource.iter().map(String::as_str).collect();
     let made = descriptors.schema(
         &tools,
         McpActions {
             beside: beside.as_deref().unwrap_or_default(),
-            principal: &args.principal,
-            resource: &args.resource,
+            principals: &principals,
+            resources: &resources,
         },
     );
     let made = made.map_err(refused)?;

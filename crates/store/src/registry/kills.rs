@@ -161,7 +161,7 @@ impl Store {
             on!(conn, |raw| sqlx::query(sql::INSERT_KILL)
                 .bind(tenant.uuid())
                 .bind(new.id.uuid())
-                .bind(kind(new.target))
+                .bind(new.target.kind())
                 .bind(target.as_str())
                 .bind(new.reason)
                 .bind(new.by.as_str())
@@ -385,17 +385,6 @@ fn text_of(target: &KillTarget) -> Result<String, Error> {
         return Err(Error::invalid("target", problem));
     }
     Ok(text)
-}
-
-const fn kind(target: &KillTarget) -> &'static str {
-    match target {
-        KillTarget::Everything => "everything",
-        KillTarget::Tenant => "tenant",
-        KillTarget::Agent { .. } => "agent",
-        KillTarget::Task { .. } => "task",
-        KillTarget::Tool { .. } => "tool",
-        KillTarget::Model { .. } => "model",
-    }
 }
 
 // === impl StoredKill ===

@@ -17,8 +17,8 @@ fn schema(tools: &str, domain: Option<&str>) -> Result<McpSchema, String> {
     let catalogue = tools.worst_case(domain);
     let actions = McpActions {
         beside: &[],
-        principal: "Agent",
-        resource: "Service",
+        principals: &["Agent"],
+        resources: &["Service"],
     };
     tools
         .schema(&catalogue, actions)
@@ -241,8 +241,8 @@ fn beside_other_files() {
     let tools = read(r#"[{"name": "open_task"}]"#).unwrap();
     let actions = McpActions {
         beside: std::slice::from_ref(&base),
-        principal: "Agent",
-        resource: "Service",
+        principals: &["Agent"],
+        resources: &["Service"],
     };
     let refusal = tools.schema(&tools.worst_case(None), actions).unwrap_err();
     assert!(refusal.to_string().contains("`open_task`"), "{refusal}");
@@ -252,12 +252,12 @@ fn beside_other_files() {
     assert!(!made.text.contains("action \"read\";"), "{}", made.text);
     assert!(!made.text.contains("entity"), "{}", made.text);
     let elsewhere = McpActions {
-        resource: "Nowhere",
+        resources: &["Nowhere"],
         ..actions
     };
     assert!(tools.schema(&tools.worst_case(None), elsewhere).is_err());
     let crafted = McpActions {
-        resource: "A]; entity B; //",
+        resources: &["A]; entity B; //"],
         ..actions
     };
     assert!(tools.schema(&tools.worst_case(None), crafted).is_err());

@@ -17,6 +17,16 @@ use crate::starter;
 
 /// The agent, and the person who answers for it.
 const NAME: &str = "bench";
+/// Every role of the baseline: what holds the agent is its task.
+const ROLES: &[&str] = &[
+    "reader",
+    "editor",
+    "courier",
+    "payer",
+    "operator",
+    "keeper",
+    "coordinator",
+];
 /// How often a request is sent again that the service had no room for.
 const ATTEMPTS: u32 = 20;
 
@@ -101,7 +111,7 @@ impl Stand {
             "environment": "bench",
             "model": "none",
             "trust": 2,
-            "roles": starter::ROLES,
+            "roles": ROLES,
             "review_at": days_ahead(90),
             "ends_at": days_ahead(180),
         });
@@ -129,7 +139,7 @@ impl Stand {
             "subject": Self::agent(),
             "action": { "name": call.tool, "properties": call.args },
             "resource": { "type": starter::SERVICE, "id": domain.unwrap_or(&suite.name) },
-            "context": { "task": task },
+            "context": { "task": task, "tool_hash": tool.and_then(|tool| tool.descriptor) },
         })
     }
 

@@ -1,6 +1,8 @@
 //! What happens on the stage: each step of the story asked over HTTP, shown, and checked to be what it is said to be.
 
-use remit_core::{DecisionRecord, PolicyId, Reason, Tool};
+use std::collections::BTreeMap;
+
+use remit_core::{ContentHash, DecisionRecord, PolicyId, Reason, Tool};
 use remit_engine::Explanation;
 use reqwest::Method;
 use serde::Deserialize;
@@ -21,6 +23,8 @@ const PAGE: &str = "1000";
 pub(super) struct Stage<'a> {
     client: Client,
     out: &'a Output,
+    /// The hash of each tool's descriptor, as the gateway sees it.
+    pins: BTreeMap<String, ContentHash>,
     /// The newest revision that was answered with: the next answer knows it.
     revision: Option<String>,
     pub(super) summary: Summary,
@@ -79,6 +83,7 @@ impl<'a> Stage<'a> {
         Self {
             client,
             out,
+            pins: BTreeMap::new(),
             revision: None,
             summary: Summary::default(),
         }
@@ -110,6 +115,10 @@ impl<'a> Stage<'a> {
             .await?;
         let path = ["v1", "agents", starter::AGENT, AGENT];
         self.send(Method::PUT, &path, Some(&story::agent())).await?;
+        self.pins = tools
+            .iter()
+            .filter_map(|tool| Some((tool.name.to_string(), tool.descriptor?)))
+            .collect();
         let catalogue = json!({ "tools": schema::catalogue(tools)? });
         self.send(Method::PUT, &["v1", "tools"], Some(&catalogue))
             .await?;
@@ -296,7 +305,7 @@ impl<'a> Stage<'a> {
             "subject": { "type": starter::AGENT, "id": AGENT },
             "action": { "name": call.tool, "properties": call.arguments },
             "resource": { "type": starter::SERVICE, "id": call.service },
-            "context": { "task": task },
+            "context": { "task": task, "tool_hash": self.pins.get(call.tool) },
         });
         let path = ["access", "v1", "evaluation"];
         let reply = self.send(Method::POST, &path, Some(&question)).await?;

@@ -83,7 +83,7 @@ pub(super) fn agent() -> Value {
         "environment": "production",
         "model": "a-model-1",
         "trust": 2,
-        "roles": starter::ROLES,
+        "roles": ["reader", "payer", "courier"],
         "review_at": ahead(90),
         "ends_at": ahead(180),
     })
