@@ -48,12 +48,15 @@ macro_rules! for_each_database {
 }
 
 mod break_glass;
+mod budgets;
 mod bundles;
+mod consuming;
 mod decisions;
 mod drafts;
 mod entities;
 mod keys;
 mod outages;
+mod outcomes;
 mod principals;
 mod replicas;
 mod row_security;

@@ -16,6 +16,13 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tracing::field::display;
 
+mod consuming;
+mod readiness;
+
+pub(crate) use consuming::{chain, charges, keep_expiring};
+
+use consuming::Made;
+
 use crate::admin::denials::Denials;
 use crate::admin::footing::Seen;
 use crate::auth::{Caller, DevKey, Keys};
@@ -68,6 +75,10 @@ pub struct Options {
     pub poll: Duration,
     /// How long a request may wait for a revision that this replica has not reached.
     pub revision_wait: Duration,
+    /// How long what a permit reserves of a budget waits for an outcome, before it counts as spent.
+    pub reserved: Duration,
+    /// After which time a permit in a task without an outcome is listed as an orphan.
+    pub orphan_after: Duration,
     /// How long one request may take, its body included.
     pub deadline: Duration,
     /// The largest body, in bytes; bundles and bulk imports have a limit of their own.
@@ -143,6 +154,8 @@ impl Default for Options {
             max_staleness: Duration::from_secs(5),
             poll: Duration::from_secs(1),
             revision_wait: Duration::from_millis(500),
+            reserved: Duration::from_mins(15),
+            orphan_after: Duration::from_mins(5),
             deadline: Duration::from_secs(15),
             body_bytes: 1 << 20,
             body_deadline: Duration::from_secs(10),
@@ -240,7 +253,8 @@ impl App {
         Finishing::new(async move { app.settle(&snapshot, &caller, items, semantic).await }).await
     }
 
-    /// Decides every item up to where `semantic` stops, then records all of them at once.
+    /// Decides every item up to where `semantic` stops. What takes something is recorded with it, item by item; the others
+    /// are recorded all at once.
     async fn settle(
         &self,
         snapshot: &Arc<Snapshot>,
@@ -248,49 +262,67 @@ impl App {
         items: Vec<Result<Question, Problem>>,
         semantic: Semantic,
     ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
+        let mut snapshot = Arc::clone(snapshot);
         let mut outcomes = Vec::with_capacity(items.len());
-        let mut records = Vec::with_capacity(items.len());
-        let mut started = Vec::with_capacity(items.len());
+        let mut moved = None;
         for item in items {
             let began = Instant::now();
-            let outcome = item.and_then(|question| {
+            if moved.is_some() {
+                // An item before this one has brought labels.
+                snapshot = self.snapshot_at(caller, moved.take()).await?;
+            }
+            let checked = item.and_then(|question| {
                 question.check()?;
-                Ok(self.evaluate(snapshot, caller, question))
+                Ok(self.evaluate(&snapshot, caller, question))
             });
+            let outcome = match checked {
+                Ok(record) => Ok(self.take(&snapshot, record, began).await?),
+                Err(problem) => Err(problem),
+            };
             let verdict = match &outcome {
-                Ok(record) => record.decision.verdict,
+                Ok(made) => made.record.decision.verdict,
                 Err(_) => Verdict::Deny,
             };
-            outcomes.push(match outcome {
-                Ok(record) => {
-                    records.push(record);
-                    started.push(began);
-                    None
-                }
-                Err(problem) => Some(problem),
-            });
+            moved = outcome.as_ref().ok().and_then(|made| made.moved);
+            outcomes.push(outcome);
             if semantic.stops_at(verdict) {
                 break;
             }
         }
-        let receipts = self.record(&records, &started).await?;
+        self.finish(caller, outcomes).await
+    }
+
+    /// Records what is not recorded yet, and makes answers of what is.
+    async fn finish(
+        &self,
+        caller: &Caller,
+        outcomes: Vec<Result<Made, Problem>>,
+    ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
+        let waiting = outcomes.iter().flatten();
+        let (records, started): (Vec<_>, Vec<_>) = waiting
+            .filter(|made| made.receipt.is_none())
+            .map(|made| (made.record.clone(), made.began))
+            .unzip();
+        let mut receipts = self.record(&records, &started).await?.into_iter();
         let shadow = self.shadows.of(caller.tenant);
-        let mut answers = records.into_iter().zip(receipts).map(|(record, receipt)| {
-            let decision = match &shadow {
-                Some(shadow) => shadow.follow(snapshot, record),
-                None => record.decision,
-            };
-            Answer { decision, receipt }
-        });
         let missing = || {
             let cause = "the log gave fewer receipts than it took records";
             Problem::caused(Kind::INTERNAL, cause)
         };
+        let mut answer = |made: Made| {
+            let receipt = made.receipt.or_else(|| receipts.next());
+            let receipt = receipt.ok_or_else(missing)?;
+            let decision = match &shadow {
+                Some(shadow) => shadow.follow(&made.snapshot, made.record),
+                None => made.record.decision,
+            };
+            Ok(Answer { decision, receipt })
+        };
         outcomes
             .into_iter()
             .map(|outcome| match outcome {
-                Some(problem) => Ok(Err(problem)),
-                None => answers.next().map(Ok).ok_or_else(missing),
+                Ok(made) => answer(made).map(Ok),
+                Err(problem) => Ok(Err(problem)),
             })
             .collect()
     }
@@ -494,86 +526,6 @@ impl App {
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| Problem::caused(Kind::INTERNAL, error))
-    }
-
-    /// Returns how many tenants have policies that are older than allowed.
-    pub(crate) fn stale_tenants(&self) -> usize {
-        let now = self.clock.boot();
-        let stale = |age: Duration| age > self.options.max_staleness;
-        let standings = self.progress.all();
-        standings
-            .iter()
-            .filter(|(_, standing)| standing.age(now).is_some_and(stale))
-            .count()
-    }
-
-    /// Returns every reason why this replica cannot decide; none when it can.
-    ///
-    /// A single tenant that cannot be loaded is no reason: the others are served.
-    pub(crate) fn unready(&self) -> Vec<String> {
-        let mut causes = Vec::new();
-        if self.retired.load(Ordering::Acquire) {
-            causes.push("this process is stopping".to_owned());
-        }
-        let now = self.clock.boot();
-        match self.progress.age(now) {
-            None => causes.push("the database has not been read yet".to_owned()),
-            Some(age) if age > self.options.max_staleness => {
-                causes.push(format!(
-                    "the database has not answered for {} ms",
-                    age.as_millis()
-                ));
-            }
-            Some(_) => {}
-        }
-        if !causes.is_empty() {
-            causes.extend(self.progress.failure());
-        }
-        let standings = self.progress.all();
-        for (tenant, standing) in &standings {
-            if let Some(revision) = standing.set_back() {
-                causes.push(format!(
-                    "the database was set back to revision {revision} of the tenant {tenant}"
-                ));
-            }
-        }
-        let stopped =
-            |age: Option<Duration>| age.is_none_or(|age| age > self.options.max_staleness);
-        if !standings.is_empty()
-            && standings
-                .iter()
-                .all(|(_, standing)| stopped(standing.age(now)))
-        {
-            causes.push("no tenant has policies that are confirmed to be the newest".to_owned());
-        }
-        let log = self.log.status();
-        if log.poisoned {
-            causes.push("the decision log cannot write".to_owned());
-            // Kept after the disk recovered, and no reason then.
-            causes.extend(
-                log.disk_error
-                    .map(|error| format!("the decision log: {error}")),
-            );
-        }
-        causes
-    }
-
-    /// Returns how many tenants are decided no more because the database was set back.
-    pub(crate) fn tenants_set_back(&self) -> usize {
-        let standings = self.progress.all();
-        standings
-            .iter()
-            .filter(|(_, standing)| standing.set_back().is_some())
-            .count()
-    }
-
-    /// Returns every snapshot in force.
-    pub(crate) fn snapshots(&self) -> Vec<Arc<Snapshot>> {
-        self.progress
-            .all()
-            .iter()
-            .filter_map(|(tenant, _)| self.engine.snapshot(*tenant))
-            .collect()
     }
 }
 

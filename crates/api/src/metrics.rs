@@ -52,6 +52,7 @@ labels! {
     KindLabels { kind: Word }
     PolicySetLabels { version: u64, hash: String }
     BuildLabels { version: Word, revision: String, cedar_version: String }
+    WhyLabels { why: Word }
     ExemplarLabels { trace_id: String, decision_id: String }
 }
 
@@ -118,6 +119,7 @@ pub(crate) struct Metrics {
     shadow_decisions: Family<OutcomeLabels, Counter>,
     shadow_dropped: Counter,
     admin_suppressed: Counter,
+    outcomes_refused: Family<WhyLabels, Counter>,
     audit_records: Family<ResultLabels, Counter>,
     audit_queue: Gauge,
     audit_unshipped: Gauge,
@@ -174,6 +176,7 @@ impl Metrics {
             shadow_decisions: Family::default(),
             shadow_dropped: Counter::default(),
             admin_suppressed: Counter::default(),
+            outcomes_refused: Family::default(),
             audit_records: Family::default(),
             audit_queue: Gauge::default(),
             audit_unshipped: Gauge::default(),
@@ -219,6 +222,7 @@ impl Metrics {
             "remit_shadow_decisions", "Decisions made again by a shadow, by how they differ", self.shadow_decisions;
             "remit_shadow_dropped", "Decisions that a shadow let go because too many were waiting", self.shadow_dropped;
             "remit_admin_denials_suppressed", "Denied changes that have no record of their own, because their key had too many", self.admin_suppressed;
+            "remit_outcomes_refused", "Outcomes that were refused: of no decision, of a deny, or not what the decision takes", self.outcomes_refused;
             "remit_audit_records", "Records handed to the decision log", self.audit_records;
             "remit_audit_queue_depth", "Records waiting for the disk", self.audit_queue;
             "remit_audit_unshipped_records", "Records on disk and not yet in the database", self.audit_unshipped;
@@ -328,6 +332,14 @@ impl Metrics {
     /// Counts a denied change that has no record of its own.
     pub(crate) fn suppressed(&self) {
         self.admin_suppressed.inc();
+    }
+
+    /// Counts an outcome that was refused.
+    pub(crate) fn outcome_refused(&self, why: &'static str) {
+        let why = Word(why);
+        self.outcomes_refused
+            .get_or_create(&WhyLabels { why })
+            .inc();
     }
 
     /// Counts one attempt to load a newer state of a tenant.

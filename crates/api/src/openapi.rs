@@ -14,6 +14,7 @@ mod impact;
 mod kills;
 mod lifecycle;
 mod manage;
+mod outcomes;
 mod records;
 mod revisions;
 mod schemas;
@@ -101,7 +102,8 @@ pub fn document() -> Value {
         .chain(shadow::operations())
         .chain(agents::operations())
         .chain(tools::operations())
-        .chain(kills::operations());
+        .chain(kills::operations())
+        .chain(outcomes::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
         methods.insert(operation.method.to_lowercase(), operation.json());
@@ -113,6 +115,7 @@ pub fn document() -> Value {
     schemas.append(&mut break_glass::schemas());
     schemas.append(&mut impact::schemas());
     schemas.append(&mut shadow::schemas());
+    schemas.append(&mut outcomes::schemas());
     schemas.append(&mut revisions::schemas());
     schemas.append(&mut tasks::schemas());
     schemas.append(&mut tenants::schemas());

@@ -70,6 +70,8 @@ problems! {
     BODY_TOO_SLOW 408 "body-too-slow" "the body did not arrive in time";
     /// The change does not go together with what is there: an entity of the bundle is written by itself, a policy is put into another file than the one it stands in, a recorded bundle does not fit today's entities, a tenant has that name or is not in the state for this, or too many others change the tenant at once; `detail` says which.
     CONFLICT 409 "conflict" "this does not go together with what is there";
+    /// The decision takes no such outcome: it is a deny, another outcome of it was reported before, or `sinks` are reported of a tool that outsiders can write into; `why` says which. Nothing was changed.
+    OUTCOME_REFUSED 409 "outcome-refused" "this decision takes no such outcome";
     /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
     STALE_REVISION 412 "stale-revision" "somebody changed this first";
     /// The body is larger than this operation takes.
@@ -96,6 +98,8 @@ problems! {
     STALE_POLICY 503 "stale-policy" "the policies here may be out of date, so nothing is decided";
     /// The request asks for a revision that this replica has not reached; try again after `Retry-After`.
     REVISION_NOT_REACHED 503 "revision-not-reached" "this replica has not reached that revision yet";
+    /// The permit brings labels onto a task, and not every live replica decides by them yet: the answer is not given. The labels stay, and so does the record; ask again.
+    LABELS_NOT_REACHED 503 "labels-not-reached" "not every replica knows yet what the task has touched";
     /// The decision log refused the record (full, busy or failing), and an answer without a record is not given.
     LOG_UNAVAILABLE 503 "log-unavailable" "the decision could not be recorded, so it is not given";
     /// The database does not answer.

@@ -284,6 +284,21 @@ fn entities_and_decisions(routes: Routes) -> Routes {
             May(Read, Action::ExplainDecision),
             explain::explain,
         )
+        .post(
+            "/v1/decisions/{id}/outcome",
+            Access::Key(Scope::Evaluate),
+            decisions::outcomes::report,
+        )
+        .get(
+            "/v1/outcomes",
+            May(Read, Action::ListOutcomes),
+            decisions::outcomes::lists::list,
+        )
+        .get(
+            "/v1/orphans",
+            May(Read, Action::ListOrphans),
+            decisions::outcomes::lists::orphans,
+        )
 }
 
 /// Who may ask and administer, and what was done.

@@ -23,7 +23,7 @@ use remit_core::{Revision, TenantId};
 use remit_engine::{EntityError, Snapshot};
 use remit_store::{Head, MAX_ENTITIES};
 
-use crate::app::App;
+use crate::app::{App, keep_expiring};
 use crate::background::survive;
 use crate::tasks::keeping;
 
@@ -63,6 +63,7 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
             listen(&app),
             // Not in the task that polls: what goes wrong with a shadow, or takes long, makes nobody stale.
             survive("the tasks", || keeping::keep(Arc::clone(&app))),
+            survive("what is reserved", || keep_expiring(Arc::clone(&app))),
             survive("the shadows", || shadows::keep(Arc::clone(&app))),
             survive("what shadows found", || shadows::keep_telling(Arc::clone(
                 &app

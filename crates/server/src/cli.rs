@@ -79,6 +79,9 @@ enum Command {
     /// Read the record of decisions.
     #[command(subcommand)]
     Decisions(cmd::decisions::Command),
+    /// Tell and list what happened after permits.
+    #[command(subcommand)]
+    Outcome(cmd::outcome::Command),
     /// Check the decision log on this host.
     #[command(subcommand)]
     Log(cmd::log::Command),
@@ -165,6 +168,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Admin(command) => cmd::admin::run(command, out).await,
         Command::Tenant(command) => cmd::tenant::run(command, out).await,
         Command::Decisions(command) => cmd::decisions::run(command, out).await,
+        Command::Outcome(command) => cmd::outcome::run(command, out).await,
         Command::Log(command) => cmd::log::run(command, out),
         Command::Bench(command) => Box::pin(cmd::bench::run(command, out)).await,
         Command::Migrate(args) => cmd::migrate::run(args, out).await,

@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
     pub(crate) policy: Policy,
+    pub(crate) tasks: Tasks,
     pub(crate) replica: Replica,
     pub(crate) telemetry: Telemetry,
 }
@@ -102,6 +103,14 @@ pub(crate) struct Auth {
 pub(crate) struct Policy {
     pub(crate) max_staleness_ms: u64,
     pub(crate) poll_ms: u64,
+}
+
+/// What tasks are held to.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tasks {
+    pub(crate) reserved_ms: u64,
+    pub(crate) orphan_after_ms: u64,
 }
 
 /// This process among the others that decide by the same database.
@@ -230,6 +239,8 @@ impl Config {
         );
         positive("policy.max_staleness_ms", self.policy.max_staleness_ms);
         positive("policy.poll_ms", self.policy.poll_ms);
+        positive("tasks.reserved_ms", self.tasks.reserved_ms);
+        positive("tasks.orphan_after_ms", self.tasks.orphan_after_ms);
         faults.extend(self.database.faults());
         if self.auth.pepper.is_some() && self.auth.pepper_file.is_some() {
             faults.push((

@@ -373,6 +373,8 @@ fn options(config: &Config, url: &str, telemetry: &Telemetry) -> remit_api::Opti
         public_url: public_url.trim_end_matches('/').to_owned(),
         max_staleness: Duration::from_millis(config.policy.max_staleness_ms),
         poll: Duration::from_millis(config.policy.poll_ms),
+        reserved: Duration::from_millis(config.tasks.reserved_ms),
+        orphan_after: Duration::from_millis(config.tasks.orphan_after_ms),
         deadline: Duration::from_millis(config.limits.request_deadline_ms),
         body_bytes: config.limits.body_bytes,
         body_deadline: Duration::from_millis(config.limits.body_deadline_ms),

@@ -335,7 +335,7 @@ async fn consume_by_statements(
     consumption: &Consumption<'_>,
     charges: [i64; 5],
 ) -> Result<Step, Failure> {
-    let record = DecisionRow::of_shared(consumption.record)?;
+    let record = DecisionRow::of_shared(consumption.record, consumption.chain.first().copied())?;
     let decision = record.head.id.uuid();
     if count(conn, sql::IS_RECORDED, &[tenant.uuid(), decision]).await? > 0 {
         return Ok(Step::Again);

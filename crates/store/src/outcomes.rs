@@ -318,9 +318,6 @@ async fn raise(
     report: &Report<'_>,
     next: Revision,
 ) -> Result<bool, Failure> {
-    let Some(task) = report.chain.first().copied() else {
-        return Ok(false);
-    };
     let outcome = report.outcome;
     let grown = !outcome.labels.is_empty()
         && raise_labels(
@@ -332,8 +329,13 @@ async fn raise(
             next,
         )
         .await?;
-    let trusts =
-        !report.trusted.is_empty() && add_trusted(conn, tenant, task, report.trusted, next).await?;
+    // On every task of the chain: each is asked whether the call is within it.
+    let mut trusts = false;
+    if !report.trusted.is_empty() {
+        for task in report.chain {
+            trusts |= add_trusted(conn, tenant, *task, report.trusted, next).await?;
+        }
+    }
     Ok(grown || trusts)
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use remit_core::controls::{Protection, holds};
-use remit_core::{RecordHead, ReplicaId, Verdict};
+use remit_core::{RecordHead, ReplicaId, TaskId, Verdict};
 use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 use uuid::Uuid;
@@ -67,6 +67,8 @@ pub(crate) struct DecisionRow<'r> {
     pub(crate) replica: Uuid,
     pub(crate) revision: i64,
     pub(crate) sequence: i64,
+    /// The task in which it was asked.
+    pub(crate) task: Option<Uuid>,
 }
 
 /// What tells one record from every other, as a row of [`sql::COUNT_SHIPPED`].
@@ -253,7 +255,7 @@ where
             .push_bind(made.replica)
             .push_bind(made.sequence)
             .push_bind(made.body)
-            .push_bind(made.task());
+            .push_bind(made.task);
     });
     if holds(Protection::ExactlyOnceShipping) {
         insert.push(" ON CONFLICT (tenant, id) DO NOTHING");
@@ -357,23 +359,23 @@ impl<'r> DecisionRow<'r> {
             replica: shipped.replica.uuid(),
             revision: column("revision", shipped.head.decision.revision.number())?,
             sequence: column("sequence", shipped.sequence)?,
+            task: shipped
+                .head
+                .facts
+                .as_ref()
+                .and_then(|facts| Some(facts.task.as_ref()?.id.uuid())),
         })
     }
 
-    pub(crate) fn of_shared(shared: &'r SharedRecord) -> Result<Self, Error> {
+    pub(crate) fn of_shared(shared: &'r SharedRecord, task: Option<TaskId>) -> Result<Self, Error> {
         Ok(Self {
             head: &shared.head,
             body: &shared.body,
             replica: shared.replica.uuid(),
             revision: column("revision", shared.head.decision.revision.number())?,
             sequence: shared.sequence,
+            task: task.map(TaskId::uuid),
         })
-    }
-
-    /// Returns the task in which it was asked.
-    pub(crate) fn task(&self) -> Option<Uuid> {
-        let facts = self.head.facts.as_ref()?;
-        Some(facts.task.as_ref()?.id.uuid())
     }
 }
 

@@ -14,7 +14,6 @@ use remit_core::{
 use uuid::Uuid;
 
 use crate::admin_actions::Change;
-use crate::budgets::{hand_on_budget, open_budget};
 use crate::db::Conn;
 use crate::dialect;
 use crate::error::{Error, Failure};
@@ -187,11 +186,6 @@ impl Store {
             self.accompany(&mut conn, tenant, next, change).await?;
             insert(&mut conn, tenant, next, now, depth, &body, &new).await?;
             labels::inherit(&mut conn, tenant, now, &new).await?;
-            let budget = &new.declaration.budget;
-            open_budget(&mut conn, tenant, new.id, budget).await?;
-            if let Some(replaced) = new.replaces {
-                hand_on_budget(&mut conn, tenant, replaced, new.id).await?;
-            }
             conn.commit().await?;
             Ok(next)
         })

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use remit_core::{
-    AdminAction, AdminActionId, ContentHash, DecisionId, DraftId, EntityUid, KeyId, Principal,
-    PrincipalKind, ReplicaId, Role, TenantId,
+    AdminAction, AdminActionId, Budget, ContentHash, DecisionId, DraftId, EntityUid, KeyId,
+    OutcomeResult, Principal, PrincipalKind, ReplicaId, Role, TenantId,
 };
 use remit_store::{
     Applied, Authorship, Change, Disagreement, Error, Expected, ExportCursor, NewDraft, NewReview,
@@ -16,6 +16,7 @@ use remit_tests::sql::{columns, texts};
 use serde_json::Value;
 
 use super::break_glass::ask;
+use super::budgets;
 use super::decisions::{batch, position};
 use super::{Fixture, bundle, entity, new_key, pepper};
 
@@ -78,6 +79,7 @@ async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
         .await
         .unwrap();
     fill_drafts(fixture, tenant).await;
+    fill_budgets(fixture, tenant).await;
     let replica = fixture.replica();
     fill_shadow(fixture, tenant, replica).await;
     let records = batch(fixture, tenant, replica, 1..rows + 1);
@@ -97,6 +99,19 @@ async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
         failure: None,
     };
     store.heartbeat(&beating, &[applied]).await.unwrap();
+}
+
+/// Opens a task with a budget, of which something is reserved and something was told.
+async fn fill_budgets(fixture: &Fixture, tenant: TenantId) {
+    let budget = Budget {
+        calls: Some(3),
+        ..Budget::default()
+    };
+    let task = budgets::task(fixture, tenant, None, budget).await;
+    let record = budgets::shared(fixture, tenant, 0);
+    budgets::consume(&fixture.store, tenant, &[task], budgets::calls(1), &record).await;
+    let told = budgets::outcome(fixture, fixture.decision_id(), OutcomeResult::Succeeded);
+    budgets::report(&fixture.store, tenant, &[], &told).await;
 }
 
 /// Makes a draft with a review, and a change of the settings and a break-glass grant that wait for another person.
@@ -502,7 +517,7 @@ async fn an_export_has_everything_but_secrets(fixture: Fixture) {
     let count = |table: &str| tables[table].len();
     assert_eq!(count("bundles"), 2);
     assert_eq!(count("entities"), 1_008, "every version, a removal too");
-    assert_eq!(count("decisions"), 1_007);
+    assert_eq!(count("decisions"), 1_008, "one consumed a budget");
     assert_eq!(count("api_keys"), 1);
     assert_eq!(count("idempotency"), 1);
     assert_eq!(count("replica_revisions"), 1);

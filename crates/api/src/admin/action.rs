@@ -48,6 +48,8 @@ actions! {
     GetDecision "get_decision" "Decision" false;
     ExplainDecision "explain_decision" "Decision" false;
     MakeCase "make_case" "Decision" false;
+    ListOutcomes "list_outcomes" "Tenant" false;
+    ListOrphans "list_orphans" "Tenant" false;
     ListDrafts "list_drafts" "Tenant" false;
     GetDraft "get_draft" "Draft" false;
     GetSettings "get_settings" "Tenant" false;

@@ -6,7 +6,7 @@ use crate::problem::Kind;
 
 pub(super) const HASH: &str =
     "sha256:6fa2c1f9d1f7e0b56d4c7d2f0a7c4bb3b4d8be0a7f60b02a1f8e19d9c0f1a2b3";
-const DECISION: &str = "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77";
+pub(super) const DECISION: &str = "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77";
 pub(super) const KEY: &str = "019aa8e0-11d4-7a30-8f52-6d1c7b9e4f01";
 const TENANT: &str = "019aa8df-f0a2-7c11-b0aa-5b7f3c2d1e00";
 

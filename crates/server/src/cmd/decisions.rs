@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use remit_core::{Case, DecisionId, DecisionRecord, EntityUid, Reason, Timestamp, Verdict};
+use remit_core::{Case, DecisionId, DecisionRecord, EntityUid, Reason, TaskId, Timestamp, Verdict};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::decisions_replay;
+use super::{decisions_orphans, decisions_replay};
 use crate::cases;
 use crate::client::{Client, Server};
 use crate::error::Error;
@@ -99,6 +99,18 @@ pub(crate) enum Command {
         until: Option<Timestamp>,
         /// How many at most, the newest first.
         #[arg(short = 'n', long, default_value_t = 1_000, value_name = "COUNT")]
+        limit: usize,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// List permits in tasks of which no outcome was told in time.
+    #[command(after_help = decisions_orphans::EXAMPLES)]
+    Orphans {
+        /// Only in this task.
+        #[arg(long, value_name = "ID")]
+        task: Option<TaskId>,
+        /// How many at most.
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
         limit: usize,
         #[command(flatten)]
         server: Server,
@@ -206,6 +218,11 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
                 .await?;
             out.value(&record, |record| describe(record, out))?;
         }
+        Command::Orphans {
+            task,
+            limit,
+            server,
+        } => decisions_orphans::run(&server.client()?, task, limit, out).await?,
         Command::Case { id, server } => draw(&server.client()?, id, out).await?,
         Command::Tail {
             filter,

@@ -22,7 +22,7 @@ pub(crate) async fn consume(
     let Either::Postgres(raw) = &mut conn.raw else {
         return Err(Error::corrupt("schema", "SQLite has no functions").into());
     };
-    let record = DecisionRow::of_shared(consumption.record)?;
+    let record = DecisionRow::of_shared(consumption.record, consumption.chain.first().copied())?;
     let head = record.head;
     let question = &head.question;
     let text = |text: &str| indexed(text).into_owned();

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{NewTask, read_label};
 use crate::admin_actions::Change;
+use crate::budgets::{hand_on_budget, open_budget};
 use crate::db::Conn;
 use crate::dialect::Rows;
 use crate::error::{Error, Failure};
@@ -244,6 +245,10 @@ pub(super) async fn inherit(
     now: Timestamp,
     new: &NewTask<'_>,
 ) -> Result<(), Failure> {
+    open_budget(conn, tenant, new.id, &new.declaration.budget).await?;
+    if let Some(replaced) = new.replaces {
+        hand_on_budget(conn, tenant, replaced, new.id).await?;
+    }
     let from = [
         new.declaration.parent.map(|parent| (sql::INHERIT, parent)),
         new.replaces.map(|replaced| (sql::INHERIT, replaced)),

@@ -1,0 +1,97 @@
+//! What consuming a budget costs on Postgres: one round trip, counted where the bytes pass.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use remit_core::Budget;
+use remit_store::{Consumed, Store};
+use remit_tests::postgres::Postgres;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::budgets::{calls, consume, shared, task};
+use super::{Fixture, patient};
+
+/// Stands between a program and Postgres, and counts how often the program waits for an answer: each `Sync` and `Query`
+/// message (PostgreSQL 17, 54.2).
+async fn counted(url: &str, trips: Arc<AtomicUsize>) -> String {
+    let address = url
+        .split('@')
+        .nth(1)
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap().to_string();
+    let there = address.clone();
+    tokio::spawn(async move {
+        while let Ok((program, _)) = listener.accept().await {
+            let database = TcpStream::connect(&there).await.unwrap();
+            let (from_program, mut to_program) = program.into_split();
+            let (mut from_database, to_database) = database.into_split();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy(&mut from_database, &mut to_program).await;
+            });
+            tokio::spawn(pass(from_program, to_database, Arc::clone(&trips)));
+        }
+    });
+    format!("{}?sslmode=disable", url.replace(&address, &here))
+}
+
+/// Passes messages on whole; the first one, which begins a session, has no type.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, trips: Arc<AtomicUsize>) {
+    let mut begins = true;
+    loop {
+        let mut head = vec![0; if begins { 4 } else { 5 }];
+        if from.read_exact(&mut head).await.is_err() {
+            return;
+        }
+        let length = u32::from_be_bytes(*head.last_chunk::<4>().unwrap()) as usize;
+        let mut rest = vec![0; length - 4];
+        from.read_exact(&mut rest).await.unwrap();
+        if !begins && (head[0] == b'S' || head[0] == b'Q') {
+            trips.fetch_add(1, Ordering::SeqCst);
+        }
+        begins = false;
+        head.extend(rest);
+        if to.write_all(&head).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// On one thread: what happens after the answer, such as giving the connection back, is not counted with it.
+#[tokio::test]
+async fn a_budget_is_consumed_in_one_round_trip() {
+    let Some(fixture) = Fixture::postgres().await else {
+        return;
+    };
+    let trips = Arc::new(AtomicUsize::new(0));
+    let url = counted(&fixture.url, Arc::clone(&trips)).await;
+    let store = Store::open(&patient(&url), fixture.clock.clone())
+        .await
+        .unwrap();
+    let tenant = fixture.tenant("acme").await;
+    let many = Budget {
+        calls: Some(100),
+        ..Budget::default()
+    };
+    let root = task(&fixture, tenant, None, many).await;
+    let child = task(&fixture, tenant, Some(root), many).await;
+    let mut taken = Vec::new();
+    for number in 0..8 {
+        let record = shared(&fixture, tenant, number);
+        // What the call before has left to do.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        let before = trips.load(Ordering::SeqCst);
+        let consumed = consume(&store, tenant, &[child, root], calls(1), &record).await;
+        taken.push(trips.load(Ordering::SeqCst) - before);
+        assert_eq!(consumed, Consumed::Done { revision: None });
+    }
+    // The first connects and prepares.
+    assert_eq!(taken[1..], [1; 7], "{taken:?}");
+    assert!(Postgres::database().await.is_some());
+}
