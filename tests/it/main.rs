@@ -47,6 +47,7 @@ mod keys;
 mod kill;
 mod listener;
 mod log;
+mod mutants;
 mod openapi;
 mod operations;
 mod policies;

@@ -74,7 +74,7 @@ pub struct PolicyError {
 
 /// Something the enforcement point must do, named by an annotation of a determining policy.
 ///
-/// The annotations `@obligation`, `@advice`, `@severity` and `@control` are carried.
+/// The annotations `@obligation`, `@advice`, `@severity`, `@control`, `@controls` and `@cure` are carried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obligation {
     /// The annotations that say what, by key.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Snapshot;
 
 pub(crate) mod coverage;
+pub(crate) mod mutants;
 
 use coverage::Coverage;
 

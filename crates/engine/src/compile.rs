@@ -118,6 +118,20 @@ fn place(one: &Diagnostic) -> (Option<&str>, Option<usize>) {
 // === impl Program ===
 
 impl Program {
+    /// Returns a program that decides by these policies under this one's schema; for trying, never to compile from.
+    pub(crate) fn deciding_by(&self, policies: Vec<Arc<CompiledPolicy>>) -> Self {
+        Self {
+            schema: Arc::clone(&self.schema),
+            policies,
+            entities: Vec::new(),
+            admin: Vec::new(),
+            warnings: Vec::new(),
+            content_hash: self.content_hash,
+            validated: 0,
+            kept: Kept::default(),
+        }
+    }
+
     /// Returns every policy and template in its place, in no order.
     pub(crate) fn placed(&self) -> impl Iterator<Item = &Placed> {
         self.kept.files.values().flat_map(|file| &file.policies)

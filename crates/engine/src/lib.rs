@@ -3,8 +3,7 @@
 //! The only crate that knows Cedar. Policies are untrusted input: they are scanned before they are parsed, parsed on a
 //! thread with a large stack, and always validated strictly against the bundle's schema.
 //!
-//! Invariants: the same question, facts and snapshot always give the same decision (INV-4); a forbid that errors
-//! denies (INV-2); a snapshot is immutable and replaced whole (INV-5).
+//! Invariants: same inputs, same decision (INV-4); an erroring forbid denies (INV-2); a snapshot is replaced whole (INV-5).
 //!
 //! Deliberately absent: async, clocks, files, the environment, randomness, tracing.
 
@@ -39,6 +38,7 @@ mod snapshot;
 mod stack;
 
 pub use cases::coverage::{ClauseCoverage, Coverage, PolicyCoverage, Seen, TermCoverage};
+pub use cases::mutants::{MutantKind, PolicyMutation, Survivor};
 pub use cases::{CaseOutcome, Mismatch};
 pub use compare::{Change, ChangeCode, Comparison};
 pub use diagnostic::{CompileError, Diagnostic, Severity, Span};

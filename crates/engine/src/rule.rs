@@ -21,7 +21,14 @@ use crate::schema::CompiledSchema;
 /// The longest policy id, in bytes.
 const ID_BYTES: usize = 256;
 /// The annotations that travel with a decision.
-const OBLIGATIONS: [&str; 4] = ["advice", "control", "obligation", "severity"];
+const OBLIGATIONS: [&str; 6] = [
+    "advice",
+    "control",
+    "controls",
+    "cure",
+    "obligation",
+    "severity",
+];
 
 /// One policy or template that is valid by itself.
 #[derive(Debug)]

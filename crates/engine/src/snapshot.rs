@@ -11,6 +11,7 @@ use crate::diagnostic::{CompileError, Diagnostic};
 use crate::entities::{EntityChange, EntityStore};
 use crate::entity::{EntityError, locate};
 use crate::index::Index;
+use crate::policy::CompiledPolicy;
 use crate::schema::Registry;
 use crate::shape::action_in;
 
@@ -187,6 +188,15 @@ impl Snapshot {
             live: Arc::clone(&self.live),
             revision: self.revision,
         })
+    }
+
+    /// Returns the snapshot as it would be with these policies instead of its own; for trying what cases make of it.
+    pub(crate) fn mutated(&self, policies: Vec<Arc<CompiledPolicy>>) -> Self {
+        let program = self.rules.program.deciding_by(policies);
+        Self {
+            rules: Arc::new(Rules::of(program)),
+            ..self.clone()
+        }
     }
 
     /// Sets the revision, which stands in every decision.

@@ -273,10 +273,19 @@ fn heading(tools: usize) -> String {
 
 fn types_of_its_own(text: &mut String, actions: McpActions<'_>) {
     let mut names = BTreeSet::new();
-    for (place, name) in actions.principals.iter().chain(actions.resources).enumerate() {
+    for (place, name) in actions
+        .principals
+        .iter()
+        .chain(actions.resources)
+        .enumerate()
+    {
         if names.insert(name) {
             // Who calls is an agent, and the first is the one that there always is.
-            let registered = if place == 0 { "@registered(\"agent\")\n" } else { "" };
+            let registered = if place == 0 {
+                "@registered(\"agent\")\n"
+            } else {
+                ""
+            };
             line(text, format_args!("{registered}entity {name};"));
         }
     }

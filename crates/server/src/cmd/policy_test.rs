@@ -18,9 +18,11 @@ use crate::output::{Output, Tone};
 
 mod coverage;
 mod junit;
+mod mutants;
 mod watch;
 
 use coverage::Covered;
+use mutants::Mutated;
 
 /// Run the cases of a bundle; needs no server.
 #[derive(Debug, clap::Args)]
@@ -29,9 +31,11 @@ use coverage::Covered;
   remit policy test --coverage policies/starter   # what no case has shown to be true, or false
   remit policy test --watch                       # again whenever a file changes
   remit policy test --min-coverage 90 --junit cases.xml
+  remit policy test --mutants policies/starter    # would a case notice if a policy were another?
   remit policy test -o json | jq '.failed[].name'
 
-Exits with 4 when a case fails or less is covered than asked for, with 3 when the bundle does not compile.")]
+Exits with 4 when a case fails or less is covered than asked for, with 3 when the bundle does not compile, with 6 when
+--deny-survivors is given and a mutant survives or was not tried.")]
 pub(crate) struct Args {
     /// The bundle's folder.
     #[arg(default_value = ".", value_name = "DIR")]
@@ -45,6 +49,8 @@ pub(crate) struct Args {
     /// Fail when a smaller part is covered, in percent; implies --coverage.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     min_coverage: Option<u8>,
+    #[command(flatten)]
+    mutants: mutants::Wanted,
     /// Run them again whenever a file of the bundle changes, until interrupted.
     #[arg(long)]
     watch: bool,
@@ -64,6 +70,9 @@ struct Report {
     /// What every policy and clause came to, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<Covered>,
+    /// What became of every mutant of the policies, where that was asked for and every case passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mutants: Option<Mutated>,
 }
 
 /// One case that did not pass.
@@ -113,10 +122,15 @@ fn once(args: &Args, out: &Output) -> Result<Exit, Error> {
     let runs: Vec<CaseOutcome> = located.iter().map(|located| run(&located.case)).collect();
     let coverage = coverage.map(|coverage| Covered::of(&coverage, args.min_coverage));
     let short = coverage.as_ref().and_then(Covered::short_of);
-    let report = Report {
+    let mut report = Report {
         coverage,
         ..report(&snapshot, &located, &runs)
     };
+    // What fails by itself shows nothing of a mutant.
+    if args.mutants.wanted() && report.failed.is_empty() {
+        let cases: Vec<&Case> = located.iter().map(|located| &located.case).collect();
+        report.mutants = Some(Mutated::try_all(&snapshot, &bundle, &cases, args.mutants)?);
+    }
     if let Some(path) = &args.junit {
         bundle_dir::replace(path, junit::write(&located, &runs).as_bytes())?;
     }
@@ -137,10 +151,19 @@ fn once(args: &Args, out: &Output) -> Result<Exit, Error> {
     if let Some(short) = &short {
         out.note(&format!("{} {short}", out.paint_note(Tone::Bad, "failed:")));
     }
-    Ok(if report.failed.is_empty() && short.is_none() {
-        Exit::Ok
-    } else {
+    let unnoticed = args.mutants.refuses(report.mutants.as_ref());
+    if let Some(unnoticed) = &unnoticed {
+        out.note(&format!(
+            "{} {unnoticed}",
+            out.paint_note(Tone::Bad, "failed:")
+        ));
+    }
+    Ok(if !report.failed.is_empty() || short.is_some() {
         Exit::CasesFailed
+    } else if unnoticed.is_some() {
+        Exit::GateFailed
+    } else {
+        Exit::Ok
     })
 }
 
@@ -168,6 +191,7 @@ fn report(snapshot: &Snapshot, located: &[Located], runs: &[CaseOutcome]) -> Rep
         policies: all.len(),
         not_covered: all.into_iter().filter(|id| !covered.contains(id)).collect(),
         coverage: None,
+        mutants: None,
     }
 }
 
@@ -176,6 +200,9 @@ fn human(report: &Report, out: &Output) -> String {
     if let Some(coverage) = &report.coverage {
         text = coverage.table(out);
         text.push('\n');
+    }
+    if let Some(mutants) = &report.mutants {
+        let _ = writeln!(text, "{}", mutants.tables(out));
     }
     for failed in &report.failed {
         let place = failed.line.map_or_else(
@@ -227,6 +254,9 @@ fn human(report: &Report, out: &Output) -> String {
     );
     if let Some(coverage) = &report.coverage {
         let _ = write!(text, ", {coverage}");
+    }
+    if let Some(mutants) = &report.mutants {
+        let _ = write!(text, "\n{mutants}");
     }
     text
 }

@@ -131,10 +131,8 @@ impl Stand {
 
     /// Writes the question of a call in a task.
     pub(super) fn question(suite: &Suite, call: &Call, task: &str) -> Value {
-        let domain = suite
-            .tools
-            .get(&call.tool)
-            .and_then(|tool| tool.domain.as_deref());
+        let tool = suite.tools.get(&call.tool);
+        let domain = tool.and_then(|tool| tool.domain.as_deref());
         json!({
             "subject": Self::agent(),
             "action": { "name": call.tool, "properties": call.args },
