@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use remit_core::{Action, Obligation, PolicyId, Question, Reason, Resource, Subject};
+use remit_core::{Action, Limit, Obligation, PolicyId, Question, Reason, Resource, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -62,6 +62,9 @@ pub(crate) struct DecisionContext {
     pub(crate) evaluation_id: Option<String>,
     /// Why.
     pub(crate) reason: ReasonBody,
+    /// Which limit was met, where the reason is one of a task or a chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<Limit>,
     /// The ids of the policies that settled it.
     pub(crate) policies: Vec<PolicyId>,
     /// What the enforcement point must do with the answer.
@@ -191,6 +194,7 @@ impl DecisionContext {
                 code: decision.reason,
                 message: decision.reason.sentence(),
             },
+            limit: decision.limit.clone(),
             policies: decision.determining.clone(),
             obligations: decision.obligations.clone(),
             revision: decision.revision.number(),

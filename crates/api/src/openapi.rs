@@ -10,6 +10,7 @@ mod break_glass;
 mod decide;
 mod drafts;
 mod examples;
+mod facts;
 mod impact;
 mod kills;
 mod lifecycle;

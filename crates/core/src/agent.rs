@@ -92,6 +92,16 @@ pub struct AgentFacts {
 // === impl Standing ===
 
 impl Standing {
+    /// Every standing.
+    pub const ALL: &'static [Self] = &[
+        Self::Active,
+        Self::Unregistered,
+        Self::Suspended,
+        Self::Expired,
+        Self::Ownerless,
+        Self::ReviewOverdue,
+    ];
+
     /// Returns the name, as it stands in answers and in policies.
     pub const fn as_str(self) -> &'static str {
         match self {

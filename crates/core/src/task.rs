@@ -285,9 +285,62 @@ pub struct Limit {
     pub reason: Option<Reason>,
 }
 
+// === impl Limit ===
+
+impl Limit {
+    /// Says only which dimension it is in.
+    pub fn of(dimension: Dimension) -> Self {
+        Self {
+            dimension: Some(dimension),
+            hop: None,
+            principal: None,
+            reason: None,
+        }
+    }
+}
+
+impl std::fmt::Display for Limit {
+    /// Writes it as the end of a sentence: `hop 2, User::"ann": no_permit; actions`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hop = self.hop.map(|hop| format!("hop {hop}"));
+        let principal = self.principal.as_ref().map(ToString::to_string);
+        let who: Vec<String> = hop.into_iter().chain(principal).collect();
+        f.write_str(&who.join(", "))?;
+        if let Some(reason) = self.reason {
+            write!(f, ": {reason}")?;
+        }
+        match self.dimension {
+            Some(dimension) if who.is_empty() && self.reason.is_none() => {
+                f.write_str(dimension.as_str())
+            }
+            Some(dimension) => write!(f, "; {}", dimension.as_str()),
+            None => Ok(()),
+        }
+    }
+}
+
 // === impl Dimension ===
 
 impl Dimension {
+    /// Every dimension.
+    pub const ALL: &'static [Self] = &[
+        Self::Actions,
+        Self::Resources,
+        Self::Sinks,
+        Self::DataClasses,
+        Self::Calls,
+        Self::Cost,
+        Self::Amount,
+        Self::Bytes,
+        Self::Irreversible,
+        Self::Window,
+        Self::Expiry,
+        Self::MayDelegate,
+        Self::Depth,
+        Self::FanOut,
+        Self::OnBehalfOf,
+    ];
+
     /// Returns the name, as it stands in answers.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -313,6 +366,17 @@ impl Dimension {
 // === impl TaskState ===
 
 impl TaskState {
+    /// Every state.
+    pub const ALL: &'static [Self] = &[
+        Self::Active,
+        Self::Suspended,
+        Self::Completed,
+        Self::Revoked,
+        Self::Expired,
+        Self::Unknown,
+        Self::NotYours,
+    ];
+
     /// Returns the name, as it stands in answers and in policies.
     pub const fn as_str(self) -> &'static str {
         match self {

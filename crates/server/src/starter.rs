@@ -11,8 +11,6 @@ use crate::error::Error;
 pub(crate) const AGENT: &str = "Agent";
 const PERSON: &str = "Person";
 pub(crate) const SERVICE: &str = "Service";
-/// The policies of the baseline about its own invented tools.
-const TOOL_POLICIES: &str = "tools.cedar";
 
 /// The files of a pack, by name.
 type Files = &'static [(&'static str, &'static str)];
@@ -51,9 +49,9 @@ pub(crate) fn with_tools(
     tools: &[Tool],
 ) -> Result<Bundle, Error> {
     pack.schema.retain(|source| source.file != schema::FILE);
-    pack.policies.retain(|source| source.file != TOOL_POLICIES);
-    // The cases ask for the tools that are replaced.
+    // The cases ask for the tools that are replaced, about the services that those act on.
     pack.cases.clear();
+    pack.entities.clear();
     let actions = McpActions {
         beside: &pack.schema,
         principals: &[AGENT, PERSON],

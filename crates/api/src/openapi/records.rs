@@ -3,7 +3,7 @@
 use remit_core::Reason;
 use serde_json::{Map, Value, json};
 
-use super::{lifecycle, or_null, reference};
+use super::{facts, lifecycle, or_null, reference};
 
 /// Returns the schemas by name.
 pub(super) fn all() -> Map<String, Value> {
@@ -15,6 +15,7 @@ pub(super) fn all() -> Map<String, Value> {
         cases(),
         entities(),
         decisions(),
+        facts::schemas(),
         explanations(),
         keys(),
     ] {
@@ -283,7 +284,7 @@ fn decisions() -> Value {
             "type": "object", "description": "What was decided and everything that explains it. Empty lists are left out, but for `determining`.",
             "required": ["verdict", "reason", "determining", "revision", "bundle"],
             "properties": {
-                "verdict": reference("Verdict"), "reason": reference("Reason"),
+                "verdict": reference("Verdict"), "reason": reference("Reason"), "limit": reference("Limit"),
                 "determining": { "type": "array", "items": { "type": "string" }, "description": "The policies that settled it, by id." },
                 "errors": { "type": "array", "description": "Enforced policies that could not be evaluated.", "items": {
                     "type": "object", "required": ["policy", "effect", "message"],
@@ -306,11 +307,6 @@ fn decisions() -> Value {
                 } },
                 "revision": reference("Revision"), "bundle": reference("ContentHash"),
             },
-        },
-        "Facts": {
-            "type": "object", "description": "What Remit knew of its own knowledge.",
-            "required": ["now", "caller", "environment", "approved"],
-            "properties": { "now": time("When it was asked."), "caller": id("The asking key."), "environment": text("The key's environment."), "approved": { "type": "boolean" } },
         },
         "DecisionRecord": {
             "type": "object", "description": "The record of one decision.",

@@ -87,6 +87,7 @@ fn answers() -> Value {
                     "type": "object", "required": ["code", "message"],
                     "properties": { "code": reference("Reason"), "message": { "type": "string", "description": "The reason in a sentence." } },
                 },
+                "limit": reference("Limit"),
                 "policies": { "type": "array", "items": { "type": "string" }, "description": "The policies that settled it." },
                 "obligations": { "type": "array", "description": "What the enforcement point is to do.", "items": { "type": "object", "required": ["policy", "annotations"] } },
                 "revision": reference("Revision"),

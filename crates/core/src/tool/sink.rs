@@ -22,11 +22,12 @@ pub fn canonical_sink(text: &str) -> SmolStr {
     } else {
         text.nfc().collect()
     };
+    let bare = normal
+        .get(..4)
+        .is_some_and(|head| head.eq_ignore_ascii_case("www."));
     let domain = match normal.split_once("://") {
-        Some((scheme, rest)) => {
-            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            Some((0, scheme.len() + 3 + host.len()))
-        }
+        Some((scheme, rest)) => Some((0, scheme.len() + 3 + host(rest).len())),
+        None if bare => Some((0, host(&normal).len())),
         None => normal
             .rsplit_once('@')
             .map(|(local, _)| (local.len() + 1, normal.len())),
@@ -39,6 +40,11 @@ pub fn canonical_sink(text: &str) -> SmolStr {
         }
         None => SmolStr::new(normal),
     }
+}
+
+/// Returns what stands before the path of a web address.
+fn host(address: &str) -> &str {
+    address.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
 /// Hashes a sink for a task's list of those that trusted tools returned: the first half of the SHA-256 of its one spelling.

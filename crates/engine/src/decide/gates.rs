@@ -29,15 +29,9 @@ impl Gate {
     }
 
     fn met(reason: Reason, dimension: Dimension) -> Self {
-        let limit = Limit {
-            dimension: Some(dimension),
-            hop: None,
-            principal: None,
-            reason: None,
-        };
         Self {
             reason,
-            limit: Some(limit),
+            limit: Some(Limit::of(dimension)),
         }
     }
 }

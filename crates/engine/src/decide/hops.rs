@@ -18,12 +18,7 @@ impl Snapshot {
         approved: bool,
     ) -> Option<Stopped> {
         if !is_whole(facts) {
-            let limit = Limit {
-                dimension: Some(Dimension::Depth),
-                hop: None,
-                principal: None,
-                reason: None,
-            };
+            let limit = Limit::of(Dimension::Depth);
             let by = self.refuse(Reason::DelegationDenied);
             return Some(Stopped { limit, by });
         }

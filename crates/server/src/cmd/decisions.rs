@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use remit_core::{Case, DecisionId, DecisionRecord, EntityUid, Reason, TaskId, Timestamp, Verdict};
+use remit_core::{
+    Case, DecisionId, DecisionRecord, EntityUid, Label, Reason, TaskId, Timestamp, Verdict,
+};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
@@ -395,6 +397,18 @@ fn describe(record: &DecisionRecord, out: &Output) -> String {
             plain(&record.facts.environment)
         ),
     ];
+    if let Some(limit) = &decision.limit {
+        lines.push(format!("  limit       {}", plain(&limit.to_string())));
+    }
+    if let Some(task) = &record.facts.task {
+        let labels: Vec<&str> = task.labels.iter().map(Label::as_str).collect();
+        let labels = plain(&labels.join(", "));
+        lines.push(format!(
+            "  task        {} ({}) {labels}",
+            task.id,
+            task.state.as_str()
+        ));
+    }
     if !question.context.is_empty() {
         let json = serde_json::to_string(&question.context).unwrap_or_default();
         lines.push(format!("  context     {}", plain(&json)));

@@ -5,7 +5,7 @@ mod render;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use remit_core::{Clock, Decision, DecisionId, Facts, KeyId, Timestamp};
+use remit_core::{CaseFacts, Clock, Decision, DecisionId, Facts, KeyId, Timestamp};
 use remit_engine::{Explanation, Snapshot};
 use reqwest::Method;
 use serde::Deserialize;
@@ -27,6 +27,9 @@ Examples:
     remit explain --bundle policies/starter -s Agent:invoice-bot -a call -r Tool:mail.send
 
 With --bundle no server is asked: the entities are those of the folder, and nothing is recorded.";
+
+/// The most bytes of a file of facts.
+const FACTS_BYTES: u64 = 1 << 20;
 
 /// The flags of `remit explain`.
 #[derive(Debug, clap::Args)]
@@ -61,6 +64,9 @@ pub(crate) struct Args {
     /// As if a person had approved the call, with --bundle.
     #[arg(long, requires = "bundle")]
     approved: bool,
+    /// What Remit has registered, counted or verified, with --bundle: what stands under `facts` in a case.
+    #[arg(long, requires = "bundle", value_name = "FILE")]
+    facts: Option<PathBuf>,
     /// Write out every policy whose scope matches, also those that came to nothing.
     #[arg(long)]
     all: bool,
@@ -151,8 +157,31 @@ fn offline(dir: &Path, args: &Args, out: &Output) -> Result<(), Error> {
             args.at.unwrap_or_else(|| Clock::system().now()),
         )
     };
+    let supposed = args.facts.as_deref().map(supposed).transpose()?;
+    let facts = supposed.unwrap_or_default().over(facts, &question);
     let explanation = snapshot.explain(&question, &facts);
     out.value(&explanation, |explanation| {
         render::explanation(explanation, args.all, out)
     })
+}
+
+/// Reads what a file supposes, in YAML or JSON.
+fn supposed(file: &Path) -> Result<CaseFacts, Error> {
+    let name = file.display();
+    let length = std::fs::metadata(file)
+        .map_err(|error| Error::io(format!("read `{name}`"), error))?
+        .len();
+    if length > FACTS_BYTES {
+        return Err(Error::Invalid(format!(
+            "`{name}` has {length} bytes; the most is {FACTS_BYTES}"
+        )));
+    }
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Error::io(format!("read `{name}`"), error))?;
+    let facts: CaseFacts = serde_norway::from_str(&text)
+        .map_err(|error| Error::Invalid(format!("`{name}`: {error}")))?;
+    facts
+        .check()
+        .map_err(|invalid| Error::Invalid(format!("`{name}`: {invalid}")))?;
+    Ok(facts)
 }

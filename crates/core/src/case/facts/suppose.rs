@@ -113,7 +113,7 @@ impl CaseFacts {
     /// # Errors
     ///
     /// [`Invalid`] names the member.
-    pub(in crate::case) fn check(&self) -> Result<(), Invalid> {
+    pub fn check(&self) -> Result<(), Invalid> {
         let most = usize::from(MOST_DEPTH) + 1;
         if self.hops.len() > most {
             let problem = "has more than 9 hops: 8 tasks above one, and a person";

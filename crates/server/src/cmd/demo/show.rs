@@ -109,21 +109,19 @@ pub(super) fn explanation(out: &Output, explanation: &Explanation) -> String {
             lines.push(row(out, "", "advice", advice));
         }
     }
-    let others: Vec<String> = others
+    let permits: Vec<&str> = others
         .iter()
-        .map(|other| {
-            let held = if other.outcome == PolicyOutcome::Satisfied {
-                "satisfied"
-            } else {
-                "not satisfied"
-            };
-            format!("{} {} ({held})", effect(other.effect), other.policy)
-        })
+        .filter(|other| other.effect == Effect::Permit && other.outcome == PolicyOutcome::Satisfied)
+        .map(|other| other.policy.as_str())
         .collect();
     lines.push(remark(
         out,
         2,
-        &format!("Also in scope: {}.", others.join(", ")),
+        &format!(
+            "{} more are in scope; without these two `{}` would permit it.",
+            others.len(),
+            permits.join("`, `")
+        ),
     ));
     lines.join("\n")
 }

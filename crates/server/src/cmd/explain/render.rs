@@ -19,6 +19,12 @@ pub(super) fn explanation(explanation: &Explanation, all: bool, out: &Output) ->
     )];
     lines.extend(
         decision
+            .limit
+            .iter()
+            .map(|limit| format!("  limit: {}", plain(&limit.to_string()))),
+    );
+    lines.extend(
+        decision
             .notes
             .iter()
             .map(|found| format!("  note: {}", plain(&note(found)))),
