@@ -1,15 +1,27 @@
-//! Lists the files of the starter bundle, so that the binary carries them and `remit serve --dev` works anywhere.
+//! Lists the files of the bundles that the binary carries, so that `remit serve --dev` and `remit demo` work anywhere.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+/// The packs, by the names of their folders.
+const PACKS: [&str; 2] = ["starter", "agent-baseline"];
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let starter = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../../policies/starter");
+    let policies = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../../policies");
+    for pack in PACKS {
+        let list = list(&policies.join(pack))?;
+        let file = Path::new(&std::env::var("OUT_DIR")?).join(format!("{pack}.rs"));
+        fs::write(file, list)?;
+    }
+    Ok(())
+}
+
+fn list(pack: &Path) -> Result<String, Box<dyn Error>> {
     let mut list = String::from("&[\n");
     for folder in ["", "cases/"] {
-        let dir = starter.join(folder);
+        let dir = pack.join(folder);
         // Cargo looks at a folder's own time, which changes when a file comes or goes.
         println!("cargo::rerun-if-changed={}", dir.display());
         let mut names = Vec::new();
@@ -36,9 +48,5 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     list.push_str("]\n");
-    fs::write(
-        Path::new(&std::env::var("OUT_DIR")?).join("starter.rs"),
-        list,
-    )?;
-    Ok(())
+    Ok(list)
 }

@@ -13,7 +13,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_remit");
 const COLUMNS: usize = 100;
 
 #[test]
-fn demo_shows_the_flip_and_leaves_nothing_behind() {
+fn demo_tells_of_a_task_and_leaves_nothing_behind() {
     let home = tempfile::tempdir().unwrap();
     let output = demo(home.path(), &[]);
     let text = told(&output);
@@ -33,38 +33,10 @@ fn demo_shows_the_flip_and_leaves_nothing_behind() {
         );
     }
 
-    // The call that flips is denied once and then permitted.
-    let flipped: Vec<&str> = text
-        .lines()
-        .filter(|line| line.contains("send_data → month-end-oct"))
-        .collect();
-    assert_eq!(flipped.len(), 2, "{flipped:#?}");
-    assert!(
-        flipped[0].contains("deny") && flipped[0].contains("known-recipients"),
-        "{}",
-        flipped[0]
-    );
-    assert!(
-        flipped[1].contains("permit") && flipped[1].contains("courier-data"),
-        "{}",
-        flipped[1]
-    );
-
-    // One denial is explained with the value that decided it, and the edit is shown as a diff of one line.
-    assert!(
-        text.contains("context.action.domains = [\"birch-audit.example\"]"),
-        "{text}"
-    );
-    assert_eq!(
-        text.lines().filter(|line| line.contains(" + ")).count(),
-        1,
-        "{text}"
-    );
-    for reason in ["policy_permit", "policy_forbid", "approval_required"] {
+    for reason in ["policy_permit", "approval_required", "task_completed"] {
         assert!(text.contains(reason), "no {reason} in the run");
     }
-
-    // What was answered, what was recorded and what is in the log are the same number.
+    // What was answered, what was recorded and what is in the log fit together.
     let line = text
         .lines()
         .find(|line| line.contains("decisions answered ="))
@@ -73,9 +45,10 @@ fn demo_shows_the_flip_and_leaves_nothing_behind() {
         .split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect();
-    assert_eq!(numbers.len(), 4, "{line}");
-    assert_eq!((numbers[0], numbers[1], numbers[2]), (16, 16, 16), "{line}");
-    assert_eq!(numbers[3], 0, "{line}");
+    assert_eq!(numbers.len(), 5, "{line}");
+    assert_eq!(numbers[0], numbers[1], "{line}");
+    assert_eq!(numbers[1], numbers[2] + numbers[3], "{line}");
+    assert_eq!(numbers[4], 0, "{line}");
     assert_left_nothing(home.path());
 }
 
@@ -85,12 +58,12 @@ fn demo_tells_a_program_the_same() {
     let output = demo(home.path(), &["-o", "json"]);
     let summary: Value = serde_json::from_str(&told(&output)).unwrap();
     for (member, expected) in [
-        ("answered", json!(16)),
-        ("recorded", json!(16)),
-        ("permitted", json!(9)),
-        ("denied", json!(7)),
+        ("answered", json!(11)),
+        ("recorded", json!(11)),
+        ("permitted", json!(8)),
+        ("denied", json!(3)),
         ("approval_required", json!(1)),
-        ("flipped", json!(true)),
+        ("clean_permitted", json!(true)),
     ] {
         assert_eq!(summary[member], expected, "{summary}");
     }
@@ -139,17 +112,10 @@ async fn demo_serves_until_it_is_interrupted() {
         line.split_once('=').unwrap().1.to_owned()
     };
     let (url, key) = (exported("REMIT_URL"), exported("REMIT_KEY"));
-    let question = json!({
-        "subject": {"type": "Agent", "id": "invoice-bot"},
-        "action": {"name": "call"},
-        "resource": {"type": "Tool", "id": "mail.list"},
-    });
-    let request = client()
-        .post(format!("{url}/access/v1/evaluation"))
-        .bearer_auth(key)
-        .json(&question);
+    let request = client().get(format!("{url}/v1/tasks")).bearer_auth(key);
     let answer = send(request).await;
-    assert_eq!(answer.json::<Value>()["decision"], json!(true));
+    let tasks: Value = answer.json();
+    assert_eq!(tasks["tasks"].as_array().unwrap().len(), 3, "{tasks:#}");
 
     let status = Command::new("kill")
         .args(["-INT", &child.id().to_string()])

@@ -108,7 +108,10 @@ impl<'r> Reader<'r> {
         self.undeclared_among(fields, members, |_| false);
         let mut values = BTreeMap::new();
         for (name, field) in fields {
-            if let Some(json) = members.get(name.as_str()) {
+            let given = members.get(name.as_str());
+            // What may be left out is left out by null as well: many callers spell it so, and it grants nothing that
+            // leaving it out would not.
+            if let Some(json) = given.filter(|json| field.required || !json.is_null()) {
                 let value = self.within(name, |at| at.value(&field.kind, json))?;
                 values.insert(name.clone(), value);
             }
@@ -324,6 +327,9 @@ fn id_of(json: &Json) -> Option<&str> {
 fn extension_value(name: &Name, json: &Json) -> Option<Value> {
     let members = match json {
         Json::String(text) => return extension(name, text),
+        Json::Number(number) if name.to_string() == "decimal" => {
+            return extension(name, &decimal(number)?);
+        }
         Json::Object(members) => members,
         _ => return None,
     };
@@ -345,6 +351,20 @@ fn extension_value(name: &Name, json: &Json) -> Option<Value> {
         function == name.to_string()
     };
     named.then(|| extension(name, text)).flatten()
+}
+
+/// Spells a JSON number as a decimal, digit by digit as it was written: more than four places are refused, never rounded.
+fn decimal(number: &Number) -> Option<String> {
+    let digits = match number.as_i64() {
+        Some(whole) => whole.to_string(),
+        // Without an exponent, and the fewest digits that read back as the same number.
+        None => number.as_f64()?.to_string(),
+    };
+    Some(if digits.contains('.') {
+        digits
+    } else {
+        digits + ".0"
+    })
 }
 
 /// Reads a datetime that is given as another one and a duration after it.
@@ -385,7 +405,10 @@ fn expected(schema: &CompiledSchema, kind: &Kind) -> String {
             }
         }
         Kind::Extension(name) => match name.to_string().as_str() {
-            "decimal" => "decimal: a text such as `12.34`".to_owned(),
+            "decimal" => {
+                "decimal: a text such as `12.34`, or a number of at most four decimal places"
+                    .to_owned()
+            }
             "ipaddr" => "ipaddr: a text such as `192.0.2.0/24`".to_owned(),
             "datetime" => "datetime: a text such as `2026-11-22T09:30:00Z`".to_owned(),
             "duration" => "duration: a text such as `1h30m`".to_owned(),

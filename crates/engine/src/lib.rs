@@ -54,7 +54,7 @@ pub use explain::{
 };
 pub use finding::FINDINGS;
 pub use format::format_policies;
-pub use guard::EVALUATION_STACK;
+pub use schema::mcp::{McpActions, McpError, McpSchema, McpTools};
 pub use schema::{FACTS_SCHEMA, Registry};
-pub use search::Found;
 pub use snapshot::{Changing, Live, LiveChange, Snapshot};
+pub use {guard::EVALUATION_STACK, search::Found};

@@ -12,6 +12,7 @@ use smol_str::SmolStr;
 use crate::diagnostic::Diagnostic;
 
 mod build;
+pub(crate) mod mcp;
 
 /// The namespace of Remit's own facts, in Cedar's schema syntax.
 ///

@@ -37,6 +37,9 @@ enum Command {
     /// Check, format and test policies, which needs no server; follow and take back their versions.
     #[command(subcommand)]
     Policy(cmd::policy::Command),
+    /// Make the schema of tools from their descriptors.
+    #[command(subcommand)]
+    Schema(cmd::schema::Command),
     /// Put a folder of policies in force, or fetch what is in force.
     #[command(subcommand)]
     Bundle(cmd::bundle::Command),
@@ -85,6 +88,9 @@ enum Command {
     /// Check the decision log on this host.
     #[command(subcommand)]
     Log(cmd::log::Command),
+    /// Measure what attacks get past the policies, and what they cost legitimate work.
+    #[command(subcommand)]
+    Bench(cmd::bench::Command),
     /// Bring the database's schema up to date.
     Migrate(cmd::migrate::Args),
     /// Check that everything Remit needs is in place, and say how to mend what is not.
@@ -151,6 +157,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Decide(args) => cmd::decide::run(args, out).await,
         Command::Explain(args) => cmd::explain::run(args, out).await,
         Command::Policy(command) => cmd::policy::run(command, out).await,
+        Command::Schema(command) => cmd::schema::run(command, out),
         Command::Bundle(command) => cmd::bundle::run(command, out).await,
         Command::Settings(command) => cmd::settings::run(command, out).await,
         Command::BreakGlass(command) => cmd::break_glass::run(command, out).await,
@@ -167,6 +174,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Decisions(command) => cmd::decisions::run(command, out).await,
         Command::Outcome(command) => cmd::outcome::run(command, out).await,
         Command::Log(command) => cmd::log::run(command, out),
+        Command::Bench(command) => Box::pin(cmd::bench::run(command, out)).await,
         Command::Migrate(args) => cmd::migrate::run(args, out).await,
         Command::Doctor(args) => cmd::doctor::run(args, out).await,
         Command::Config(command) => cmd::config::run(command, out),

@@ -77,6 +77,8 @@ pub(crate) struct ProblemBody {
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// The kind as a stable code.
     pub(crate) code: String,
+    /// In what a task would be wider than it may be.
+    pub(crate) dimension: String,
     /// The cases of a bundle that do not come out as expected.
     pub(crate) cases: Vec<FailedCase>,
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod agent;
+pub(crate) mod bench;
 pub(crate) mod break_glass;
 pub(crate) mod bundle;
 pub(crate) mod completions;
@@ -31,6 +32,7 @@ pub(crate) mod policy_test;
 pub(crate) mod policy_verify;
 pub(crate) mod principal;
 pub(crate) mod question;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod task;

@@ -11,6 +11,7 @@ mod cmd;
 mod config;
 mod dev;
 mod diagnostics;
+mod embedded;
 mod error;
 mod exit;
 mod output;

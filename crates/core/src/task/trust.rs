@@ -9,11 +9,15 @@ use super::Declaration;
 use crate::tool::links_in;
 use crate::{MOST_SINKS, is_address, is_nfc, sink_hash};
 
+/// A number of fewer digits is, in prose, a count or a part of a date.
+const NUMBER: usize = 4;
+
 /// Returns those of a call's sinks and links that its task trusts.
 ///
 /// Trusted is what was declared, what stands in the intent as a whole token, and what a trusted tool returned (`trusted`
 /// has the [hashes](sink_hash), sorted). A web or e-mail address counts as named in the intent in whatever case; an
-/// e-mail address only where it is the whole address. The candidates are in their
+/// e-mail address only where it is the whole address; a number of at most three digits only where it is quoted or follows
+/// `#`, since in prose it is a count or a date. The candidates are in their
 /// [one spelling](crate::canonical_sink), as are declared ones. Of more than a call may name none is trusted.
 pub fn trusted_sinks<'c>(
     declaration: &Declaration,
@@ -79,21 +83,43 @@ impl Intent {
             return true;
         }
         if !is_address(sink) {
-            return has_token(&self.text, sink);
+            let short = sink.len() < NUMBER && sink.bytes().all(|byte| byte.is_ascii_digit());
+            return has_token(
+                &self.text,
+                sink,
+                if short { is_pointed_at } else { anywhere },
+            );
         }
         // An e-mail address may be a part of a longer one, which is somebody else's.
-        (sink.contains("://") || !sink.contains('@')) && has_token(&self.lower, &lower)
+        (sink.contains("://") || !sink.contains('@')) && has_token(&self.lower, &lower, anywhere)
     }
 }
 
-/// Whether a text has a token whole: with nothing alphanumeric on either side.
-fn has_token(text: &str, token: &str) -> bool {
+/// A place within a text is as good as another.
+fn anywhere(_: Option<char>, _: Option<char>) -> bool {
+    true
+}
+
+/// Whether what stands between these is quoted, or numbered: `'13'`, `#13`.
+fn is_pointed_at(before: Option<char>, after: Option<char>) -> bool {
+    match before {
+        Some('#') => true,
+        Some(mark @ ('\'' | '"' | '`')) => after == Some(mark),
+        Some('‘') => after == Some('’'),
+        Some('“') => after == Some('”'),
+        _ => false,
+    }
+}
+
+/// Whether a text has a token whole, with nothing alphanumeric on either side, in a place that counts.
+fn has_token(text: &str, token: &str, counts: fn(Option<char>, Option<char>) -> bool) -> bool {
     text.match_indices(token).any(|(at, _)| {
         let before = text.get(..at).and_then(|before| before.chars().next_back());
         let after = text
             .get(at + token.len()..)
             .and_then(|after| after.chars().next());
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+        let alone = |mark: Option<char>| !mark.is_some_and(char::is_alphanumeric);
+        alone(before) && alone(after) && counts(before, after)
     })
 }
 
@@ -152,6 +178,29 @@ mod tests {
             let found = trusted_sinks(&declaration, &hashes, [&sink]);
             assert_eq!(found.contains(&sink), trusted, "{sink}");
         }
+    }
+
+    #[test]
+    fn a_short_number_is_a_name_only_where_it_is_pointed_at() {
+        for (intent, sink, trusted) in [
+            ("What do we do on June 13?", "13", false),
+            ("Give me 7 of them", "7", false),
+            ("Delete the file with the id '13'.", "13", true),
+            ("Delete the file \"13\".", "13", true),
+            ("Close ticket #13, please", "13", true),
+            ("Delete 'file 13'.", "13", false),
+            ("Delete file 1234.", "1234", true),
+            ("Tell Bob", "Bob", true),
+        ] {
+            let sink = canonical_sink(sink);
+            let found = trusted_sinks(&declaration(intent, &[]), &[], [&sink]);
+            assert_eq!(found.contains(&sink), trusted, "{intent}: {sink}");
+        }
+        let declared = declaration("", &["13"]);
+        assert_eq!(
+            trusted_sinks(&declared, &[], [&SmolStr::new("13")]).len(),
+            1
+        );
     }
 
     #[test]

@@ -1,25 +1,21 @@
-//! `remit demo`: a recorded agent run, replayed over HTTP against a Remit of its own.
+//! `remit demo`: the life of one task, told over HTTP against a Remit of its own.
 //!
 //! The Remit is wired as `remit serve --dev` wires it, in a temporary folder on a free loopback port. Whatever happens,
 //! also an error or Ctrl-C, it is stopped and the folder is removed.
 
-mod embedded;
 mod show;
+mod stage;
 mod story;
 
 use std::path::Path;
 
-use remit_core::{Bundle, DecisionRecord, PolicyId, Question, Reason, Verdict};
-use remit_engine::Explanation;
+use remit_core::{PolicyId, Reason, Tool};
 use remit_log::Report;
-use reqwest::Method;
-use reqwest::header::{ETAG, IF_MATCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use self::embedded::Embedded;
-use self::story::{Call, Run};
-use crate::client::{Client, Reply};
+use self::stage::Stage;
+use crate::embedded::Embedded;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{Output, Tone};
@@ -30,9 +26,6 @@ const EXAMPLES: &str = "\
 Examples:
     remit demo
     remit demo --serve      # keep it up afterwards, to ask it questions of your own";
-
-/// The most records that are fetched at once.
-const PAGE: &str = "1000";
 
 /// The flags of `remit demo`.
 #[derive(Debug, clap::Args)]
@@ -46,7 +39,7 @@ pub(crate) struct Args {
 /// What the demo came to, for `-o json`.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
-    /// Questions answered.
+    /// Questions answered, those of opening tasks included.
     answered: usize,
     /// Of these, permitted.
     permitted: usize,
@@ -54,8 +47,17 @@ struct Summary {
     denied: usize,
     /// Of the denied, those that a person could approve.
     approval_required: usize,
-    /// Whether the edited policy permitted what it denied before.
-    flipped: bool,
+    /// The task, and the decisions that set its labels.
+    task: String,
+    labels: Vec<Label>,
+    /// The decision about the injected payment, its reason and the policies behind it.
+    injected: Option<Denied>,
+    /// Whether the same payment was permitted in a task that wants it.
+    clean_permitted: bool,
+    /// In what a child would have been wider than its parent.
+    exceeded: String,
+    /// Why what was permitted before is denied once the task is over: in the task, and in the one below.
+    over: Vec<Reason>,
     /// Records in the store.
     recorded: usize,
     /// What checking the log found.
@@ -63,49 +65,19 @@ struct Summary {
     log: Option<Report>,
 }
 
-/// The answer to one question, as far as the demo reads it.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    decision: bool,
-    context: AnswerContext,
-}
-
-#[derive(Debug, Deserialize)]
-struct AnswerContext {
-    evaluation_id: String,
-    reason: AnswerReason,
+/// A denial.
+#[derive(Debug, Serialize)]
+struct Denied {
+    decision: String,
+    reason: Reason,
     policies: Vec<PolicyId>,
 }
 
-#[derive(Debug, Deserialize)]
-struct AnswerReason {
-    code: Reason,
-}
-
-/// One page of records.
-#[derive(Debug, Deserialize)]
-struct Records {
-    decisions: Vec<DecisionRecord>,
-}
-
-/// A decision made again, clause by clause.
-#[derive(Debug, Deserialize)]
-struct Explained {
-    explanation: Explanation,
-}
-
-/// What the server says of a bundle it put in force.
-#[derive(Debug, Deserialize)]
-struct Applied {
-    revision: u64,
-    policies: usize,
-}
-
-/// The demo while it runs.
-struct Stage<'a> {
-    client: Client,
-    out: &'a Output,
-    summary: Summary,
+/// Something that a task has touched, and the decision that set it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Label {
+    label: String,
+    decision: String,
 }
 
 /// Runs the demo.
@@ -146,13 +118,15 @@ async fn perform(
     stop: watch::Sender<bool>,
     out: &Output,
 ) -> Result<Option<Summary>, Error> {
-    let Some(remit) = Embedded::start(folder, stop, out).await? else {
+    let tools = story::tools()?;
+    let bundle = story::bundle(&tools)?;
+    let Some(remit) = Embedded::start(folder, bundle, stop, out).await? else {
         return Ok(None);
     };
     let told = tokio::select! {
         biased;
         () = remit.interrupted() => Ok(None),
-        told = tell(&remit, out) => told.map(Some),
+        told = tell(&remit, &tools, out) => told.map(Some),
     };
     if args.serve && matches!(told, Ok(Some(_))) {
         say(out, &keys_to(&remit, out))?;
@@ -163,13 +137,8 @@ async fn perform(
 }
 
 /// Tells the story to its end.
-async fn tell(remit: &Embedded, out: &Output) -> Result<Summary, Error> {
-    let mut stage = Stage {
-        client: remit.client()?,
-        out,
-        summary: Summary::default(),
-    };
-    let story = Run::read()?;
+async fn tell(remit: &Embedded, tools: &[Tool], out: &Output) -> Result<Summary, Error> {
+    let mut stage = Stage::new(remit.client()?, out);
     let opening = format!(
         "{}\n{}",
         out.paint(
@@ -180,20 +149,14 @@ async fn tell(remit: &Embedded, out: &Output) -> Result<Summary, Error> {
             out,
             0,
             &format!(
-                "{} Remit itself runs at {} until this ends.",
-                story.about, remit.url
+                "Fernhill, an invented company, lets an agent pay invoices. Every call below is asked over HTTP before it is \
+                 made. Remit itself runs at {} until this ends.",
+                remit.url
             )
         )
     );
     say(out, &opening)?;
-    let denied = stage.replay(&story).await?;
-    stage.explain(&denied).await?;
-    let call = story
-        .calls
-        .last()
-        .ok_or_else(|| Error::Invalid("the recorded run is empty".to_owned()))?;
-    stage.change(call).await?;
-    stage.review().await?;
+    stage.tell(tools).await?;
     let report = remit_log::fsck(&remit.log_folder()).map_err(|source| Error::Log {
         what: "check the log",
         source,
@@ -204,145 +167,6 @@ async fn tell(remit: &Embedded, out: &Output) -> Result<Summary, Error> {
     Ok(summary)
 }
 
-// === impl Stage ===
-
-impl Stage<'_> {
-    /// Asks every call of the run; returns the id of the last denial.
-    async fn replay(&mut self, story: &Run) -> Result<String, Error> {
-        let aside = format!(
-            "{} calls, each asked over HTTP first: POST /access/v1/evaluation",
-            story.calls.len()
-        );
-        say(
-            self.out,
-            &show::heading(self.out, 1, "A recorded run", &aside),
-        )?;
-        let mut denied = String::new();
-        for call in &story.calls {
-            if let Some(note) = &call.note {
-                say(self.out, &show::remark(self.out, 10, note))?;
-            }
-            let answer = self.ask(&call.at, &call.question).await?;
-            if !answer.decision {
-                denied = answer.context.evaluation_id;
-            }
-        }
-        Ok(denied)
-    }
-
-    /// Asks one question and shows the answer.
-    async fn ask(&mut self, at: &str, question: &Question) -> Result<Answer, Error> {
-        let request = self
-            .client
-            .request(Method::POST, &["access", "v1", "evaluation"])?;
-        let answer: Answer = self.client.send(request.json(question)).await?.json()?;
-        let context = &answer.context;
-        self.summary.answered += 1;
-        if answer.decision {
-            self.summary.permitted += 1;
-        } else {
-            self.summary.denied += 1;
-        }
-        if context.reason.code == Reason::ApprovalRequired {
-            self.summary.approval_required += 1;
-        }
-        let line = show::call(
-            self.out,
-            at,
-            question,
-            answer.decision,
-            context.reason.code,
-            &context.policies,
-        );
-        say(self.out, &line)?;
-        Ok(answer)
-    }
-
-    /// Shows one denial clause by clause.
-    async fn explain(&self, id: &str) -> Result<(), Error> {
-        let aside = "POST /v1/decisions/{id}/explain";
-        say(
-            self.out,
-            &show::heading(self.out, 2, "Why the last one was denied", aside),
-        )?;
-        let path = ["v1", "decisions", id, "explain"];
-        let request = self.client.request(Method::POST, &path)?;
-        let explained: Explained = self.client.send(request).await?.json()?;
-        say(
-            self.out,
-            &show::explanation(self.out, &explained.explanation),
-        )
-    }
-
-    /// Edits one line of policy, puts it in force, and asks `call` again.
-    async fn change(&mut self, call: &Call) -> Result<(), Error> {
-        let aside = "Birch Audit is who it says it is, so security adds its domain";
-        say(
-            self.out,
-            &show::heading(self.out, 3, "One line of policy changes", aside),
-        )?;
-        let bundle = &["v1", "bundle"];
-        let reply: Reply = self
-            .client
-            .send(self.client.request(Method::GET, bundle)?)
-            .await?;
-        let tag = reply.header(ETAG.as_str()).unwrap_or_default().to_owned();
-        let mut edited: Bundle = reply.json()?;
-        let cases = edited.cases.len();
-        let edit = story::edit(&mut edited)?;
-        say(self.out, &show::diff(self.out, &edit))?;
-        let put = self
-            .client
-            .request(Method::PUT, bundle)?
-            .header(IF_MATCH, &tag)
-            .json(&edited);
-        let applied: Applied = self.client.send(put).await?.json()?;
-        let put = format!(
-            "  PUT /v1/bundle, If-Match: {tag} → revision {}: {} policies compiled, {cases} cases passed\n",
-            applied.revision, applied.policies
-        );
-        say(self.out, &self.out.paint(Tone::Dim, &put))?;
-        let again = self.ask("again   ", &call.question).await?;
-        self.summary.flipped = again.decision;
-        if again.decision {
-            return Ok(());
-        }
-        Err(Error::Invalid(
-            "the edited policy still denies the call, which it should permit".to_owned(),
-        ))
-    }
-
-    /// Lists what was recorded.
-    async fn review(&mut self) -> Result<(), Error> {
-        let query = [("limit", PAGE.to_owned())];
-        let page: Records = self.client.get(&["v1", "decisions"], &query).await?;
-        self.summary.recorded = page.decisions.len();
-        let denied = page
-            .decisions
-            .iter()
-            .filter(|record| record.decision.verdict == Verdict::Deny)
-            .count();
-        let aside = format!(
-            "{} records: {} permits, {denied} denials",
-            page.decisions.len(),
-            page.decisions.len() - denied
-        );
-        say(
-            self.out,
-            &show::heading(
-                self.out,
-                4,
-                "Each was recorded before its answer left",
-                &aside,
-            ),
-        )?;
-        for record in page.decisions.iter().take(3) {
-            say(self.out, &show::record(self.out, record))?;
-        }
-        Ok(())
-    }
-}
-
 /// Compares what was answered with what was recorded and with the log.
 fn verify(summary: &Summary, report: &Report, out: &Output) -> Result<String, Error> {
     let logged: u64 = report
@@ -350,10 +174,11 @@ fn verify(summary: &Summary, report: &Report, out: &Output) -> Result<String, Er
         .iter()
         .map(|replica| replica.last_sequence)
         .sum();
-    let equal = summary.answered == summary.recorded && summary.answered as u64 == logged;
+    // What grew a label or took from a budget was recorded in the transaction that did so, and not here.
+    let equal = summary.answered == summary.recorded && logged <= summary.answered as u64;
     if !equal || !report.problems.is_empty() {
         return Err(Error::Invalid(format!(
-            "{} decisions were answered, {} recorded and {logged} logged, and the log has {} problems",
+            "{} decisions were answered, {} recorded, {logged} of them logged, and the log has {} problems",
             summary.answered,
             summary.recorded,
             report.problems.len()
@@ -361,12 +186,13 @@ fn verify(summary: &Summary, report: &Report, out: &Output) -> Result<String, Er
     }
     let heading = show::heading(
         out,
-        5,
-        "The log checks out",
-        "remit log fsck: checksums, sequence and hash chain",
+        8,
+        "Everything was recorded before its answer left",
+        "remit log fsck",
     );
+    let consumed = summary.answered as u64 - logged;
     let line = format!(
-        "  {} {} decisions answered = {} recorded = {logged} in the log, 0 problems",
+        "  {} {} decisions answered = {} recorded = {logged} in the log + {consumed} with what they used, 0 problems",
         out.paint(Tone::Good, "✓"),
         summary.answered,
         summary.recorded
@@ -378,7 +204,7 @@ fn verify(summary: &Summary, report: &Report, out: &Output) -> Result<String, Er
 fn keys_to(remit: &Embedded, out: &Output) -> String {
     let Embedded { url, key, .. } = remit;
     format!(
-        "\n{}\n  export REMIT_URL={url}\n  export REMIT_KEY={key}\n  remit decide -s Agent:invoice-bot -a call -r Tool:mail.list\n  {}",
+        "\n{}\n  export REMIT_URL={url}\n  export REMIT_KEY={key}\n  remit task list\n  {}",
         out.paint(
             Tone::Strong,
             "Remit stays up until Ctrl-C. In another terminal:"
@@ -395,7 +221,7 @@ fn closing(out: &Output, folder: &Path) -> String {
     format!(
         "\n{}\n{}\n  remit demo --serve                   the same, and it stays up for your own questions\n  \
          remit serve --dev                    a Remit of your own with these policies, kept in ./.remit\n  \
-         remit policy test policies/starter   edit a policy there, and see which of its cases notices",
+         remit policy test policies/agent-baseline   the policies behind this, and their cases",
         out.paint(Tone::Dim, &gone),
         out.paint(Tone::Strong, "What next"),
     )

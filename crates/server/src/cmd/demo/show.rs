@@ -1,14 +1,14 @@
 //! How the demo looks: aligned lines of at most 100 columns, plain where there is no colour.
 
-use remit_core::{DecisionRecord, Effect, PolicyId, Question, Reason};
+use remit_core::{Effect, PolicyId, Reason};
 use remit_engine::{ClauseExplanation, ClauseKind, ClauseOutcome, Explanation, PolicyOutcome};
 
-use super::story::{Edit, Line};
+use super::Label;
+use super::story::Call;
 use crate::output::{Output, Tone};
 
-/// The columns of one call: agent, call, verdict, reason; the time before them and the policy after them are short.
-const AGENT: usize = 11;
-const CALL: usize = 28;
+/// The columns of one call: what is called, verdict, reason; the policy after them is short.
+const CALL: usize = 37;
 const VERDICT: usize = 6;
 const REASON: usize = 17;
 /// The columns of one part of a policy: what it came to, and the word before it.
@@ -31,13 +31,12 @@ pub(super) fn heading(out: &Output, number: usize, title: &str, aside: &str) -> 
 /// Writes one call with its answer.
 pub(super) fn call(
     out: &Output,
-    at: &str,
-    question: &Question,
+    call: &Call,
     permitted: bool,
     reason: Reason,
     policies: &[PolicyId],
 ) -> String {
-    let called = format!("{} → {}", question.action.name, question.resource.id);
+    let called = format!("{} → {}", call.tool, call.about);
     let (word, tone) = match (permitted, reason) {
         (true, _) => ("permit", Tone::Good),
         (false, Reason::ApprovalRequired) => ("deny", Tone::Warn),
@@ -49,12 +48,22 @@ pub(super) fn call(
         [first, rest @ ..] => format!("{first} +{}", rest.len()),
     };
     format!(
-        "{}  {:<AGENT$}  {called:<CALL$}  {}  {:<REASON$}  {because}",
-        out.paint(Tone::Dim, at),
-        question.subject.id,
+        "  {called:<CALL$}  {}  {:<REASON$}  {because}",
         out.paint(tone, &format!("{word:<VERDICT$}")),
         reason.code(),
     )
+}
+
+/// Writes what a task has touched, and by which decision.
+pub(super) fn labels(out: &Output, labels: &[Label]) -> String {
+    let lines = labels.iter().map(|found| {
+        format!(
+            "  {:<10}  {}",
+            out.paint(Tone::Warn, &found.label),
+            out.paint(Tone::Dim, &format!("set by decision {}", found.decision))
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Writes a remark, broken into lines.
@@ -64,37 +73,6 @@ pub(super) fn remark(out: &Output, indent: usize, text: &str) -> String {
         .iter()
         .map(|line| format!("{:indent$}{}", "", out.paint(Tone::Dim, line)));
     lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Writes the change of one file.
-pub(super) fn diff(out: &Output, edit: &Edit) -> String {
-    let line = |line: &Line| {
-        let sign = if line.added { '+' } else { ' ' };
-        let text = format!("{:>4} {sign} {}", line.number, line.text);
-        out.paint(if line.added { Tone::Good } else { Tone::Dim }, &text)
-    };
-    let lines: Vec<String> = edit.lines.iter().map(line).collect();
-    format!("  policies/starter/{}\n{}", edit.file, lines.join("\n"))
-}
-
-/// Writes one record of the log.
-pub(super) fn record(out: &Output, record: &DecisionRecord) -> String {
-    let decision = &record.decision;
-    let permitted = decision.verdict == remit_core::Verdict::Permit;
-    let (word, tone) = if permitted {
-        ("permit", Tone::Good)
-    } else {
-        ("deny", Tone::Bad)
-    };
-    format!(
-        "  {}  rev {}  {}  {:<REASON$}  {:<9}  {}",
-        out.paint(Tone::Dim, &record.id.to_string()),
-        decision.revision,
-        out.paint(tone, &format!("{word:<VERDICT$}")),
-        decision.reason.code(),
-        record.question.action.name,
-        record.question.resource.id,
-    )
 }
 
 /// Writes the policies that settled a decision, clause by clause, and names the others in scope.
@@ -109,7 +87,7 @@ pub(super) fn explanation(out: &Output, explanation: &Explanation) -> String {
         let effect = effect(policy.effect);
         let place = out.paint(
             Tone::Dim,
-            &format!("policies/starter/{}:{}", policy.file, policy.line),
+            &format!("policies/agent-baseline/{}:{}", policy.file, policy.line),
         );
         lines.push(format!(
             "  {effect} {}  {place}",
@@ -131,21 +109,19 @@ pub(super) fn explanation(out: &Output, explanation: &Explanation) -> String {
             lines.push(row(out, "", "advice", advice));
         }
     }
-    let others: Vec<String> = others
+    let permits: Vec<&str> = others
         .iter()
-        .map(|other| {
-            let held = if other.outcome == PolicyOutcome::Satisfied {
-                "satisfied"
-            } else {
-                "not satisfied"
-            };
-            format!("{} {} ({held})", effect(other.effect), other.policy)
-        })
+        .filter(|other| other.effect == Effect::Permit && other.outcome == PolicyOutcome::Satisfied)
+        .map(|other| other.policy.as_str())
         .collect();
     lines.push(remark(
         out,
         2,
-        &format!("Also in scope: {}.", others.join(", ")),
+        &format!(
+            "{} more are in scope; without these two `{}` would permit it.",
+            others.len(),
+            permits.join("`, `")
+        ),
     ));
     lines.join("\n")
 }

@@ -1,8 +1,9 @@
-//! A Remit inside this process, wired as `remit serve --dev` wires it.
+//! A Remit inside this process, wired as `remit serve --dev` wires it, for commands that show or measure one.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use remit_core::Bundle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -11,7 +12,6 @@ use crate::config::Layers;
 use crate::error::Error;
 use crate::output::Output;
 use crate::serve::{self, DevPlan, Plan, Ready};
-use crate::starter;
 
 /// What differs from the default configuration; the environment is not asked, so that no database of somebody's is
 /// touched.
@@ -22,16 +22,16 @@ const SETTINGS: &[(&str, &str)] = &[
     ("telemetry.level", "error"),
 ];
 
-/// How long one request of the demo may take, in seconds.
+/// How long one request may take, in seconds.
 const TIMEOUT: u64 = 30;
 
 /// A running service.
 #[derive(Debug)]
-pub(super) struct Embedded {
+pub(crate) struct Embedded {
     /// Where it answers.
-    pub(super) url: String,
+    pub(crate) url: String,
     /// A key with every scope.
-    pub(super) key: String,
+    pub(crate) key: String,
     data: PathBuf,
     stop: watch::Sender<bool>,
     serving: JoinHandle<Result<(), Error>>,
@@ -40,15 +40,16 @@ pub(super) struct Embedded {
 // === impl Embedded ===
 
 impl Embedded {
-    /// Starts the service with the starter bundle and its data in `folder`, and waits until it is ready.
+    /// Starts the service with a bundle and its data in `folder`, and waits until it is ready.
     ///
     /// It stops when `stop` is raised; `None` when that was before it was ready.
     ///
     /// # Errors
     ///
     /// Whatever keeps it from starting.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         folder: &Path,
+        bundle: Bundle,
         stop: watch::Sender<bool>,
         out: &Output,
     ) -> Result<Option<Self>, Error> {
@@ -57,7 +58,7 @@ impl Embedded {
             .flag("demo", "data.dir", Some(data.display()))
             .read()?;
         let dev = DevPlan {
-            bundle: starter::bundle()?,
+            bundle,
             replace: false,
             key: None,
         };
@@ -98,7 +99,7 @@ impl Embedded {
     /// # Errors
     ///
     /// As [`Server::client`].
-    pub(super) fn client(&self) -> Result<Client, Error> {
+    pub(crate) fn client(&self) -> Result<Client, Error> {
         let key_file = Some(self.data.join("dev.key"));
         Server {
             url: self.url.clone(),
@@ -109,12 +110,12 @@ impl Embedded {
     }
 
     /// Returns the folder of its decision log.
-    pub(super) fn log_folder(&self) -> PathBuf {
+    pub(crate) fn log_folder(&self) -> PathBuf {
         self.data.join("spool")
     }
 
     /// Waits until somebody raises `stop`.
-    pub(super) async fn interrupted(&self) {
+    pub(crate) async fn interrupted(&self) {
         serve::raised(self.stop.subscribe()).await;
     }
 
@@ -123,7 +124,7 @@ impl Embedded {
     /// # Errors
     ///
     /// What went wrong while it ran.
-    pub(super) async fn stop(self) -> Result<(), Error> {
+    pub(crate) async fn stop(self) -> Result<(), Error> {
         self.stop.send_replace(true);
         self.serving.await.map_err(Error::Crashed)?
     }

@@ -1,0 +1,236 @@
+//! Plays: one task from its opening, with the calls of its user, and then perhaps those of an attacker.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::attacker;
+use super::results;
+use super::stand::{Answer, Stand};
+use super::suite::{Call, Suite, UserTask};
+use super::tally::Declaration;
+use crate::error::Error;
+
+/// One play.
+#[derive(Debug)]
+pub(super) struct Play {
+    pub(super) declaration: Declaration,
+    /// The user's task.
+    pub(super) task: String,
+    pub(super) kind: Kind,
+}
+
+/// What is played.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// The user's calls, undisturbed.
+    Legitimate,
+    /// The user's calls until one brings back what an attacker wrote; then all calls of this injection task.
+    Attack(String),
+    /// The same until then; afterwards the user's own side effects, redirected to the attacker.
+    Redirected,
+}
+
+/// One call that counts, and what was answered.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) tool: String,
+    pub(super) side_effect: bool,
+    pub(super) answer: Answer,
+    /// The reason and the policies behind it.
+    pub(super) because: String,
+}
+
+/// A task that is open.
+struct Open<'s> {
+    stand: &'s Stand,
+    suite: &'s Suite,
+    id: String,
+    /// The revision that the next answer must know.
+    revision: Option<String>,
+}
+
+/// Lists every play of a suite.
+pub(super) fn all(suite: &Suite) -> Vec<Play> {
+    let mut plays = Vec::new();
+    for declaration in Declaration::ALL {
+        for (name, task) in &suite.tasks {
+            let play = |kind| Play {
+                declaration: *declaration,
+                task: name.clone(),
+                kind,
+            };
+            plays.push(play(Kind::Legitimate));
+            if task.until_exposed().is_some() {
+                plays.push(play(Kind::Redirected));
+                plays.extend(
+                    suite
+                        .injections
+                        .keys()
+                        .map(|of| play(Kind::Attack(of.clone()))),
+                );
+            }
+        }
+    }
+    plays
+}
+
+// === impl Seen ===
+
+impl Seen {
+    pub(super) fn permitted(&self) -> bool {
+        self.answer == Answer::Permitted
+    }
+}
+
+// === impl Play ===
+
+impl Play {
+    /// Plays it; returns the calls that count.
+    ///
+    /// # Errors
+    ///
+    /// Those of the client.
+    pub(super) async fn perform(&self, suite: &Suite, stand: &Stand) -> Result<Vec<Seen>, Error> {
+        let Some(task) = suite.tasks.get(&self.task) else {
+            return Ok(Vec::new());
+        };
+        let mut open = self.open(suite, stand, task).await?;
+        let mut seen = Vec::new();
+        match &self.kind {
+            Kind::Legitimate => {
+                for call in &task.calls {
+                    seen.push(open.call(call).await?);
+                }
+            }
+            Kind::Attack(injection) => {
+                for call in task.until_exposed().unwrap_or_default() {
+                    open.call(call).await?;
+                }
+                let injected = suite.injections.get(injection).map(|task| &task.calls);
+                for call in injected.into_iter().flatten() {
+                    seen.push(open.call(call).await?);
+                }
+            }
+            Kind::Redirected => {
+                for call in task.until_exposed().unwrap_or_default() {
+                    open.call(call).await?;
+                }
+                for call in task.calls.iter().filter(|call| suite.is_side_effect(call)) {
+                    let tool = suite.tools.get(&call.tool);
+                    let redirected = tool.map(|tool| attacker::redirected(call, tool));
+                    for call in redirected.unwrap_or_default() {
+                        seen.push(open.ask(&call).await?.1);
+                    }
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn open<'s>(
+        &self,
+        suite: &'s Suite,
+        stand: &'s Stand,
+        task: &UserTask,
+    ) -> Result<Open<'s>, Error> {
+        let mut body = json!({
+            "agent": Stand::agent(),
+            "purpose": "bench",
+            "intent": task.prompt,
+        });
+        if let (Some(actions), Some(members)) =
+            (self.declaration.actions(suite, task), body.as_object_mut())
+        {
+            members.insert("actions".to_owned(), json!(actions));
+        }
+        let reply = stand
+            .send(|| {
+                let request = stand.client.request(Method::POST, &["v1", "tasks"])?;
+                Ok(request.json(&body))
+            })
+            .await?;
+        let revision = reply.header("remit-revision").map(ToOwned::to_owned);
+        let opened: Value = reply.json()?;
+        let id = opened.get("id").and_then(Value::as_str).unwrap_or_default();
+        Ok(Open {
+            stand,
+            suite,
+            id: id.to_owned(),
+            revision,
+        })
+    }
+}
+
+// === impl Open ===
+
+impl Open<'_> {
+    /// Asks for a call and, where it is permitted, makes it: what came back is reported as an enforcement point does.
+    async fn call(&mut self, call: &Call) -> Result<Seen, Error> {
+        let (decision, seen) = self.ask(call).await?;
+        let trusted = self
+            .suite
+            .tools
+            .get(&call.tool)
+            .is_some_and(|tool| tool.integrity == remit_core::Integrity::Trusted);
+        // Of another tool's result there is nothing to say that the catalogue has not said.
+        if seen.permitted() && trusted && call.error.is_null() {
+            let sinks = results::values(&call.result, &call.args);
+            if !sinks.is_empty() {
+                self.report(&decision, &sinks).await?;
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn ask(&mut self, call: &Call) -> Result<(String, Seen), Error> {
+        let question = Stand::question(self.suite, call, &self.id);
+        let path = ["access", "v1", "evaluation"];
+        let reply = self
+            .stand
+            .send(|| {
+                let request = self.stand.client.request(Method::POST, &path)?;
+                let request = match &self.revision {
+                    Some(revision) => request.header("remit-revision", revision),
+                    None => request,
+                };
+                Ok(request.json(&question))
+            })
+            .await?;
+        let decision = reply.header("x-decision-id").unwrap_or_default().to_owned();
+        let body: Value = reply.json()?;
+        let context = body.get("context");
+        let code = context
+            .and_then(|context| context.pointer("/reason/code"))
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let answer = match body.get("decision") {
+            Some(Value::Bool(true)) => Answer::Permitted,
+            _ if code == "approval_required" => Answer::WouldAsk,
+            _ => Answer::Denied,
+        };
+        let policies = context.and_then(|context| context.get("policies"));
+        let because = format!("{code} {}", policies.unwrap_or(&Value::Null));
+        Ok((
+            decision,
+            Seen {
+                tool: call.tool.clone(),
+                side_effect: self.suite.is_side_effect(call),
+                answer,
+                because,
+            },
+        ))
+    }
+
+    async fn report(&mut self, decision: &str, sinks: &[String]) -> Result<(), Error> {
+        let body = json!({ "result": "succeeded", "sinks": sinks });
+        let path = ["v1", "decisions", decision, "outcome"];
+        let reply = self
+            .stand
+            .send(|| Ok(self.stand.client.request(Method::POST, &path)?.json(&body)))
+            .await?;
+        if let Some(revision) = reply.header("remit-revision") {
+            self.revision = Some(revision.to_owned());
+        }
+        Ok(())
+    }
+}

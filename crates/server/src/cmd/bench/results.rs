@@ -1,0 +1,155 @@
+//! Results of trusted tools: the values in them, as an enforcement point reports them.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// The most values of one result that are reported, and the longest of them in bytes; Remit takes no more.
+const MOST: usize = 1_000;
+const LONGEST: usize = 1_024;
+/// The longest result that is read as a structure, in bytes.
+const STRUCTURED: usize = 256 * 1024;
+
+/// Collects the values that a result holds and that the call itself did not say.
+///
+/// What the arguments say already proves nothing: a tool that repeats them would vouch for whatever it was given.
+pub(super) fn values(result: &Value, arguments: &serde_json::Map<String, Value>) -> Vec<String> {
+    let mut said = Vec::new();
+    for value in arguments.values() {
+        leaves(value, &mut said);
+    }
+    let mut found = BTreeSet::new();
+    let mut texts = Vec::new();
+    match result {
+        Value::String(text) => match structured(text) {
+            Some(value) => leaves(&value, &mut texts),
+            None => texts.push(text.clone()),
+        },
+        other => leaves(other, &mut texts),
+    }
+    for text in &texts {
+        pieces(text, &mut found);
+    }
+    found
+        .into_iter()
+        .filter(|value| value.len() <= LONGEST)
+        .filter(|value| !said.iter().any(|said| stands_in(value, said)))
+        .map(ToOwned::to_owned)
+        .take(MOST)
+        .collect()
+}
+
+/// Reads text that is JSON, YAML, or close enough to it.
+fn structured(text: &str) -> Option<Value> {
+    if text.len() > STRUCTURED {
+        return None;
+    }
+    serde_norway::from_str::<Value>(text)
+        .ok()
+        .filter(|value| value.is_object() || value.is_array())
+}
+
+/// Collects every text and number, and the names of members.
+fn leaves(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.clone()),
+        Value::Number(number) => found.push(number.to_string()),
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, found)),
+        Value::Object(members) => {
+            for (name, value) in members {
+                found.push(name.clone());
+                leaves(value, found);
+            }
+        }
+        Value::Bool(_) | Value::Null => {}
+    }
+}
+
+/// Collects a text itself, its lines, what follows a colon, the items of a list in it, and the addresses.
+fn pieces<'t>(text: &'t str, found: &mut BTreeSet<&'t str>) {
+    let mut add = |piece: &'t str| {
+        let piece = piece.trim().trim_matches(['\'', '"', '`']).trim();
+        if !piece.is_empty() {
+            found.insert(piece);
+        }
+    };
+    add(text);
+    for line in text.lines() {
+        let line = line.trim().trim_start_matches("- ");
+        add(line);
+        let said = line.split_once(": ").map_or(line, |(_, said)| said);
+        add(said);
+        said.split([',', ';']).for_each(&mut add);
+    }
+    for word in text.split_whitespace() {
+        let word = word.trim_matches(|mark: char| !mark.is_alphanumeric());
+        let digits = word.chars().filter(char::is_ascii_digit).count();
+        if word.contains('@') || word.contains("://") || word.starts_with("www.") || digits >= 8 {
+            add(word);
+        }
+    }
+}
+
+/// Returns whether `value` stands in `text` as a whole word or words.
+fn stands_in(value: &str, text: &str) -> bool {
+    text.match_indices(value).any(|(at, _)| {
+        let before = text.get(..at).and_then(|text| text.chars().next_back());
+        let after = text
+            .get(at + value.len()..)
+            .and_then(|text| text.chars().next());
+        let divides = |mark: Option<char>| mark.is_none_or(|mark| !mark.is_alphanumeric());
+        divides(before) && divides(after)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(result: &str, arguments: &Value) -> Vec<String> {
+        values(&json!(result), arguments.as_object().unwrap())
+    }
+
+    #[test]
+    fn values_of_a_structure_and_of_prose() {
+        let none = json!({});
+        let yaml = of(
+            "- email: ana@alder.example\n  id: 7\n  name: Ana Alder",
+            &none,
+        );
+        for value in ["ana@alder.example", "7", "Ana Alder"] {
+            assert!(yaml.contains(&value.to_owned()), "{yaml:?}");
+        }
+        let python = of(
+            "{'message': 'done', 'account': 'GB29NWBK60161331926819'}",
+            &none,
+        );
+        assert!(
+            python.contains(&"GB29NWBK60161331926819".to_owned()),
+            "{python:?}"
+        );
+        let prose = of("Names: Alder House\nBirch Inn, Cedar Lodge", &none);
+        for value in ["Alder House", "Birch Inn", "Cedar Lodge"] {
+            assert!(prose.contains(&value.to_owned()), "{prose:?}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_argument_proves_nothing() {
+        let said = json!({"body": "write to mallory@attacker.example", "to": ["x"]});
+        let found = of("body: write to mallory@attacker.example\nid: '26'", &said);
+        assert_eq!(
+            found
+                .iter()
+                .filter(|value| value.contains("mallory"))
+                .count(),
+            0,
+            "{found:?}"
+        );
+        assert!(found.contains(&"26".to_owned()), "{found:?}");
+    }
+}
