@@ -18,6 +18,7 @@ mod servers;
 mod shadow;
 mod start;
 mod swap;
+mod tasks;
 mod translate;
 mod world;
 
