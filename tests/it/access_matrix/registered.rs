@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use super::{Recipe, World};
 
+/// A tool that is stopped.
+const STRAY: &str = "stray";
+
 /// Returns a request for an operation, or `None` for one that this table does not know yet.
 pub(super) fn recipe(world: &World, id: &str) -> Option<Recipe> {
     let body = |body: Value| (None, body);
@@ -41,10 +44,10 @@ pub(super) fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "get_tool" | "delete_tool" => (tool.to_owned(), body(Value::Null)),
         "put_tool" => (tool.to_owned(), over(json!({ "effect": "egress" }))),
         "list_kills" => ("/v1/kills".to_owned(), body(Value::Null)),
-        // One that is in force, so that none is set.
+        // One that is in force with us, so that none is set.
         "create_kill" => (
             "/v1/kills".to_owned(),
-            body(json!({ "target": { "kind": "tool", "tool": world.kill }, "reason": "x" })),
+            body(json!({ "target": { "kind": "tool", "tool": STRAY }, "reason": "x" })),
         ),
         "get_kill" => (kill, body(Value::Null)),
         "lift_kill" => (format!("{kill}/lift"), body(Value::Null)),
@@ -108,6 +111,20 @@ impl World {
             .map(|key| (key.principal.name.clone(), key.id))
             .unwrap();
         let at = self.test.clock.now();
+        let stop = async |id: KillId, tool: String| {
+            let tool = tool.into();
+            let new = NewKill {
+                id,
+                target: &KillTarget::Tool { tool },
+                reason: "x",
+                by: &by,
+                key,
+                at,
+            };
+            let set = store.set_kill(tenant, new, Change::default());
+            set.await.unwrap().kill.id
+        };
+        stop(KillId::from_uuid(self.test.clock.id()), STRAY.to_owned()).await;
         let stands = match self.kill.parse::<KillId>() {
             Ok(id) => store.kill(tenant, id).await.unwrap(),
             Err(_) => None,
@@ -116,21 +133,14 @@ impl World {
             Some(stands) => stands.kill.id,
             None => {
                 let id = KillId::from_uuid(self.test.clock.id());
-                let tool = id.to_string().into();
-                let new = NewKill {
-                    id,
-                    target: &KillTarget::Tool { tool },
-                    reason: "x",
-                    by: &by,
-                    key,
-                    at,
-                };
-                let set = store.set_kill(tenant, new, Change::default());
-                set.await.unwrap();
-                id
+                stop(id, id.to_string()).await
             }
         };
-        let asked = LiftAsked { by, key, at };
+        let asked = LiftAsked {
+            by: by.clone(),
+            key,
+            at,
+        };
         let ask = store.ask_lift(tenant, id, &asked, Change::default());
         ask.await.unwrap();
         self.kill = id.to_string();

@@ -63,6 +63,7 @@ async fn a_killed_replica_leaves_no_budget_above_and_no_permit_unrecorded() {
         Remit::dev(BINARY)
             .bundle(folder.path())
             .variable("REMIT__DATABASE__URL", &url)
+            .variable("REMIT__TASKS__ESCROW_FROM", "0")
             .start()
             .await
     };

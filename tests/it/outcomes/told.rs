@@ -108,7 +108,7 @@ async fn what_cannot_be_kept_is_refused() {
         (json!({ "result": "succeeded", "bytes": -1 }), "`bytes`"),
         (
             json!({ "result": "succeeded", "bytes": 9_007_199_254_740_992_u64 }),
-            "`bytes`",
+            "too large",
         ),
         (json!({ "result": "succeeded", "cost": 1.5 }), "`cost`"),
         (json!({ "result": "succeeded", "source": "" }), "`source`"),

@@ -399,10 +399,8 @@ async fn a_kill_is_set_once_and_lifted_by_two(fixture: Fixture) {
     assert_eq!(again, set, "one of a target");
     assert_eq!(store.heads().await.unwrap()[0].revision, set.revision);
     let in_force = async |upto| store.live_now(tenant, upto).await.unwrap().kills;
-    assert_eq!(
-        in_force(set.revision).await,
-        std::slice::from_ref(&set.kill)
-    );
+    let standing = in_force(set.revision).await;
+    assert_eq!(standing, std::slice::from_ref(&set.kill));
     let before = Revision::new(set.revision.number() - 1);
     assert_eq!(in_force(before).await, []);
 

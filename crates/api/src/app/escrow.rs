@@ -19,6 +19,8 @@ const LIFE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// In which time the calls of a task are counted.
 const WINDOW: Duration = Duration::from_secs(1);
+/// How long others ask the database alone, while one call takes a part for all of them.
+const TAKING: Duration = Duration::from_millis(50);
 /// How long nothing more is tried where there was too little to take.
 const POOR: Duration = Duration::from_secs(1);
 
@@ -156,10 +158,14 @@ impl Escrows {
             }
             // It is used up or over; what is left of it goes back first.
             let over = busy.held.take().map(|held| held.over(tenant));
+            busy.not_before = now + TAKING;
             return (Paid::Take, over);
         }
-        let worth = busy.calls > busy_from && now >= busy.not_before;
-        (if worth { Paid::Take } else { Paid::No }, None)
+        if busy.calls <= busy_from || now < busy.not_before {
+            return (Paid::No, None);
+        }
+        busy.not_before = now + TAKING;
+        (Paid::Take, None)
     }
 
     /// Puts what was taken to use; it pays for this call first. Where another call has put some meanwhile, one of the two

@@ -9,8 +9,9 @@ use std::time::Duration;
 use remit_core::{ReplicaId, Spending, TaskId, TaskState, TenantId};
 use uuid::Uuid;
 
+use super::row::{BudgetRow, Row};
 use super::settling::{Settled, settle_all, take_rows};
-use super::{BudgetRow, Held, Row, charges_of, hold, micros, reserve, state_of};
+use super::{Held, charges_of, hold, micros, reserve, state_of};
 use crate::db::Conn;
 use crate::dialect;
 use crate::error::{Error, Failure};
