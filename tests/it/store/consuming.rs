@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use remit_core::Budget;
-use remit_store::{Consumed, Store};
+use remit_core::{Budget, TaskState};
+use remit_store::{Change, Consumed, Ending, Store};
 use remit_tests::postgres::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use super::budgets::{calls, consume, shared, task};
 use super::{Fixture, patient};
@@ -71,9 +73,12 @@ async fn a_budget_is_consumed_in_one_round_trip() {
     };
     let trips = Arc::new(AtomicUsize::new(0));
     let url = counted(&fixture.url, Arc::clone(&trips)).await;
-    let store = Store::open(&patient(&url), fixture.clock.clone())
-        .await
-        .unwrap();
+    // One connection, so that none is opened because the call before is still giving its own back.
+    let options = remit_store::Options {
+        max_connections: 1,
+        ..patient(&url)
+    };
+    let store = Store::open(&options, fixture.clock.clone()).await.unwrap();
     let tenant = fixture.tenant("acme").await;
     let many = Budget {
         calls: Some(100),
@@ -85,7 +90,7 @@ async fn a_budget_is_consumed_in_one_round_trip() {
     for number in 0..8 {
         let record = shared(&fixture, tenant, number);
         // What the call before has left to do.
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         let before = trips.load(Ordering::SeqCst);
         let consumed = consume(&store, tenant, &[child, root], calls(1), &record).await;
         taken.push(trips.load(Ordering::SeqCst) - before);
@@ -94,4 +99,68 @@ async fn a_budget_is_consumed_in_one_round_trip() {
     // The first connects and prepares.
     assert_eq!(taken[1..], [1; 7], "{taken:?}");
     assert!(Postgres::database().await.is_some());
+}
+
+/// Whatever is consumed is committed before the end of a task above it is, or not at all: no record comes after the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_consumed_after_what_is_above_has_ended() {
+    let Some(fixture) = Fixture::postgres().await else {
+        return;
+    };
+    let tenant = fixture.tenant("acme").await;
+    let many = Budget {
+        calls: Some(100_000),
+        ..Budget::default()
+    };
+    for round in 0..3_u64 {
+        let root = task(&fixture, tenant, None, Budget::default()).await;
+        let child = task(&fixture, tenant, Some(root), many).await;
+        let mut racing = JoinSet::new();
+        for lane in 0..6_u64 {
+            let store = fixture.store.clone();
+            let first = (round * 6 + lane) * 1_000;
+            let records: Vec<_> = (first..first + 400)
+                .map(|number| shared(&fixture, tenant, number))
+                .collect();
+            racing.spawn(async move {
+                for record in records {
+                    let consumed = consume(&store, tenant, &[child, root], calls(1), &record).await;
+                    if consumed != (Consumed::Done { revision: None }) {
+                        return consumed;
+                    }
+                }
+                panic!("it never ended");
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let ending = Ending {
+            state: TaskState::Revoked,
+            by: "ana",
+            why: None,
+        };
+        fixture
+            .store
+            .end_task(tenant, root, ending, Change::default())
+            .await
+            .unwrap();
+        let reserved = async || {
+            let budget = fixture.store.budget(tenant, child).await.unwrap().unwrap();
+            budget.reserved.calls
+        };
+        let then = reserved().await;
+        for ended in racing.join_all().await {
+            assert!(
+                matches!(
+                    ended,
+                    Consumed::Ended {
+                        state: TaskState::Revoked,
+                        ..
+                    }
+                ),
+                "{ended:?}"
+            );
+        }
+        assert_eq!(reserved().await, then, "something came after the end");
+        assert!(then > 0);
+    }
 }

@@ -17,7 +17,7 @@ async fn put(world: &World, body: &Value) -> Reply {
 async fn a_task_may_only_narrow_its_template() {
     let world = World::make().await;
     let template = json!({
-        "purpose": "work", "actions": ["reading", "pay"], "budget": { "calls": 5 }, "expires_in": 600, "idle_timeout": 300,
+        "purpose": "work", "actions": ["pay", "reading"], "budget": { "calls": 5 }, "expires_in": 600, "idle_timeout": 300,
         "required": ["sinks"],
     });
     let made = put(&world, &template).await;

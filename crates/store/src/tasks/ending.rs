@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use remit_core::{Revision, TaskId, TaskState, TenantId, Timestamp};
 use serde_json::json;
-use uuid::Uuid;
 
 use super::state_text;
 use crate::admin_actions::Change;
@@ -45,9 +44,9 @@ pub struct Due {
 
 pub(crate) mod sql {
     statements! {
-        /// Ends a task that is not over.
+        /// Ends a task that is not over, by its time either.
         END_TASK = "UPDATE tasks SET state = $3, revision = $4, ended_at = $5, ended_by = $6, ended_why = $7 \
-            WHERE tenant = $1 AND id = $2 AND ended_at IS NULL";
+            WHERE tenant = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $5";
         /// Ends what is below a task and not over, ten thousand at a time.
         END_BELOW = "WITH RECURSIVE below (id) AS ( \
             SELECT t.id FROM tasks AS t WHERE t.tenant = $1 AND t.parent = $2 \
@@ -56,11 +55,13 @@ pub(crate) mod sql {
             WHERE tenant = $1 AND ended_at IS NULL AND id IN (SELECT b.id FROM below AS b JOIN tasks AS t \
             ON t.tenant = $1 AND t.id = b.id WHERE t.ended_at IS NULL LIMIT 10000)";
         /// Stops a task, or lets it go on.
-        TURN_TASK = "UPDATE tasks SET state = $3, revision = $4 WHERE tenant = $1 AND id = $2 AND state = $5";
+        TURN_TASK = "UPDATE tasks SET state = $3, revision = $4 WHERE tenant = $1 AND id = $2 AND state = $5 \
+            AND expires_at > $6";
         /// Lets a task that goes on be idle from now on.
         WAKE_TASK = "UPDATE tasks SET last_active = $3 WHERE tenant = $1 AND id = $2";
-        /// Finds how a task stands by itself.
-        TASK_STATE = "SELECT state FROM tasks WHERE tenant = $1 AND id = $2";
+        /// Finds how a task stands by itself and by the time.
+        TASK_STATE = "SELECT CASE WHEN ended_at IS NULL AND expires_at <= $3 THEN 'expired' ELSE state END \
+            FROM tasks WHERE tenant = $1 AND id = $2";
         /// Tells whether there is a task to end or to forget.
         ANY_DUE = "SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE tenant = $1 AND ended_at IS NULL \
             AND (expires_at <= $2 OR (state = 'active' AND last_active + idle_timeout <= $3)) LIMIT 1) AS one) \
@@ -145,11 +146,12 @@ impl Store {
                 .bind(state_text(to))
                 .bind(number(next))
                 .bind(state_text(from))
+                .bind(now.micros())
                 .execute(raw)
                 .await
                 .map(|done| done.rows_affected()))?;
             if turned == 0 {
-                let error = unfit(&mut conn, tenant, id).await?;
+                let error = unfit(&mut conn, tenant, id, now).await?;
                 conn.rollback().await?;
                 return Err(error.into());
             }
@@ -278,7 +280,7 @@ pub(super) async fn end(
             .await
             .map(|done| done.rows_affected()))?;
         if rows == 0 && ended == 0 {
-            return Ok(Err(unfit(conn, tenant, id).await?));
+            return Ok(Err(unfit(conn, tenant, id, now).await?));
         }
         ended += rows;
     }
@@ -286,11 +288,16 @@ pub(super) async fn end(
 }
 
 /// Says why a task cannot be ended or turned.
-async fn unfit(conn: &mut Conn, tenant: TenantId, id: TaskId) -> Result<Error, Failure> {
-    let id: Uuid = id.uuid();
+async fn unfit(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: TaskId,
+    now: Timestamp,
+) -> Result<Error, Failure> {
     let state: Option<String> = on!(conn, |raw| sqlx::query_scalar(sql::TASK_STATE)
         .bind(tenant.uuid())
-        .bind(id)
+        .bind(id.uuid())
+        .bind(now.micros())
         .fetch_optional(raw)
         .await)?;
     Ok(match state {
