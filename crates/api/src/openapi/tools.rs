@@ -61,7 +61,7 @@ fn drift() -> Operation {
         "name": "mail.send", "description": "Sends an e-mail.",
         "inputSchema": { "type": "object", "properties": { "to": { "type": "string" } } },
     }] });
-    let found = json!({ "drifted": true, "tools": [{ "name": "mail.send", "state": "changed", "registered": HASH, "presented": HASH.replace('a', "b") }] });
+    let found = json!({ "drifted": true, "tools": [{ "name": "mail.send", "state": "changed", "registered": HASH, "presented": HASH.replace('f', "0") }] });
     Operation::new("POST", "/v1/tools/drift", "check_tools", "Tools")
         .says(
             "Compare descriptors",
