@@ -9,6 +9,7 @@ pub mod draw;
 mod facts;
 mod gates;
 pub mod monotone;
+mod searches;
 mod sinks;
 
 use remit_core::{Bundle, Entity, EntityUid, Source};

@@ -243,17 +243,22 @@ fn attenuate_a_child_that_is_taken_may_no_more_than_its_parent() {
     let ground = ground(&snapshot);
     let mut rng = StdRng::seed_from_u64(9_100);
     let (mut taken, mut refused, mut asked) = (0, 0, 0);
-    for number in 0..6_000 {
+    for number in 0..8_000 {
         let parent = limited(&mut rng, &ground);
         let mut child = limited(&mut rng, &ground);
         // Drawn apart, two are hardly ever within each other in everything.
         child.budget = parent.budget;
         child.on_behalf_of.clone_from(&parent.on_behalf_of);
-        if rng.random_bool(0.5) {
-            child = Declaration {
-                actions: child.actions.clone(),
-                ..ground.within(&mut rng, &parent)
-            };
+        match rng.random_range(0..4) {
+            0 => {}
+            1 => {
+                let actions = child.actions.clone();
+                child = Declaration {
+                    actions,
+                    ..ground.within(&mut rng, &parent)
+                };
+            }
+            _ => child = ground.within(&mut rng, &parent),
         }
         if world(&snapshot, |world| child.exceeds(&parent, 1, &world)).is_some() {
             refused += 1;

@@ -65,7 +65,9 @@ fn respelt(rng: &mut StdRng, value: &Value) -> String {
         Value::Null | Value::Bool(_) => value.to_string(),
         Value::Number(number) => {
             let text = number.to_string();
-            let small = number.as_i64().is_some_and(|whole| whole.abs() < 1 << 53);
+            let small = number
+                .as_i64()
+                .is_some_and(|whole| whole.unsigned_abs() < 1 << 53);
             match rng.random_range(0..4) {
                 0 if small => format!("{text}.0"),
                 1 if small => format!("{text}e0"),
