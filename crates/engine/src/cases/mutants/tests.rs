@@ -17,7 +17,7 @@ use super::*;
 const SCHEMA: &str = "
 entity Team;
 entity Agent in [Team] { trust: Long, roles: Set<String> };
-entity Person in [Team];
+entity Person in [Team] { trust: Long };
 entity Doc { level: Long, owners: Set<String> };
 action read, write appliesTo { principal: Agent, resource: Doc, context: { n: Long, names: Set<String>, why?: String } };
 action call appliesTo { principal: [Agent, Person], resource: Doc, context: { n: Long, names: Set<String>, why?: String } };
