@@ -12,6 +12,7 @@ mod rules;
 mod searches;
 mod shadows;
 mod shaping;
+mod tasks;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

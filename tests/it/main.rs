@@ -39,6 +39,7 @@ mod engine;
 mod entities;
 mod evaluate;
 mod evaluations;
+mod facts;
 mod govern_story;
 mod house;
 mod idempotency;

@@ -16,6 +16,7 @@ use remit_engine::Snapshot;
 use crate::measure::{Effort, Figures, count, cpu_each};
 use crate::report::Report;
 use crate::rules::Rules;
+use crate::tasks;
 use crate::translate::{REGO_OVER_DATA, bundle, rego, rego_data};
 use crate::world::World;
 
@@ -66,6 +67,7 @@ pub fn run(effort: Effort, report: &mut Report) -> io::Result<()> {
         20.0,
         "us",
     );
+    tasks::run(effort, report);
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod servers;
 mod shadow;
 mod start;
 mod swap;
+mod tasks;
 mod translate;
 mod world;
 

@@ -9,6 +9,9 @@ use crate::{
     Tool, trusted_sinks,
 };
 
+/// When a supposed agent ends and is reviewed: at the end of the year 9999, the last that RFC 3339 can write.
+const FAR: i64 = 253_402_300_799_000_000;
+
 /// When and for which call facts are made.
 struct At<'c> {
     now: Timestamp,
@@ -191,7 +194,7 @@ impl CaseAgent {
     fn facts(&self, uid: &EntityUid, presented: Option<&str>) -> AgentFacts {
         let registered = (self.standing != Standing::Unregistered).then(|| Agent {
             build: self.build,
-            ends_at: Timestamp::from_micros(i64::MAX),
+            ends_at: Timestamp::from_micros(FAR),
             environment: self.environment.clone(),
             model: self.model.clone(),
             owner: self
@@ -200,7 +203,7 @@ impl CaseAgent {
                 .unwrap_or_else(|_| PrincipalName::itself()),
             principal: None,
             purpose: self.purpose.clone(),
-            review_at: Timestamp::from_micros(i64::MAX),
+            review_at: Timestamp::from_micros(FAR),
             roles: self.roles.clone(),
             status: AgentStatus::Active,
             trust: self.trust,
