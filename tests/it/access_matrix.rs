@@ -4,18 +4,19 @@ use std::fmt::Write;
 
 use http::{Request, StatusCode};
 use remit_api::Options;
-use remit_core::{BreakGlassId, Bundle, DraftId, Entity, PrincipalKind, Role, Timestamp};
-use remit_store::{
-    Change, DraftFilter, DraftState, Expected, NewBreakGlass, NewDraft, NewKey, Scope,
-};
+use remit_core::{Bundle, DraftId, Entity, PrincipalKind, Role};
+use remit_store::{Change, DraftFilter, DraftState, Expected, NewDraft, NewKey, Scope};
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::contract::DOCUMENT;
 use remit_tests::golden;
 use serde_json::{Value, json};
 
+mod registered;
+mod tasks;
+
 /// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, a person in each role with a key
 /// that has every scope, and all of another tenant.
-const CALLERS: [&str; 16] = [
+const CALLERS: [&str; 18] = [
     "nobody",
     "revoked",
     "evaluate",
@@ -23,6 +24,7 @@ const CALLERS: [&str; 16] = [
     "read",
     "write",
     "keys",
+    "tasks",
     "tenants",
     "all",
     "reader",
@@ -31,6 +33,7 @@ const CALLERS: [&str; 16] = [
     "approver",
     "admin",
     "auditor",
+    "operator",
     "other",
 ];
 
@@ -43,6 +46,8 @@ struct World {
     version: String,
     draft: String,
     grant: String,
+    agent: String,
+    kill: String,
 }
 
 /// One request of an operation: its path with the parts filled in, a precondition, and a body.
@@ -182,6 +187,12 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "get_decision" => (decision, body(Value::Null)),
         "explain_decision" => (format!("{decision}/explain"), body(Value::Null)),
         "make_case" => (format!("{decision}/case"), body(Value::Null)),
+        "report_outcome" => (
+            format!("{decision}/outcome"),
+            body(json!({ "result": "succeeded" })),
+        ),
+        "list_outcomes" => ("/v1/outcomes".to_owned(), body(Value::Null)),
+        "list_orphans" => ("/v1/orphans".to_owned(), body(Value::Null)),
         "create_key" => (
             "/v1/keys".to_owned(),
             body(json!({ "name": "child", "environment": "dev", "scopes": ["keys"] })),
@@ -208,7 +219,7 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "resume_tenant" => (format!("{tenant}/resume"), body(Value::Null)),
         "export_tenant" => (format!("{tenant}/export"), body(Value::Null)),
         "delete_tenant" => (format!("{tenant}?name=default"), body(Value::Null)),
-        _ => return None,
+        _ => return registered::recipe(world, id).or_else(|| tasks::recipe(id)),
     };
     Some(Recipe {
         path,
@@ -274,6 +285,8 @@ impl World {
             version: version.to_string(),
             draft: String::new(),
             grant: String::new(),
+            agent: String::new(),
+            kill: String::new(),
         };
         world.settle(key.reveal()).await;
         world.decision = world.ask().await;
@@ -379,43 +392,7 @@ impl World {
             .unwrap();
         self.draft = draft.id.to_string();
         self.ask_for_break_glass().await;
-    }
-
-    /// Makes a grant that waits, in place of what there was.
-    async fn ask_for_break_glass(&mut self) {
-        let (store, tenant) = (&self.test.store, self.test.tenant);
-        let (at, by) = (self.test.clock.now(), "somebody".parse().unwrap());
-        for old in store.break_glasses(tenant, None, 100).await.unwrap() {
-            if old.waits(at) || old.is_active(at) {
-                store
-                    .end_break_glass(tenant, old.id, &by, at, Change::default())
-                    .await
-                    .unwrap();
-            }
-        }
-        let person = PrincipalKind::Person;
-        self.test.principal("grantee", person, &[]).await;
-        self.test.principal("holder", person, &[]).await;
-        let keys = store.keys(tenant).await.unwrap();
-        let mut keys = keys.iter();
-        let admin = keys.find(|key| key.principal.name.as_str() == "admin");
-        let admin = admin.unwrap();
-        let new = NewBreakGlass {
-            id: BreakGlassId::from_uuid(self.test.clock.id()),
-            principal: &"holder".parse().unwrap(),
-            roles: &[Role::Publisher].into(),
-            minutes: 15,
-            reason: "an incident",
-            requested_by: &admin.principal.name,
-            requester_key: admin.id,
-            requested_at: at,
-            expires_at: Timestamp::from_micros(at.micros() + 60_000_000),
-        };
-        store
-            .request_break_glass(tenant, new, Change::default())
-            .await
-            .unwrap();
-        self.grant = new.id.to_string();
+        self.register().await;
     }
 
     async fn send(
@@ -485,6 +462,7 @@ async fn every_operation_is_asked_by_everybody() {
                     &world.decision,
                     &world.victim,
                     &world.draft,
+                    &world.kill,
                     &world.test.tenant.to_string(),
                 ];
                 // A refusal says what was asked of whom, whether that is there or not.

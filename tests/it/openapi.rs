@@ -256,7 +256,10 @@ async fn an_unknown_parameter_of_a_query_is_refused_by_every_operation() {
         }
         let key = if path.starts_with("/v1/tenants") {
             &operator
-        } else if path.ends_with("/confirm") {
+        } else if ["/confirm", "/lift", "/endorse"]
+            .iter()
+            .any(|end| path.ends_with(end))
+        {
             &person
         } else {
             &test.key

@@ -105,6 +105,7 @@ async fn a_key_that_is_bound_to_nobody_acts_for_itself() {
         (&[Scope::Read][..], json!(["reader", "auditor"])),
         (&[Scope::Write][..], json!(["author", "publisher"])),
         (&[Scope::Keys][..], json!(["admin"])),
+        (&[Scope::Tasks][..], json!(["operator"])),
     ] {
         let key = test.new_key(scopes, "dev", None).await;
         let shown = who(&test, &key).await.json();

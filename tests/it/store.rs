@@ -54,15 +54,18 @@ mod consuming;
 mod decisions;
 mod drafts;
 mod entities;
+mod escrow;
 mod keys;
 mod outages;
 mod outcomes;
 mod principals;
+mod registry;
 mod replicas;
 mod row_security;
 mod settings;
 mod shadows;
 mod shipping;
+mod tasks;
 mod tenants;
 mod versions;
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use remit_core::controls::{Protection, holds};
 use remit_core::{
-    Clock, Decision, DecisionId, DecisionRecord, Facts, Question, Revision, TenantId, Timestamp,
-    Verdict,
+    Clock, Decision, DecisionId, DecisionRecord, Facts, Kill, Question, Revision, TenantId,
+    Timestamp, Verdict,
 };
 use remit_engine::{Engine, Snapshot};
 use remit_log::{DecisionLog, Receipt};
@@ -17,11 +17,14 @@ use tokio::sync::Semaphore;
 use tracing::field::display;
 
 mod consuming;
+mod escrow;
 mod readiness;
 
 pub(crate) use consuming::{chain, charges, keep_expiring};
+pub(crate) use escrow::keep_returning;
 
 use consuming::Made;
+use escrow::Escrows;
 
 use crate::admin::denials::Denials;
 use crate::admin::footing::Seen;
@@ -77,6 +80,8 @@ pub struct Options {
     pub revision_wait: Duration,
     /// How long what a permit reserves of a budget waits for an outcome, before it counts as spent.
     pub reserved: Duration,
+    /// From how many permits a second a task has a part of its budgets in escrow on a replica; 0 for never.
+    pub escrow_from: u32,
     /// After which time a permit in a task without an outcome is listed as an orphan.
     pub orphan_after: Duration,
     /// How long one request may take, its body included.
@@ -112,6 +117,7 @@ pub struct App {
     pub(crate) metrics: Metrics,
     pub(crate) shadows: Shadows,
     pub(crate) seal: Seal,
+    escrows: Escrows,
     pub(crate) glass: Seen,
     /// The requests that still fit in.
     pub(crate) room: Semaphore,
@@ -129,6 +135,8 @@ pub struct App {
 #[derive(Debug)]
 pub struct Answer {
     decision: Decision,
+    /// The kill that stopped it, where one did.
+    kill: Option<Kill>,
     receipt: Receipt,
 }
 
@@ -156,6 +164,7 @@ impl Default for Options {
             revision_wait: Duration::from_millis(500),
             reserved: Duration::from_mins(15),
             orphan_after: Duration::from_mins(5),
+            escrow_from: 100,
             deadline: Duration::from_secs(15),
             body_bytes: 1 << 20,
             body_deadline: Duration::from_secs(10),
@@ -174,6 +183,11 @@ impl Answer {
     /// Returns what was decided.
     pub fn decision(&self) -> &Decision {
         &self.decision
+    }
+
+    /// Returns the kill that stopped it, where one did.
+    pub(crate) fn kill(&self) -> Option<&Kill> {
+        self.kill.as_ref()
     }
 
     /// Returns the id of the decision and its record.
@@ -199,6 +213,7 @@ impl App {
             keys: Keys::new(parts.pepper, parts.dev_key),
             activity: Activity::default(),
             denials: Denials::default(),
+            escrows: Escrows::default(),
             progress: Progress::default(),
             glass: Seen::default(),
             room: Semaphore::new(parts.options.concurrency),
@@ -312,11 +327,16 @@ impl App {
         let mut answer = |made: Made| {
             let receipt = made.receipt.or_else(|| receipts.next());
             let receipt = receipt.ok_or_else(missing)?;
+            let kill = made.record.facts.kill.clone();
             let decision = match &shadow {
                 Some(shadow) => shadow.follow(&made.snapshot, made.record),
                 None => made.record.decision,
             };
-            Ok(Answer { decision, receipt })
+            Ok(Answer {
+                decision,
+                kill,
+                receipt,
+            })
         };
         outcomes
             .into_iter()

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use remit_core::{Action, Limit, Obligation, PolicyId, Question, Reason, Resource, Subject};
+use remit_core::{
+    Action, KillId, KillTarget, Limit, Obligation, PolicyId, Question, Reason, Resource, Subject,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -65,6 +67,9 @@ pub(crate) struct DecisionContext {
     /// Which limit was met, where the reason is one of a task or a chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<Limit>,
+    /// What stopped it, where something did, whatever the policies say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kill: Option<KillBody>,
     /// The ids of the policies that settled it.
     pub(crate) policies: Vec<PolicyId>,
     /// What the enforcement point must do with the answer.
@@ -72,6 +77,14 @@ pub(crate) struct DecisionContext {
     pub(crate) obligations: Vec<Obligation>,
     /// The revision that answered.
     pub(crate) revision: u64,
+}
+
+/// What somebody has stopped, and why.
+#[derive(Debug, Serialize)]
+pub(crate) struct KillBody {
+    pub(crate) id: KillId,
+    pub(crate) target: KillTarget,
+    pub(crate) reason: String,
 }
 
 /// A reason code with one sentence for a person.
@@ -195,6 +208,11 @@ impl DecisionContext {
                 message: decision.reason.sentence(),
             },
             limit: decision.limit.clone(),
+            kill: answer.kill().map(|kill| KillBody {
+                id: kill.id,
+                target: kill.target.clone(),
+                reason: kill.reason.to_string(),
+            }),
             policies: decision.determining.clone(),
             obligations: decision.obligations.clone(),
             revision: decision.revision.number(),

@@ -83,7 +83,7 @@ fn tool_of<'a>(snapshot: &'a Snapshot, question: &Question) -> Option<&'a Tool> 
 }
 
 /// Returns what is known of an agent, where subjects of its type are registered.
-fn agent_of(
+pub(crate) fn agent_of(
     snapshot: &Snapshot,
     uid: &EntityUid,
     build: Option<&str>,

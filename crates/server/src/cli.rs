@@ -64,6 +64,9 @@ enum Command {
     /// Stop an agent, a task, a tool, a model or everything, whatever the policies say.
     #[command(subcommand)]
     Kill(cmd::kill::Command),
+    /// Open, end and look at tasks: what agents are asked to do, and what they have touched.
+    #[command(subcommand)]
+    Task(cmd::task::Command),
     /// Manage API keys.
     #[command(subcommand)]
     Key(cmd::key::Command),
@@ -163,6 +166,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Agent(command) => cmd::agent::run(command, out).await,
         Command::Tool(command) => cmd::tool::run(command, out).await,
         Command::Kill(command) => cmd::kill::run(command, out).await,
+        Command::Task(command) => Box::pin(cmd::task::run(command, out)).await,
         Command::Key(command) => cmd::key::run(command, out).await,
         Command::Principal(command) => cmd::principal::run(command, out).await,
         Command::Admin(command) => cmd::admin::run(command, out).await,

@@ -365,6 +365,7 @@ impl ProblemBody {
     pub(crate) fn exit(&self) -> Exit {
         match self.status {
             403 if self.waits_for_review() => Exit::GateFailed,
+            403 if self.code == "task-denied" => Exit::Deny,
             401 | 403 => Exit::NotPermitted,
             412 => Exit::GateFailed,
             422 if self.code == "cases-failed" => Exit::CasesFailed,

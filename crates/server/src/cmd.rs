@@ -35,6 +35,7 @@ pub(crate) mod question;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod settings;
+pub(crate) mod task;
 pub(crate) mod tenant;
 pub(crate) mod tool;
 pub(crate) mod version;

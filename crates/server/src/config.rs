@@ -109,8 +109,10 @@ pub(crate) struct Policy {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tasks {
+    pub(crate) idle_timeout_ms: u64,
     pub(crate) reserved_ms: u64,
     pub(crate) orphan_after_ms: u64,
+    pub(crate) escrow_from: u32,
 }
 
 /// This process among the others that decide by the same database.
@@ -239,6 +241,7 @@ impl Config {
         );
         positive("policy.max_staleness_ms", self.policy.max_staleness_ms);
         positive("policy.poll_ms", self.policy.poll_ms);
+        positive("tasks.idle_timeout_ms", self.tasks.idle_timeout_ms);
         positive("tasks.reserved_ms", self.tasks.reserved_ms);
         positive("tasks.orphan_after_ms", self.tasks.orphan_after_ms);
         faults.extend(self.database.faults());

@@ -16,7 +16,13 @@ use crate::shipping::{DecisionRow, SharedRecord, insert_shared};
 use crate::store::Store;
 use crate::tasks;
 
+pub(crate) mod escrow;
+mod row;
 pub(crate) mod settling;
+
+pub use escrow::Escrow;
+
+use row::{BudgetRow, Row};
 
 /// The most that a budget may be, or a call may charge, in any dimension: every whole number up to it is exact in JSON.
 pub const MOST_CHARGED: u64 = (1 << 53) - 1;
@@ -81,32 +87,6 @@ pub(crate) enum Step {
     Exhausted(TaskId, Dimension),
     Ended(TaskId, TaskState),
 }
-
-/// A budget in columns: calls, cost, amount, bytes and irreversible calls each.
-struct BudgetRow {
-    allowed: [Option<i64>; 5],
-    reserved: [i64; 5],
-    spent: [i64; 5],
-}
-
-/// A row of [`sql::BUDGET`].
-type Row = (
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    i64,
-    i64,
-    i64,
-    i64,
-    i64,
-    i64,
-    i64,
-    i64,
-    i64,
-    i64,
-);
 
 pub(crate) mod sql {
     statements! {
@@ -244,7 +224,9 @@ impl Store {
             let mut tries = 1;
             loop {
                 let consumed = if consumption.labels.is_empty() {
-                    self.consume_budgets(tenant, consumption, charges).await
+                    let first = tries == 1;
+                    self.consume_budgets(tenant, consumption, charges, first)
+                        .await
                 } else {
                     self.consume_with_labels(tenant, consumption, charges).await
                 };
@@ -262,10 +244,15 @@ impl Store {
         tenant: TenantId,
         consumption: &Consumption<'_>,
         charges: [i64; 5],
+        first: bool,
     ) -> Result<Consumed, Failure> {
         if self.kind() == "postgres" {
             // The function is a transaction of its own.
-            let mut conn = self.connect_to_write().await?;
+            let mut conn = if first {
+                self.connect_at_once().await?
+            } else {
+                self.connect().await?
+            };
             let step = dialect::consuming::consume(&mut conn, tenant, consumption, charges).await?;
             conn.release();
             return Ok(step.consumed(None));
@@ -520,76 +507,6 @@ impl Step {
             Self::Done | Self::Again => Consumed::Done { revision },
             Self::Exhausted(task, dimension) => Consumed::Exhausted { task, dimension },
             Self::Ended(task, state) => Consumed::Ended { task, state },
-        }
-    }
-}
-
-// === impl BudgetRow ===
-
-impl BudgetRow {
-    fn of(row: Row) -> Self {
-        Self {
-            allowed: [row.0, row.1, row.2, row.3, row.4],
-            reserved: [row.5, row.6, row.7, row.8, row.9],
-            spent: [row.10, row.11, row.12, row.13, row.14],
-        }
-    }
-
-    /// How much is left in every dimension; `None` where it limits nothing.
-    fn left(&self) -> [Option<i64>; 5] {
-        let mut left = self.allowed;
-        let used = self.reserved.into_iter().zip(self.spent);
-        for (left, (reserved, spent)) in left.iter_mut().zip(used) {
-            *left = left.map(|allowed| allowed.saturating_sub(reserved).saturating_sub(spent));
-        }
-        left
-    }
-
-    /// Names the dimension of which not enough is left for a call.
-    ///
-    /// How many bytes a call moves is known only afterwards: once as many as allowed were told of, none is left.
-    fn exhausted_by(&self, charges: [i64; 5]) -> Option<Dimension> {
-        const DIMENSIONS: [Dimension; 5] = [
-            Dimension::Calls,
-            Dimension::Cost,
-            Dimension::Amount,
-            Dimension::Bytes,
-            Dimension::Irreversible,
-        ];
-        let [_, _, _, allowed, _] = self.allowed;
-        let [_, _, _, spent, _] = self.spent;
-        let spent_all = spent > 0 && allowed.is_some_and(|allowed| spent >= allowed);
-        let lacks = self.left().into_iter().zip(charges).zip(DIMENSIONS);
-        lacks
-            .filter(|((left, charge), dimension)| {
-                left.is_some_and(|left| *charge > left)
-                    || (*dimension == Dimension::Bytes && spent_all)
-            })
-            .map(|(_, dimension)| dimension)
-            .next()
-    }
-
-    fn stored(&self) -> StoredBudget {
-        // What was given back of an escrow may be told of before it was spent.
-        let shown = |value: i64| u64::try_from(value).unwrap_or_default();
-        let spending = |[calls, cost, amount, bytes, irreversible]: [i64; 5]| Spending {
-            amount: shown(amount),
-            bytes: shown(bytes),
-            calls: shown(calls),
-            cost: shown(cost),
-            irreversible: shown(irreversible),
-        };
-        let [calls, cost, amount, bytes, irreversible] = self.allowed;
-        StoredBudget {
-            allowed: Budget {
-                amount: amount.map(shown),
-                bytes: bytes.map(shown),
-                calls: calls.map(shown),
-                cost: cost.map(shown),
-                irreversible: irreversible.map(shown),
-            },
-            reserved: spending(self.reserved),
-            spent: spending(self.spent),
         }
     }
 }

@@ -37,9 +37,6 @@ pub(crate) const CHANNEL: &str = "remit_changes";
 /// Ends a transaction and tells of it, in one message: it is told when the change is committed, and not at all otherwise.
 pub(crate) const COMMIT_AND_TELL: &str = "NOTIFY remit_changes; COMMIT";
 
-/// For how long a connection that nobody used is taken to be alive; after that it is asked, which costs a round trip.
-const FRESH: Duration = Duration::from_millis(500);
-
 /// The time at this moment, not at the start of the transaction, in microseconds since 1970.
 const TIME: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
@@ -79,15 +76,8 @@ fn open_postgres(options: &Options) -> Result<Opened, Error> {
     let pool = PgPoolOptions::new()
         .max_connections(options.max_connections.max(1))
         .acquire_timeout(options.deadline)
+        // `acquire` does that, where it is wanted.
         .test_before_acquire(false)
-        .before_acquire(|connection, used| {
-            Box::pin(async move {
-                if used.idle_for > FRESH {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
         .after_connect(|connection, _| {
             Box::pin(async move {
                 sqlx::raw_sql(IDLE_IN_TRANSACTION)
@@ -148,7 +138,9 @@ async fn open_sqlite(options: &Options) -> Result<Opened, Error> {
 ///
 /// The pool retries a refused connection until the deadline and then tells only that it timed out; so while it has
 /// none at all, one is tried here first, for an answer at once and with its cause.
-pub(crate) async fn acquire(db: &Db) -> Result<Conn, Failure> {
+///
+/// A connection is asked whether it is still alive, which costs a round trip, unless whoever takes it tries again anyway.
+pub(crate) async fn acquire(db: &Db, asked: bool) -> Result<Conn, Failure> {
     match db {
         Either::Postgres(pool) => {
             if pool.size() == 0 {
@@ -157,7 +149,14 @@ pub(crate) async fn acquire(db: &Db) -> Result<Conn, Failure> {
                     .close()
                     .await?;
             }
-            Ok(Conn::new(Either::Postgres(pool.acquire().await?)))
+            loop {
+                let mut raw = pool.acquire().await?;
+                if !asked || raw.ping().await.is_ok() {
+                    return Ok(Conn::new(Either::Postgres(raw)));
+                }
+                // It is dead. Each that is dropped makes room for a new one, which can be opened or not.
+                raw.close_on_drop();
+            }
         }
         Either::Sqlite(pool) => Ok(Conn::new(Either::Sqlite(pool.acquire().await?))),
     }

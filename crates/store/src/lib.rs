@@ -41,7 +41,7 @@ mod versions;
 
 pub use admin_actions::{AdminActionFilter, Change, Operation};
 pub use api_key::{ApiKey, ParseKeyError, Pepper};
-pub use budgets::{Consumed, Consumption, MOST_CHARGED, StoredBudget};
+pub use budgets::{Consumed, Consumption, Escrow, MOST_CHARGED, StoredBudget};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
 pub use drafts::*;

@@ -193,6 +193,7 @@ impl Store {
         let all = [
             sql::ALL,
             admin_actions::sql::ALL,
+            budgets::escrow::sql::ALL,
             budgets::settling::sql::ALL,
             budgets::sql::ALL,
             bundles::sql::ALL,
@@ -302,6 +303,16 @@ impl Store {
 
     /// Takes a connection, for what concerns no rows of tenants.
     pub(crate) async fn connect(&self) -> Result<Conn, Failure> {
+        self.connect_to(true).await
+    }
+
+    /// Takes a connection that may have been lost meanwhile, without the round trip in which that is found out: for one
+    /// statement that is a transaction of its own, by whoever tries again.
+    pub(crate) async fn connect_at_once(&self) -> Result<Conn, Failure> {
+        self.connect_to(false).await
+    }
+
+    async fn connect_to(&self, asked: bool) -> Result<Conn, Failure> {
         let place = match self.1 {
             Queue::Requests => Some(
                 Arc::clone(&self.0.places)
@@ -312,7 +323,7 @@ impl Store {
             Queue::Pool => None,
         };
         // Boxed: every call holds this future, and with it each of those that make up a request.
-        let mut conn = Box::pin(dialect::acquire(&self.0.db)).await?;
+        let mut conn = Box::pin(dialect::acquire(&self.0.db, asked)).await?;
         conn.place = place;
         Ok(conn)
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use remit_core::{
-    ContentHash, DecisionId, DecisionRecord, Integrity, Label, MOST_SINKS, Outcome, OutcomeResult,
-    Revision, TenantId, Timestamp, Verdict, canonical_json, sink_hash,
+    ContentHash, DecisionId, Integrity, Label, MOST_SINKS, Outcome, OutcomeResult, Revision,
+    TenantId, Timestamp, Verdict, canonical_json, sink_hash,
 };
 use remit_store::{MOST_CHARGED, Report, Reported, StoredDecision};
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ pub(crate) async fn report(
     if !body.sinks.is_empty() && !trusts {
         return Err(Refused::UntrustedSinks.problem(&app));
     }
-    let (outcome, revision) = keep(&app, &caller, record, body).await?;
+    let (outcome, revision) = keep(&app, &caller, &stored, body).await?;
     // Whoever is told of an outcome finds what it changed in force here.
     app.reached(caller.tenant, revision).await?;
     let mut response = Json(outcome).into_response();
@@ -105,9 +105,10 @@ pub(crate) async fn report(
 async fn keep(
     app: &App,
     caller: &Caller,
-    record: &DecisionRecord,
+    stored: &StoredDecision,
     body: OutcomeBody,
 ) -> Result<(Outcome, Revision), Problem> {
+    let record = &stored.record;
     let request = canonical_json(&body).map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
     let request = ContentHash::of(&request);
     let chain = chain(&record.facts);
@@ -136,7 +137,8 @@ async fn keep(
         chain: &chain,
         charges: charges(&record.facts),
         made: record.at,
-        escrowed: false,
+        // What the database was asked for is in no spool.
+        escrowed: stored.sequence > 0,
         hold: app.options.reserved,
         trusted: &trusted,
     };

@@ -10,6 +10,8 @@ const UNDECIDED: &[&Kind] = &[
     Kind::STALE_POLICY,
     Kind::REVISION_NOT_REACHED,
     Kind::LOG_UNAVAILABLE,
+    Kind::LABELS_NOT_REACHED,
+    Kind::STORE_UNAVAILABLE,
 ];
 const UNSEARCHED: &[&Kind] = &[
     Kind::NOT_READY,

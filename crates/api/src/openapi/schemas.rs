@@ -88,6 +88,10 @@ fn answers() -> Value {
                     "properties": { "code": reference("Reason"), "message": { "type": "string", "description": "The reason in a sentence." } },
                 },
                 "limit": reference("Limit"),
+                "kill": {
+                    "type": "object", "description": "What somebody has stopped, where the reason is `killed`.", "required": ["id", "target", "reason"],
+                    "properties": { "id": { "type": "string", "format": "uuid" }, "target": reference("KillTarget"), "reason": { "type": "string", "description": "Why it was stopped." } },
+                },
                 "policies": { "type": "array", "items": { "type": "string" }, "description": "The policies that settled it." },
                 "obligations": { "type": "array", "description": "What the enforcement point is to do.", "items": { "type": "object", "required": ["policy", "annotations"] } },
                 "revision": reference("Revision"),

@@ -52,7 +52,8 @@ fn create() -> Operation {
             "Open a task",
             "Opens what an agent is asked to do. First the declaration is held against its template and the task that it is a \
              part of: in every dimension it must be within both (422, with the dimension and both values). Then the tenant's \
-             own policies decide `open_task` on `Purpose::\"…\"` with the agent as subject, recorded like every decision \
+             own policies decide `open_task` on its purpose; the subject is the agent, below a task the agent of that one; \
+             recorded like every decision \
              (403 `task-denied` where they do not permit it). What the body leaves out is what the template says, else what \
              the parent says, else no limit.\n\nWhoever has the role `operator` can; and an agent's own principal opens \
              tasks below its own task, where that may be handed on. A child begins with its parent's labels. A task that an \
@@ -436,7 +437,7 @@ pub(super) fn schemas() -> Map<String, Value> {
                 "children": { "type": "object", "required": ["live", "all"], "properties": { "live": count("Those that live."), "all": count("All of them.") }, "description": "How many children it has." },
                 "used": { "type": "object", "required": ["allowed", "reserved", "spent"], "properties": { "allowed": reference("TaskBudget"), "reserved": reference("TaskSpending"), "spent": reference("TaskSpending") }, "description": "What of its own budget is used; absent where it has none." },
                 "decision": id("The decision that permitted it."), "opened_at": time("When it was opened."), "opened_by": text("Who opened it."),
-                "last_active": time("When something was last asked in it, to about a minute."), "idle_timeout": idle,
+                "last_active": time("When something was last asked in it, to about a minute."), "idle_timeout": count("How long nothing may be asked in it, in seconds."),
                 "ended_at": time("When it ended."), "ended_by": text("Who ended it, where somebody did."), "ended_why": text("Why it ended."),
             },
         },

@@ -194,8 +194,8 @@ pub(super) fn schemas() -> Map<String, Value> {
         },
         "Catalogue": {
             "type": "object", "description": "Tools to be written.", "required": ["tools"], "additionalProperties": false,
-            "properties": { "tools": { "description": "By name, or as a list in which each says its name.", "anyOf": [
-                { "type": "object", "minProperties": 1, "maxProperties": 1_000, "additionalProperties": reference("ToolBody") },
+            "properties": { "tools": { "description": "1 to 1,000 tools: by name, or as a list in which each says its name.", "anyOf": [
+                { "type": "object", "additionalProperties": reference("ToolBody") },
                 { "type": "array", "minItems": 1, "maxItems": 1_000, "items": reference("ToolBody") },
             ] } },
         },

@@ -8,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, Uri, header};
 use remit_core::{AdminAction, KillId, KillTarget, PrincipalName, Revision, TenantId, Timestamp};
 use remit_store::{Change, LiftAsked, NewKill, Scope, StoredKill};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::line;
 use crate::admin::second_person::still_may;
@@ -31,6 +32,7 @@ const PATIENCE: Duration = Duration::from_hours(1);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KillBody {
+    #[serde(deserialize_with = "strict")]
     target: KillTarget,
     reason: String,
 }
@@ -325,6 +327,19 @@ async fn everywhere(
         }
     }
     Ok(())
+}
+
+/// Reads a target, which has no members but its own; serde would pass over others where a kind has none.
+fn strict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KillTarget, D::Error> {
+    let target = Map::<String, Value>::deserialize(deserializer)?;
+    let bare = matches!(
+        target.get("kind").and_then(Value::as_str),
+        Some("everything" | "tenant")
+    );
+    if bare && target.len() > 1 {
+        return Err(D::Error::custom("no member but `kind` was expected"));
+    }
+    KillTarget::deserialize(Value::Object(target)).map_err(D::Error::custom)
 }
 
 /// Checks the names in a target as those of questions are.

@@ -42,9 +42,6 @@ const LABELS: (usize, usize) = (64, 64);
 const MOST_TRUST: u64 = 3;
 /// The most decimal places of an amount.
 const MOST_PLACES: u64 = 9;
-/// The highest cost: the largest whole number that every reader of JSON reads exactly.
-const MOST_COST: u64 = 9_007_199_254_740_991;
-
 /// What a tool is to be; where nothing is said, the worst is taken.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -319,7 +316,6 @@ impl ToolBody {
                 line(member, text, 128)?;
             }
         }
-        at_most("cost", self.cost, MOST_COST)?;
         at_most("min_trust", self.min_trust, MOST_TRUST)?;
         if let Some(amount) = &self.amount {
             line("amount.argument", &amount.argument, SINKS.1)?;

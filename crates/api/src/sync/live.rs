@@ -25,7 +25,7 @@ pub(super) async fn bring(
     let mut change = LiveChange {
         kills: Some(now.kills),
         owners: Some(now.owners),
-        ..LiveChange::default()
+        ..Default::default()
     };
     if now.agents > after {
         agents_changed(app, head, after, &mut change).await?;

@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use remit_core::{
     Action as Asked, AdminAction, DecisionId, Declaration, Dimension, EntityUid, MOST_DEPTH,
-    PrincipalName, Question, Resource, Revision, Subject, Task, TaskId, TaskState, Timestamp,
+    PrincipalName, Question, Reason, Resource, Revision, Standing, Subject, Task, TaskId,
+    TaskState, Timestamp,
 };
 use remit_engine::Snapshot;
 use remit_store::{Change, MOST_CHILDREN, NewTask};
@@ -40,10 +41,10 @@ struct Opened {
 /// A task that fits, and is to be decided and written.
 struct Plan {
     declaration: Declaration,
+    /// Who asks for it in the eyes of the policies: the agent of the task above, else the agent itself.
+    asks: EntityUid,
     depth: u16,
     idle_timeout: Duration,
-    /// Whether the agent of the task above asks for it by itself.
-    own: bool,
     /// The agents that open it by themselves.
     opening_agents: Vec<EntityUid>,
 }
@@ -106,11 +107,18 @@ async fn open_once(
     named: Option<&Named>,
 ) -> Result<(Revision, Opened), Problem> {
     let snapshot = app.snapshot(caller).await?;
-    let plan = plan(app, caller, &snapshot, body).await?;
     let id = TaskId::from_uuid(app.clock.id());
-    let declared = &plan.declaration;
-    let act = about(Action::CreateTask, id, declared).own(plan.own);
+    // Before anything is said of what there is.
+    let above = body.parent.and_then(|parent| snapshot.live().task(parent));
+    let name = &caller.principal.name;
+    let own = above.is_some_and(|above| is_principal_of(&snapshot, name, &above.declaration.agent));
+    let act = Act::of(Action::CreateTask)
+        .own(own)
+        .with("task", json!(id))
+        .with("declared", json!(body));
     let mut record = app.permit(caller, act).await?;
+    let plan = plan(app, caller, &snapshot, body).await?;
+    let declared = &plan.declaration;
     let decided = app.decide(caller, question(&plan, app.now())).await?;
     if !decided.permits() {
         return Err(denied(&decided));
@@ -118,6 +126,7 @@ async fn open_once(
     let decision = decided.id();
     let details = &mut record.details;
     details.insert("decision".to_owned(), json!(decision));
+    details.insert("digest".to_owned(), json!(declared.digest()));
     let opened = Opened {
         id,
         decision: Some(decision),
@@ -173,6 +182,10 @@ async fn plan(
         None => None,
     };
     let above = parent.as_ref().map(|parent| &parent.declaration);
+    let asks = above.map_or_else(|| agent.clone(), |above| above.agent.clone());
+    if asks != agent {
+        stands(snapshot, &agent, now)?;
+    }
     let declaration = body.declare(agent, now, template.as_ref(), above)?;
     let depth = parent
         .as_ref()
@@ -192,12 +205,29 @@ async fn plan(
     let idle = template.and_then(|template| template.idle_timeout);
     let name = &caller.principal.name;
     Ok(Plan {
+        asks,
         depth,
         idle_timeout: idle.map_or(app.options.task_idle_timeout, Duration::from_secs),
-        own: above.is_some_and(|above| is_principal_of(snapshot, name, &above.agent)),
         opening_agents: opening_agents(snapshot, name, declaration.parent.is_some()),
         declaration,
     })
+}
+
+/// Checks that an agent to whom a task is handed on is registered, where its type is, and works.
+///
+/// Of a task that is a part of none this is decided with the rest: there the agent is who asks.
+fn stands(snapshot: &Snapshot, agent: &EntityUid, now: Timestamp) -> Result<(), Problem> {
+    match facts::agent_of(snapshot, agent, None, now) {
+        Some(facts) if facts.standing != Standing::Active => {
+            let standing = json!(facts.standing);
+            let detail = format!(
+                "`{agent}` is no agent that works: it is {}",
+                facts.standing.as_str()
+            );
+            Err(Problem::new(Kind::CONFLICT, detail).with("standing", standing))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns the agents that a principal is, where the task that it opens is a part of none.
@@ -267,6 +297,7 @@ fn question(plan: &Plan, now: Timestamp) -> Question {
     let mut put = |name: &str, value: Value| {
         properties.insert(name.to_owned(), value);
     };
+    put("agent", json!(declared.agent.to_string()));
     put("unbounded", json!(declared.actions.is_none()));
     put("depth", json!(plan.depth));
     put("may_delegate", json!(declared.may_delegate));
@@ -302,9 +333,9 @@ fn question(plan: &Plan, now: Timestamp) -> Question {
             kind: PURPOSE.to_owned(),
         },
         subject: Subject {
-            id: declared.agent.id.to_string(),
+            id: plan.asks.id.to_string(),
             properties: Map::new(),
-            kind: declared.agent.kind.to_string(),
+            kind: plan.asks.kind.to_string(),
         },
     }
 }
@@ -321,7 +352,7 @@ fn denied(decided: &Decided) -> Problem {
     };
     let reason = decision.reason;
     let detail = match reason {
-        remit_core::Reason::UnknownAction => {
+        Reason::UnknownAction | Reason::UnknownResourceType | Reason::ActionNotApplicable => {
             "the schema does not say who may open tasks: declare `entity Purpose;` and `action open_task appliesTo { \
              principal: [..], resource: [Purpose], context: {..} };`, and permit it"
                 .to_owned()
@@ -367,10 +398,12 @@ async fn narrow_once(
     let stored = stored.ok_or_else(super::absent)?;
     let new_id = TaskId::from_uuid(app.clock.id());
     let own = is_principal_of(&snapshot, &caller.principal.name, &before.agent);
-    let act = about(Action::NarrowTask, id, &made).own(own);
-    let record = app
-        .permit(caller, act.with("replaced_by", json!(new_id)))
-        .await?;
+    let act = Act::on(Action::NarrowTask, &id)
+        .own(own)
+        .with("agent", json!(made.agent))
+        .with("digest", json!(made.digest()))
+        .with("replaced_by", json!(new_id));
+    let record = app.permit(caller, act).await?;
     let opened = Opened {
         id: new_id,
         decision: stored.decision,
@@ -385,16 +418,4 @@ async fn narrow_once(
         replaces: Some(id),
     };
     write(app, caller, new, &record, (named, opened)).await
-}
-
-/// Says what is done to a task, and what is declared of it.
-fn about(action: Action, id: TaskId, declared: &Declaration) -> Act {
-    let act = match action {
-        Action::CreateTask => Act::of(action).with("task", json!(id)),
-        _ => Act::on(action, &id),
-    };
-    act.with("digest", json!(declared.digest()))
-        .with("agent", json!(declared.agent))
-        .with("purpose", json!(declared.purpose))
-        .with("parent", json!(declared.parent))
 }

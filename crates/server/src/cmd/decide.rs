@@ -1,6 +1,6 @@
 //! `remit decide`: one question to a server, the verdict in the exit code.
 
-use remit_core::{Obligation, PolicyId, Reason};
+use remit_core::{KillId, Obligation, PolicyId, Reason};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,11 +43,19 @@ struct Context {
     evaluation_id: Option<String>,
     reason: ReasonBody,
     #[serde(default)]
+    kill: Option<Killed>,
+    #[serde(default)]
     policies: Vec<PolicyId>,
     #[serde(default)]
     obligations: Vec<Obligation>,
     #[serde(default)]
     revision: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Killed {
+    id: KillId,
+    reason: String,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -90,6 +98,13 @@ fn describe(answer: &Evaluation, out: &Output) -> String {
         context.reason.code,
         plain(&context.reason.message)
     )];
+    if let Some(kill) = &context.kill {
+        lines.push(format!(
+            "  stopped     {} ({})",
+            plain(&kill.reason),
+            kill.id
+        ));
+    }
     if !context.policies.is_empty() {
         let ids: Vec<_> = context
             .policies

@@ -256,7 +256,7 @@ fn descriptors(read: Value) -> Option<Vec<Value>> {
     }
 }
 
-fn read(path: &Path) -> Result<Value, Error> {
+pub(crate) fn read(path: &Path) -> Result<Value, Error> {
     let failed = |why| Error::path("read", path, why);
     let mut text = String::new();
     let taken = if path == Path::new("-") {

@@ -119,9 +119,18 @@ pub(crate) async fn take(
     tenant: TenantId,
     decision: DecisionId,
 ) -> Result<BTreeMap<TaskId, [i64; 5]>, Failure> {
+    take_rows(conn, tenant, decision.uuid()).await
+}
+
+/// Takes away what is reserved under an id.
+pub(super) async fn take_rows(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: Uuid,
+) -> Result<BTreeMap<TaskId, [i64; 5]>, Failure> {
     let rows: Vec<Row> = on!(conn, |raw| sqlx::query_as(sql::TAKE_RESERVATIONS)
         .bind(tenant.uuid())
-        .bind(decision.uuid())
+        .bind(id)
         .fetch_all(raw)
         .await)?;
     Ok(rows.into_iter().map(read).collect())

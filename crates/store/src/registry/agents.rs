@@ -146,10 +146,12 @@ impl Store {
                 conn.rollback().await?;
                 return Err(Error::Unfit { problem }.into());
             }
-            // What is stopped is stopped, whoever answers for it; what works has somebody who does.
-            if agent.status != AgentStatus::Retired
-                && let Err(failure) = answers(&mut conn, tenant, agent).await
-            {
+            // What is stopped needs nobody who answers for it; what works does, and whoever comes new is looked at.
+            let stays = before.is_some_and(|before| {
+                before.owner == agent.owner && before.principal == agent.principal
+            });
+            let stops = stays && agent.status != AgentStatus::Active;
+            if !stops && let Err(failure) = answers(&mut conn, tenant, agent).await {
                 conn.rollback().await?;
                 return Err(failure);
             }

@@ -1,0 +1,184 @@
+//! A tenant that has something in every table.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use remit_core::{
+    AdminAction, AdminActionId, Budget, ContentHash, DecisionId, DraftId, EntityUid, KeyId, Label,
+    Outcome, OutcomeResult, Principal, PrincipalKind, ReplicaId, Role, TenantId,
+};
+use remit_store::{
+    Applied, Authorship, Change, Disagreement, Expected, NewDraft, NewReview, Once,
+    PendingSettings, Replica, Report, ReviewVerdict, Settings, ShadowGroup, ShadowNote,
+};
+
+use crate::store::break_glass::ask;
+use crate::store::decisions::{batch, position};
+use crate::store::{Fixture, budgets, bundle, entity, new_key, pepper};
+
+/// Puts something into every table that has rows of tenants.
+pub async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
+    let store = &fixture.store;
+    let once = Once {
+        key: "once",
+        request: ContentHash::of(b"it"),
+        answer: "{}",
+    };
+    let authorship = Authorship {
+        message: Some("it begins"),
+        ..Authorship::default()
+    };
+    let principal = Principal {
+        kind: PrincipalKind::Person,
+        name: "maya".parse().unwrap(),
+        roles: BTreeSet::from([Role::Admin]),
+    };
+    store
+        .put_principal(tenant, None, &principal, Change::default())
+        .await
+        .unwrap();
+    let record = AdminAction::of_itself(
+        AdminActionId::from_uuid(fixture.clock.id()),
+        fixture.clock.now(),
+        "put_bundle",
+        EntityUid::new("Tenant", tenant.to_string()),
+    );
+    let change = Change {
+        record: Some(&record),
+        once: Some(once),
+    };
+    store
+        .put_version(tenant, Expected::Any, &bundle("// it"), authorship, change)
+        .await
+        .unwrap();
+    let entities: Vec<_> = (0..rows)
+        .map(|number| entity("Agent", &format!("a{number}"), 1))
+        .collect();
+    store.upsert_entities(tenant, &entities).await.unwrap();
+    store
+        .delete_entities(tenant, &[EntityUid::new("Agent", "a0")])
+        .await
+        .unwrap();
+    store
+        .create_key(tenant, &new_key(), &pepper())
+        .await
+        .unwrap();
+    fill_drafts(fixture, tenant).await;
+    fill_budgets(fixture, tenant).await;
+    crate::store::tasks::fill(fixture, tenant).await;
+    let replica = fixture.replica();
+    fill_shadow(fixture, tenant, replica).await;
+    let records = batch(fixture, tenant, replica, 1..rows + 1);
+    store
+        .ship(&position(replica, rows), &records)
+        .await
+        .unwrap();
+    let beating = Replica {
+        id: replica,
+        name: "a".into(),
+        version: "1".into(),
+        lease: Duration::from_secs(5),
+    };
+    let applied = Applied {
+        tenant,
+        revision: remit_core::Revision::new(1),
+        failure: None,
+    };
+    store.heartbeat(&beating, &[applied]).await.unwrap();
+}
+
+/// Opens a task with a budget, of which something is reserved and something was told.
+async fn fill_budgets(fixture: &Fixture, tenant: TenantId) {
+    let budget = Budget {
+        calls: Some(3),
+        ..Budget::default()
+    };
+    let task = budgets::task(fixture, tenant, None, budget).await;
+    let record = budgets::shared(fixture, tenant, 0);
+    budgets::consume(&fixture.store, tenant, &[task], budgets::calls(1), &record).await;
+    let told = Outcome {
+        labels: Label::worst(),
+        ..budgets::outcome(fixture, fixture.decision_id(), OutcomeResult::Succeeded)
+    };
+    let report = Report {
+        outcome: &told,
+        request: ContentHash::of(b"it"),
+        chain: &[task],
+        charges: None,
+        made: told.at,
+        escrowed: false,
+        hold: budgets::HOLD,
+        trusted: &BTreeSet::from([[7; 16]]),
+    };
+    fixture.store.report(tenant, &report).await.unwrap();
+}
+
+/// Makes a draft with a review, and a change of the settings and a break-glass grant that wait for another person.
+async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
+    let (store, at) = (&fixture.store, fixture.clock.now());
+    crate::store::registry::fill(fixture, tenant).await;
+    let key = KeyId::from_uuid(fixture.clock.id());
+    let new = NewDraft {
+        id: DraftId::from_uuid(fixture.clock.id()),
+        at,
+        name: "one",
+        message: None,
+        base: None,
+        bundle: &bundle("// a draft"),
+        author: "ana",
+    };
+    let made = store.create_draft(tenant, new, Change::default());
+    let draft = made.await.unwrap();
+    let review = NewReview {
+        principal: "maya",
+        key,
+        at,
+        verdict: ReviewVerdict::Approve,
+        message: None,
+    };
+    store
+        .review_draft(tenant, (draft.id, draft.version), review, Change::default())
+        .await
+        .unwrap();
+    let pending = PendingSettings {
+        settings: Settings {
+            second_person: true,
+        },
+        asked_by: "maya".parse().unwrap(),
+        key,
+        at,
+    };
+    store
+        .ask_settings(tenant, Some(&pending), Change::default())
+        .await
+        .unwrap();
+    ask(fixture, tenant, "maya", at).await.unwrap();
+}
+
+/// Puts a shadow that has found something.
+async fn fill_shadow(fixture: &Fixture, tenant: TenantId, replica: ReplicaId) {
+    let store = &fixture.store;
+    let bundle = bundle("// a shadow");
+    let put = store.put_shadow(tenant, Expected::Any, &bundle, None, Change::default());
+    let shadow = put.await.unwrap();
+    let group = ShadowGroup {
+        kind: ContentHash::of(b"one"),
+        outcome: "newly_denied".to_owned(),
+        action: "call".to_owned(),
+        before: "{}".to_owned(),
+        after: "{}".to_owned(),
+    };
+    let note = ShadowNote {
+        groups: vec![(group.clone(), 1)],
+        disagreements: vec![Disagreement {
+            decision: DecisionId::from_uuid(fixture.clock.id()),
+            group,
+            at: fixture.clock.now(),
+        }],
+        ..ShadowNote::default()
+    };
+    store
+        .note_shadow(tenant, shadow, replica, &note)
+        .await
+        .unwrap();
+}
