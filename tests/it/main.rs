@@ -20,6 +20,7 @@
 
 mod access_matrix;
 mod admin_actions;
+mod agent_baseline;
 mod agentdojo;
 mod agents;
 mod authzen;

@@ -20,6 +20,21 @@ pub fn pack(name: &str) -> Bundle {
 ///
 /// When a file of it cannot be read.
 pub fn folder(folder: &Path) -> Bundle {
+    Bundle {
+        cases: cases(folder)
+            .into_iter()
+            .flat_map(|(_, cases)| cases)
+            .collect(),
+        ..without_cases(folder)
+    }
+}
+
+/// Reads a bundle from a folder without its cases, which may share fixtures that only the command writes out.
+///
+/// # Panics
+///
+/// When a file of it cannot be read.
+pub fn without_cases(folder: &Path) -> Bundle {
     let json = |name: &str| {
         let text = fs::read_to_string(folder.join(name)).ok()?;
         Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}")))
@@ -32,10 +47,7 @@ pub fn folder(folder: &Path) -> Bundle {
             .map_or_else(Vec::new, |links| serde_json::from_value(links).unwrap()),
         entities: json("entities.json")
             .map_or_else(Vec::new, |list| serde_json::from_value(list).unwrap()),
-        cases: cases(folder)
-            .into_iter()
-            .flat_map(|(_, cases)| cases)
-            .collect(),
+        cases: Vec::new(),
     }
 }
 

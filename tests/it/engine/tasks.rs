@@ -1,6 +1,7 @@
 //! Tasks in the engine: what their facts say, and the laws that hold for them whatever the policies.
 
 mod attenuation;
+mod baseline;
 mod canonical;
 mod chains;
 mod closed;

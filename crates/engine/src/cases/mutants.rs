@@ -236,18 +236,18 @@ impl Trial<'_> {
             let Some(slot) = policies.get_mut(*place) else {
                 return Fate::Invalid;
             };
-            let changed = match &mutant.text {
-                None => None,
-                Some(text) => match self.read(subject.placed, text, *link) {
-                    Some(policy) => Some(Arc::new(policy)),
-                    None => return Fate::Invalid,
-                },
+            let Some(text) = &mutant.text else {
+                (same, *slot) = (false, None);
+                continue;
             };
-            same &= match (slot.as_ref(), changed.as_ref()) {
-                (Some(before), Some(after)) => scopes::same(&program.schema, before, after),
-                _ => false,
+            let Some((rule, policy)) = self.read(subject.placed, text, *link) else {
+                return Fate::Invalid;
             };
-            *slot = changed;
+            same &= slot.as_ref().is_some_and(|before| {
+                let rules = (&*subject.placed.rule, &rule);
+                scopes::same(&program.schema, rules, (before, &policy))
+            });
+            *slot = Some(Arc::new(policy));
         }
         if same {
             return Fate::Equivalent;
@@ -273,7 +273,12 @@ impl Trial<'_> {
     }
 
     /// Reads the text of a mutant as the policy it takes the place of; nothing where that is no valid one.
-    fn read(&self, placed: &Placed, text: &str, link: Option<&Link>) -> Option<CompiledPolicy> {
+    fn read(
+        &self,
+        placed: &Placed,
+        text: &str,
+        link: Option<&Link>,
+    ) -> Option<(Rule, CompiledPolicy)> {
         let schema = &self.snapshot.rules().program.schema;
         let (segments, excesses) = guard::split(text);
         if segments.len() != 1 || !excesses.is_empty() {
@@ -281,13 +286,14 @@ impl Trial<'_> {
         }
         let rule = Rule::read(text, Some(schema)).ok()?;
         let (file, span) = (&placed.file, placed.span);
-        match link {
-            None => CompiledPolicy::of_rule(&rule, file, span),
+        let policy = match link {
+            None => CompiledPolicy::of_rule(&rule, file, span)?,
             Some(link) => {
                 let linked = Linked::new(link, &rule, schema).ok()?;
-                CompiledPolicy::of(link.id.clone(), &rule, &linked.policy, file, span)
+                CompiledPolicy::of(link.id.clone(), &rule, &linked.policy, file, span)?
             }
-        }
+        };
+        Some((rule, policy))
     }
 }
 

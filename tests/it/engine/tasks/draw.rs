@@ -243,7 +243,7 @@ impl Ground<'_> {
         let amount = (name == "transfer" && rng.random_bool(0.8))
             .then(|| json!({ "argument": "amount", "scale": 0 }));
         let mut tool = json!({
-            "name": name, "effect": "write", "classes": classes, "integrity": pick(rng, &["trusted", "untrusted"]),
+            "name": name, "effect": "write", "owner": "platform", "classes": classes, "integrity": pick(rng, &["trusted", "untrusted"]),
             "confidentiality": pick(rng, &["public", "private"]), "irreversible": rng.random_bool(0.5),
             "min_trust": rng.random_range(0..3), "sinks": sinks, "clearance": clearance,
         });

@@ -2,20 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use cedar_policy_core::ast::EntityType;
+use cedar_policy_core::ast::Template;
+use cedar_policy_core::validator::ValidationMode;
+use cedar_policy_core::validator::typecheck::{PolicyCheck, Typechecker};
+use cedar_policy_core::validator::types::RequestEnv;
 
-use crate::policy::{CompiledPolicy, EntityScope, Scope};
+use crate::policy::{CompiledPolicy, EntityScope};
+use crate::rule::Rule;
 use crate::schema::CompiledSchema;
 
-/// Says whether a policy that was changed is certain to decide as before: the same effect under the same conditions,
-/// and a scope whose tests of types let in the same questions.
+/// Says whether a policy that was changed decides as before as far as types can tell: the same effect under the same
+/// conditions, and a scope whose tests of types and actions let in the same questions, those left out in which the
+/// conditions can never hold.
 ///
 /// What it says no to may decide the same all the same; whether cases can tell is for the cases.
 pub(super) fn same(
     schema: &CompiledSchema,
-    before: &CompiledPolicy,
-    after: &CompiledPolicy,
+    rules: (&Rule, &Rule),
+    policies: (&CompiledPolicy, &CompiledPolicy),
 ) -> bool {
+    let (before, after) = policies;
     let bodies = match (&before.body, &after.body) {
         (None, None) => true,
         (Some(before), Some(after)) => before.eq_shape(after),
@@ -26,7 +32,7 @@ pub(super) fn same(
         && before.shadow == after.shadow
         && without_type(&before.scope.principal) == without_type(&after.scope.principal)
         && without_type(&before.scope.resource) == without_type(&after.scope.resource)
-        && questions(schema, &before.scope) == questions(schema, &after.scope)
+        && questions(schema, &rules.0.template) == questions(schema, &rules.1.template)
 }
 
 /// Returns a scope without its test of the type.
@@ -38,42 +44,24 @@ fn without_type(scope: &EntityScope) -> EntityScope {
     }
 }
 
-/// Returns every combination of types and action that a scope lets in.
-fn questions(schema: &CompiledSchema, scope: &Scope) -> BTreeSet<(String, String, String)> {
-    let mut found = BTreeSet::new();
-    for action in schema.actions.values().flatten() {
-        let below = |group: &_| action.ancestors.contains(group);
-        if !scope.action.holds(&action.uid, below) {
-            continue;
-        }
-        for principal in &action.principals {
-            for resource in &action.resources {
-                if lets_in(schema, &scope.principal, principal)
-                    && lets_in(schema, &scope.resource, resource)
-                {
-                    found.insert((
-                        principal.to_string(),
-                        action.uid.to_string(),
-                        resource.to_string(),
-                    ));
-                }
-            }
-        }
-    }
-    found
-}
-
-/// Says whether some entity of a type can satisfy a scope.
-fn lets_in(schema: &CompiledSchema, scope: &EntityScope, kind: &EntityType) -> bool {
-    let under = |group: &EntityType| {
-        let known = schema.entities.get(kind.to_string().as_str());
-        group == kind || known.is_none_or(|known| known.ancestors.contains(group))
-    };
-    match scope {
-        EntityScope::Any => true,
-        EntityScope::Is(wanted) => wanted == kind,
-        EntityScope::Eq(uid) => uid.entity_type() == kind,
-        EntityScope::In(group) => under(group.entity_type()),
-        EntityScope::IsIn(wanted, group) => wanted == kind && under(group.entity_type()),
-    }
+/// Returns every combination of types and action for which a policy is not false by its types alone.
+fn questions(schema: &CompiledSchema, template: &Template) -> BTreeSet<[String; 3]> {
+    let types = Typechecker::new(schema.validator.schema(), ValidationMode::Strict);
+    let checked = types.typecheck_by_request_env(template);
+    checked
+        .filter(|(_, check)| !matches!(check, PolicyCheck::Irrelevant(..)))
+        .filter_map(|(asked, _)| match asked {
+            RequestEnv::DeclaredAction {
+                principal,
+                action,
+                resource,
+                ..
+            } => Some([
+                principal.to_string(),
+                action.to_string(),
+                resource.to_string(),
+            ]),
+            RequestEnv::UndeclaredAction => None,
+        })
+        .collect()
 }
