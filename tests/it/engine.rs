@@ -5,6 +5,7 @@ mod entities;
 mod findings;
 mod laws;
 mod limits;
+mod numbers;
 mod oracle;
 mod questions;
 mod rules;

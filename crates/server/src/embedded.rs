@@ -18,6 +18,9 @@ use crate::serve::{self, DevPlan, Plan, Ready};
 const SETTINGS: &[(&str, &str)] = &[
     ("listen.http", "127.0.0.1:0"),
     ("listen.operations", "127.0.0.1:0"),
+    // A machine that is busy with something else is no reason to give up.
+    ("database.deadline_ms", "10000"),
+    ("limits.request_deadline_ms", "30000"),
     ("telemetry.format", "text"),
     ("telemetry.level", "error"),
 ];

@@ -219,9 +219,9 @@ fn closing(out: &Output, folder: &Path) -> String {
         folder.display()
     );
     format!(
-        "\n{}\n{}\n  remit demo --serve                   the same, and it stays up for your own questions\n  \
-         remit serve --dev                    a Remit of your own with these policies, kept in ./.remit\n  \
-         remit policy test policies/agent-baseline   the policies behind this, and their cases",
+        "\n{}\n{}\n  remit demo --serve                         the same, and it stays up for your own questions\n  \
+         remit serve --dev                          a Remit of your own, kept in ./.remit\n  \
+         remit policy test policies/agent-baseline  the policies behind this: edit one, and see which case notices",
         out.paint(Tone::Dim, &gone),
         out.paint(Tone::Strong, "What next"),
     )

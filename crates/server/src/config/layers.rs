@@ -87,7 +87,11 @@ impl Layers {
     pub(crate) fn apart(by: &'static str, settings: &[(&str, &str)]) -> Self {
         let settings = settings
             .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+            .map(|(key, value)| {
+                let number = value.parse::<u64>();
+                let value = number.map_or_else(|_| (*value).into(), Into::into);
+                ((*key).to_owned(), value)
+            })
             .collect();
         Self(Figment::from(Toml::string(DEFAULT)).merge(Said { by, settings }))
     }

@@ -95,7 +95,10 @@ pub(super) fn explanation(out: &Output, explanation: &Explanation) -> String {
         ));
         let scope = &policy.scope;
         for part in [&scope.principal, &scope.action, &scope.resource] {
-            lines.push(row(out, "true", "", &part.wants));
+            // A part that takes anything says nothing.
+            if part.wants.contains(' ') {
+                lines.push(row(out, "true", "", &part.wants));
+            }
         }
         policy
             .clauses
@@ -118,7 +121,7 @@ pub(super) fn explanation(out: &Output, explanation: &Explanation) -> String {
         out,
         2,
         &format!(
-            "{} more are in scope; without these two `{}` would permit it.",
+            "{} more are in scope; without the above, `{}` would permit it.",
             others.len(),
             permits.join("`, `")
         ),

@@ -149,8 +149,11 @@ impl<'a> Stage<'a> {
                 self.out.paint(Tone::Strong, what)
             ))?;
         }
-        let line = format!("  {AGENT} has the task {}, {}", task.id, task.digest);
-        self.say(&show::remark(self.out, 2, &line))?;
+        let line = format!(
+            "{AGENT} has the task {}, declared as {}.",
+            task.id, task.digest
+        );
+        self.remark(&line)?;
         self.summary.task.clone_from(&task.id);
         Ok(task.id)
     }
