@@ -100,9 +100,12 @@ impl World {
             "name": "mail.send", "effect": "egress", "integrity": "untrusted", "confidentiality": "private",
             "irreversible": true,
         });
-        let tools = [serde_json::from_value(tool).unwrap()];
-        let put = store.put_tools(tenant, None, &tools, Change::default());
-        put.await.unwrap();
+        // Nothing is written that is there: this runs before each of a thousand requests and more.
+        if store.tool(tenant, "mail.send").await.unwrap().is_none() {
+            let tools = [serde_json::from_value(tool).unwrap()];
+            let put = store.put_tools(tenant, None, &tools, Change::default());
+            put.await.unwrap();
+        }
         let keys = store.keys(tenant).await.unwrap();
         let admin = keys
             .iter()
@@ -124,12 +127,19 @@ impl World {
             let set = store.set_kill(tenant, new, Change::default());
             set.await.unwrap().kill.id
         };
-        stop(KillId::from_uuid(self.test.clock.id()), STRAY.to_owned()).await;
+        if self.kill.is_empty() {
+            stop(KillId::from_uuid(self.test.clock.id()), STRAY.to_owned()).await;
+        }
         let stands = match self.kill.parse::<KillId>() {
             Ok(id) => store.kill(tenant, id).await.unwrap(),
             Err(_) => None,
         };
-        let id = match stands.filter(|kill| kill.lifted.is_none()) {
+        let stands = stands.filter(|kill| kill.lifted.is_none());
+        let asked_by = stands.as_ref().and_then(|kill| kill.asked.as_ref());
+        if asked_by.is_some_and(|asked| asked.by == by) {
+            return;
+        }
+        let id = match stands {
             Some(stands) => stands.kill.id,
             None => {
                 let id = KillId::from_uuid(self.test.clock.id());
