@@ -187,9 +187,7 @@ impl Snapshot {
                 } else {
                     at.get(id).map(|place| (*place, None)).into_iter().collect()
                 };
-                let mut mutants = writing::mutants(&placed.rule);
-                let beyond = mutants.len().saturating_sub(MOST);
-                mutants.truncate(MOST);
+                let (mutants, beyond) = writing::mutants(&placed.rule);
                 Subject {
                     placed,
                     places,

@@ -114,7 +114,7 @@ fn no_mutant_is_the_policy_or_another_mutant() {
     unless { context has why && context.why like "*5 < 6*" };"#;
     let snapshot = Snapshot::compile(&bundle(policies)).unwrap();
     let placed = snapshot.rules().program.placed().next().unwrap();
-    let mutants = writing::mutants(&placed.rule);
+    let (mutants, _) = writing::mutants(&placed.rule);
     let texts: BTreeSet<_> = mutants.iter().map(|one| &one.text).collect();
     assert_eq!(texts.len(), mutants.len());
     assert!(!texts.contains(&Some(placed.rule.text.to_string())));

@@ -8,7 +8,7 @@ use std::ops::Range;
 use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, Literal, UnaryOp};
 use rustc_hash::FxHashSet;
 
-use super::MutantKind;
+use super::{MOST, MutantKind};
 use crate::explain::ClauseKind;
 use crate::explain::clauses::split;
 use crate::lex::{Token, TokenKind, Tokens};
@@ -34,6 +34,8 @@ struct Writer<'t> {
     tokens: Vec<Token>,
     found: Vec<Written>,
     seen: FxHashSet<String>,
+    /// How many were not made, so that a long policy does not take memory by the square of its length.
+    beyond: usize,
 }
 
 /// The parts of a policy's head, in bytes.
@@ -43,8 +45,8 @@ struct Head {
     parts: Vec<Range<usize>>,
 }
 
-/// Makes every mutant of a policy, no two of the same text and none of the policy's own.
-pub(super) fn mutants(rule: &Rule) -> Vec<Written> {
+/// Makes mutants of a policy, no two of the same text and none of the policy's own, and counts those beyond [`MOST`].
+pub(super) fn mutants(rule: &Rule) -> (Vec<Written>, usize) {
     let mut writer = Writer::of(&rule.text);
     writer.found.push(Written {
         kind: MutantKind::PolicyDropped,
@@ -56,7 +58,7 @@ pub(super) fn mutants(rule: &Rule) -> Vec<Written> {
     if let Some(body) = rule.template.non_scope_constraints() {
         writer.body(body);
     }
-    writer.found
+    (writer.found, writer.beyond)
 }
 
 // === impl Written ===
@@ -78,6 +80,7 @@ impl<'t> Writer<'t> {
             tokens: Tokens::new(text).collect(),
             found: Vec::new(),
             seen: FxHashSet::from_iter([text.to_owned()]),
+            beyond: 0,
         }
     }
 
@@ -94,6 +97,10 @@ impl<'t> Writer<'t> {
     /// Notes the mutant that has `after` in place of `range`.
     fn put(&mut self, kind: MutantKind, range: Range<usize>, after: impl Into<String>) {
         let after = after.into();
+        if self.found.len() >= MOST {
+            self.beyond += 1;
+            return;
+        }
         let (Some(head), Some(tail)) = (self.text.get(..range.start), self.text.get(range.end..))
         else {
             return;
