@@ -3,7 +3,7 @@
 mod attenuation;
 mod canonical;
 mod chains;
-mod closed;
+pub mod closed;
 pub mod draw;
 mod facts;
 mod gates;

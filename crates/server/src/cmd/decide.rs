@@ -1,6 +1,6 @@
 //! `remit decide`: one question to a server, the verdict in the exit code.
 
-use remit_core::{Obligation, PolicyId, Reason};
+use remit_core::{Limit, Obligation, PolicyId, Reason};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,6 +42,8 @@ struct Context {
     #[serde(default)]
     evaluation_id: Option<String>,
     reason: ReasonBody,
+    #[serde(default)]
+    limit: Option<Limit>,
     #[serde(default)]
     policies: Vec<PolicyId>,
     #[serde(default)]
@@ -90,6 +92,9 @@ fn describe(answer: &Evaluation, out: &Output) -> String {
         context.reason.code,
         plain(&context.reason.message)
     )];
+    if let Some(limit) = &context.limit {
+        lines.push(format!("  limit       {}", plain(&limit.to_string())));
+    }
     if !context.policies.is_empty() {
         let ids: Vec<_> = context
             .policies
