@@ -12,7 +12,7 @@ mod rules;
 mod searches;
 mod shadows;
 mod shaping;
-mod tasks;
+pub mod tasks;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

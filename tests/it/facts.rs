@@ -134,7 +134,7 @@ fn facts_that_are_written_wrongly_are_refused_by_name() {
         ("effect: pay", "effekt: pay", "effekt"),
         ("effect: pay", "effect: steal", "steal"),
         ("standing: ownerless", "standing: tired", "tired"),
-        ("'User::\"eve\"'", "eve", "was expected"),
+        ("'User::\"eve\"'", "eve", "is not a name of an entity"),
         ("limit: actions", "limit: patience", "patience"),
         ("tool: transfer }", "tool: transfer, more: 1 }", "more"),
     ] {

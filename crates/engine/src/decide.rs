@@ -131,8 +131,16 @@ impl Snapshot {
         facts: &Facts,
         notes: &mut Vec<Note>,
     ) -> Result<Asked<'s>, Reason> {
-        let schema = &self.rules().program.schema;
-        self.gather(shape(schema, self.entities(), question, facts, notes)?)
+        let rules = self.rules();
+        let (schema, reads) = (&rules.program.schema, rules.reads);
+        self.gather(shape(
+            schema,
+            self.entities(),
+            question,
+            facts,
+            reads,
+            notes,
+        )?)
     }
 
     /// Finds the policies and entities that bear on a shaped question.

@@ -178,7 +178,8 @@ impl<'r> Reader<'r> {
         Fault::Mistyped
     }
 
-    fn missing(&mut self) {
+    /// Notes that what is required is not here.
+    pub(crate) fn missing(&mut self) {
         let member = self.path.clone();
         self.notes.push(Note::Missing { member });
     }

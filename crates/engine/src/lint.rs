@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 use crate::finding::Finding;
 use crate::parts::parts;
 use crate::schema::{CompiledSchema, Fields, Kind};
+use crate::shape::Reads;
 
 pub(crate) mod constant;
 mod domain;
@@ -284,6 +285,7 @@ impl Walk<'_> {
                         crate::schema::Field {
                             kind,
                             required: true,
+                            fact: Reads::ALL,
                             assertable: false,
                         },
                     ))

@@ -12,6 +12,7 @@ use remit_core::{Effect, PolicyId};
 use crate::diagnostic::Span;
 use crate::reach::Reach;
 use crate::rule::Rule;
+use crate::shape::Reads;
 
 /// One policy ready to be evaluated: a static policy, or one link of a template.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub(crate) struct CompiledPolicy {
     pub(crate) shadow: bool,
     /// Whether its outcome may depend on `context.facts.approved`.
     pub(crate) mentions_approval: bool,
+    /// The facts that it can get at.
+    pub(crate) reads: Reads,
     /// The annotations that become obligations when it determines a decision.
     pub(crate) obligations: BTreeMap<String, String>,
     /// Its scope, slots resolved.
@@ -101,6 +104,7 @@ impl CompiledPolicy {
             effect: rule.effect,
             shadow: rule.shadow,
             mentions_approval: rule.mentions_approval,
+            reads: rule.reads,
             obligations: rule.obligations.clone(),
             scope: Scope::of(policy)?,
             body: policy.non_scope_constraints_arc().cloned(),

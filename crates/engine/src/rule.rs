@@ -17,6 +17,7 @@ use crate::finding::{Finding, each};
 use crate::lint;
 use crate::reach::Reach;
 use crate::schema::CompiledSchema;
+use crate::shape::Reads;
 
 /// The longest policy id, in bytes.
 const ID_BYTES: usize = 256;
@@ -43,6 +44,8 @@ pub(crate) struct Rule {
     pub(crate) shadow: bool,
     /// Whether its outcome may depend on `context.facts.approved`.
     pub(crate) mentions_approval: bool,
+    /// The facts that it can get at.
+    pub(crate) reads: Reads,
     /// The annotations that become obligations.
     pub(crate) obligations: BTreeMap<String, String>,
     /// How far its conditions look into entities.
@@ -111,6 +114,10 @@ impl Rule {
             mentions_approval: template
                 .non_scope_constraints()
                 .is_some_and(mentions_approval),
+            reads: template
+                .non_scope_constraints()
+                .map(Reads::of)
+                .unwrap_or_default(),
             obligations: obligations(&template),
             reach: template
                 .non_scope_constraints()

@@ -10,6 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::SmolStr;
 
 use crate::diagnostic::Diagnostic;
+use crate::shape::Reads;
 
 mod build;
 pub(crate) mod mcp;
@@ -85,6 +86,8 @@ pub(crate) struct Field {
     pub(crate) kind: Kind,
     /// Whether it must be there.
     pub(crate) required: bool,
+    /// Its name among those of facts.
+    pub(crate) fact: Reads,
     /// Whether a caller may assert it: the attribute or its whole entity type is annotated `@assertable`.
     pub(crate) assertable: bool,
 }

@@ -97,6 +97,7 @@ impl Snapshot {
                 facts: &sample,
                 scope: Scope::ANY,
                 arguments: &action.properties,
+                reads: self.rules().reads,
             };
             let context = shaper.context(frame.action, context, facts_known)?;
             let plain = self.is_plain(&sample, &question);
@@ -156,6 +157,7 @@ impl Snapshot {
                 facts: &sample,
                 scope: Scope::ANY,
                 arguments: &action.properties,
+                reads: self.rules().reads,
             };
             let context = shaper.context(frame.action, context, facts_known)?;
             let plain = self.is_plain(&sample, &question);
@@ -237,6 +239,7 @@ impl Snapshot {
                     facts: &sample,
                     scope: Scope::ANY,
                     arguments: &Map::new(),
+                    reads: self.rules().reads,
                 };
                 let context = shaper.context(action, context, known);
                 context.is_ok_and(|context| {

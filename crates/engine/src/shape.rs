@@ -17,9 +17,13 @@ use crate::entity::wire;
 use crate::schema::{ActionSchema, CompiledSchema, EntitySchema, Field, Fields, Kind};
 
 mod facts;
+mod reads;
 mod scope;
 
+use facts::Unfit;
+
 pub(crate) use facts::Known;
+pub(crate) use reads::Reads;
 pub(crate) use scope::{Scope, action_in};
 
 /// The context member that holds what Remit knows.
@@ -167,6 +171,7 @@ pub(crate) fn shape<'s>(
     store: &EntityStore,
     question: &Question,
     facts: &Facts,
+    reads: Reads,
     notes: &mut Vec<Note>,
 ) -> Result<Shaped<'s>, Reason> {
     let (subject, resource) = (&question.subject, &question.resource);
@@ -183,6 +188,7 @@ pub(crate) fn shape<'s>(
         facts,
         scope,
         arguments: &question.action.properties,
+        reads,
     };
     let context = shaper.context(frame.action, &question.context, known)?;
     Ok(Shaped {
@@ -333,7 +339,12 @@ impl Shaper<'_> {
         let arguments = self.arguments(fields.get_key_value(ACTION), known.arguments)?;
         let mut values: BTreeMap<SmolStr, Value> = arguments.into_iter().collect();
         if let Some((name, field)) = fields.get_key_value(FACTS) {
-            values.extend(known.value(&field.kind).map(|value| (name.clone(), value)));
+            let value = known.value(&field.kind).map_err(|Unfit| {
+                let mut reader = Reader::new(self.schema, "context", self.notes);
+                reader.within(name, Reader::missing);
+                Reason::MissingContext
+            })?;
+            values.extend(value.map(|value| (name.clone(), value)));
         }
         let mut reader = Reader::new(self.schema, "context", self.notes);
         reader.undeclared_among(fields, context, Question::is_own);

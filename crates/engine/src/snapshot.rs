@@ -13,7 +13,7 @@ use crate::entity::{EntityError, locate};
 use crate::index::Index;
 use crate::policy::CompiledPolicy;
 use crate::schema::Registry;
-use crate::shape::action_in;
+use crate::shape::{Reads, action_in};
 
 mod live;
 
@@ -50,6 +50,8 @@ pub(crate) struct Rules {
     pub(crate) program: Program,
     /// Where each policy can match.
     pub(crate) index: Index,
+    /// The facts that any of its policies can get at.
+    pub(crate) reads: Reads,
     /// The actions as entities, with their groups above them.
     pub(crate) actions: FxHashMap<CedarUid, Arc<CedarEntity>>,
 }
@@ -337,6 +339,8 @@ impl Changing {
 impl Rules {
     fn of(program: Program) -> Self {
         let index = Index::build(&program.policies);
+        let reads = program.policies.iter().map(|policy| policy.reads);
+        let reads = reads.fold(Reads::default(), |all, one| all | one);
         let actions = program.schema.actions.values().flatten();
         let actions = actions
             .map(|action| {
@@ -355,6 +359,7 @@ impl Rules {
         Self {
             program,
             index,
+            reads,
             actions,
         }
     }

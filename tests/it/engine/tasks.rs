@@ -4,7 +4,7 @@ mod attenuation;
 mod baseline;
 mod canonical;
 mod chains;
-mod closed;
+pub mod closed;
 pub mod draw;
 mod facts;
 mod gates;

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::diagnostic::{Diagnostic, Lines, Severity};
 use crate::finding::{Finding, each};
+use crate::shape::Reads;
 use crate::{expansion, guard};
 
 /// The annotation by which a schema lets callers assert an attribute.
@@ -386,6 +387,7 @@ fn fields(attributes: &Attributes) -> Option<Fields> {
             let field = Field {
                 kind: kind(&attribute.attr_type)?,
                 required: attribute.is_required,
+                fact: Reads::named(name),
                 assertable: false,
             };
             Some((name.clone(), field))

@@ -10,6 +10,7 @@ use remit_core::{
 use serde_json::{Map, Value as Json};
 use smol_str::SmolStr;
 
+use super::reads::Reads;
 use super::scope::Scope;
 use crate::decode::{datetime, expiry};
 use crate::schema::{Fields, Kind};
@@ -23,29 +24,37 @@ pub(crate) struct Known<'k> {
     pub(crate) scope: Scope,
     /// The arguments of the call.
     pub(crate) arguments: &'k Map<String, Json>,
+    /// The facts that policies can get at; the others are not made.
+    pub(crate) reads: Reads,
 }
 
 /// A fact that is known and that the declared type cannot hold.
-struct Unfit;
+#[derive(Debug)]
+pub(crate) struct Unfit;
 
 /// What there is of one member: nothing where it is not known, or is no fact of this type.
-type Made = Result<Option<Value>, Unfit>;
+pub(crate) type Made = Result<Option<Value>, Unfit>;
 
 // === impl Known ===
 
 impl Known<'_> {
     /// Makes the value of `context.facts` with the members that its type declares; nothing if one that it requires is not
-    /// a fact, or one that is known does not fit the type declared for it.
-    pub(crate) fn value(&self, kind: &Kind) -> Option<Value> {
-        let Kind::Record(fields) = kind else {
-            return None;
-        };
-        self.facts(fields).ok().flatten()
+    /// a fact.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfit`] if what is known of the agent, the task, the tool or the call is not what is declared for it: left out, it
+    /// would look as if it were not known.
+    pub(crate) fn value(&self, kind: &Kind) -> Made {
+        match kind {
+            Kind::Record(fields) => self.facts(fields),
+            _ => Ok(None),
+        }
     }
 
     fn facts(&self, fields: &Fields) -> Made {
         let facts = self.facts;
-        record(fields, |name, kind| {
+        record(self.reads, fields, |name, kind| {
             Ok(match (name, kind) {
                 ("now", Kind::Extension(_)) => datetime(facts.now.millis()),
                 ("minute_of_day", _) => long(kind, facts.now.minute_of_day()),
@@ -53,18 +62,20 @@ impl Known<'_> {
                 ("caller", _) => text(kind, facts.caller.to_string()),
                 ("environment", _) => text(kind, &facts.environment),
                 ("approved", _) => flag(kind, facts.approved),
-                ("agent", Kind::Record(fields)) => {
-                    nested(facts.agent.as_ref(), |agent| agent_value(fields, agent))?
+                ("agent", _) => nested(kind, facts.agent.as_ref(), |fields, agent| {
+                    agent_value(self.reads, fields, agent)
+                })?,
+                ("task", _) => {
+                    let declared = |task: &&TaskFacts| task.declaration.is_some();
+                    let task = facts.task.as_ref().filter(declared);
+                    nested(kind, task, |fields, task| self.task(fields, task))?
                 }
-                ("task", Kind::Record(fields)) => {
-                    nested(facts.task.as_ref(), |task| self.task(fields, task))?
-                }
-                ("tool", Kind::Record(fields)) => {
-                    nested(facts.tool.as_ref(), |tool| self.tool(fields, tool))?
-                }
-                ("call", Kind::Record(fields)) => {
-                    nested(facts.call.as_ref(), |call| self.call(fields, call))?
-                }
+                ("tool", _) => nested(kind, facts.tool.as_ref(), |fields, tool| {
+                    self.tool(fields, tool)
+                })?,
+                ("call", _) => nested(kind, facts.call.as_ref(), |fields, call| {
+                    self.call(fields, call)
+                })?,
                 _ => None,
             })
         })
@@ -91,7 +102,7 @@ impl Known<'_> {
                 .as_ref()
                 .is_none_or(|window| window.contains(weekday, minute))
         };
-        record(fields, |name, kind| {
+        record(self.reads, fields, |name, kind| {
             Ok(match (name, kind) {
                 ("id", _) => text(kind, task.id.to_string()),
                 ("state", _) => word(kind, state.as_str()),
@@ -136,7 +147,7 @@ impl Known<'_> {
         let pinned = tool
             .descriptor
             .is_none_or(|hash| presented.is_some_and(|presented| is_hash(hash, presented)));
-        record(fields, |name, kind| {
+        record(self.reads, fields, |name, kind| {
             Ok(match name {
                 "name" => text(kind, &tool.name),
                 "effect" => word(kind, tool.effect.as_str()),
@@ -175,7 +186,7 @@ impl Known<'_> {
                 .as_ref()
                 .map_or(Some(0), |tool| tool.amount_of(self.arguments).ok())
         };
-        record(fields, |name, kind| {
+        record(self.reads, fields, |name, kind| {
             Ok(match name {
                 "sinks" => texts(kind, &call.sinks),
                 "links" => texts(kind, &call.links),
@@ -196,7 +207,7 @@ impl Known<'_> {
     }
 }
 
-fn agent_value(fields: &Fields, facts: &AgentFacts) -> Made {
+fn agent_value(reads: Reads, fields: &Fields, facts: &AgentFacts) -> Made {
     // An agent that is not registered has nothing but its standing.
     let known = facts
         .registered
@@ -206,7 +217,7 @@ fn agent_value(fields: &Fields, facts: &AgentFacts) -> Made {
     let build = known.and_then(|agent| agent.build);
     let matches =
         build.is_some_and(|hash| presented.is_some_and(|presented| is_hash(hash, presented)));
-    record(fields, |name, kind| {
+    record(reads, fields, |name, kind| {
         Ok(match name {
             "standing" => word(kind, facts.standing.as_str()),
             "owner" => known.and_then(|agent| text(kind, agent.owner.as_str())),
@@ -230,23 +241,33 @@ fn is_hash(hash: ContentHash, presented: &str) -> bool {
     presented == hash || presented.eq_ignore_ascii_case(digits)
 }
 
-/// Makes the members that a record type declares; a required one that there is not makes it unfit.
-fn record(fields: &Fields, member: impl Fn(&str, &Kind) -> Made) -> Made {
+/// Makes the members that a record type declares and that are read; nothing if a required one is not there.
+fn record(reads: Reads, fields: &Fields, member: impl Fn(&str, &Kind) -> Made) -> Made {
     let mut values = BTreeMap::new();
     for (name, field) in fields {
+        if !reads.has(field.fact) {
+            continue;
+        }
         match member(name.as_str(), &field.kind)? {
             Some(value) => {
                 values.insert(name.clone(), value);
             }
-            None if field.required => return Err(Unfit),
+            None if field.required => return Ok(None),
             None => {}
         }
     }
     Ok(Some(Value::record_arc(Arc::new(values), None)))
 }
 
-fn nested<T>(facts: Option<&T>, make: impl FnOnce(&T) -> Made) -> Made {
-    facts.map_or(Ok(None), make)
+/// Makes a record of what is known, if it is; it must be declared as one that it can fill.
+fn nested<T>(kind: &Kind, facts: Option<&T>, make: impl FnOnce(&Fields, &T) -> Made) -> Made {
+    let Some(facts) = facts else {
+        return Ok(None);
+    };
+    let Kind::Record(fields) = kind else {
+        return Err(Unfit);
+    };
+    make(fields, facts)?.ok_or(Unfit).map(Some)
 }
 
 fn flag(kind: &Kind, flag: bool) -> Option<Value> {

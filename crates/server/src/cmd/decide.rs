@@ -1,6 +1,6 @@
 //! `remit decide`: one question to a server, the verdict in the exit code.
 
-use remit_core::{KillId, Obligation, PolicyId, Reason};
+use remit_core::{KillId, Limit, Obligation, PolicyId, Reason};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -44,6 +44,8 @@ struct Context {
     reason: ReasonBody,
     #[serde(default)]
     kill: Option<Killed>,
+    #[serde(default)]
+    limit: Option<Limit>,
     #[serde(default)]
     policies: Vec<PolicyId>,
     #[serde(default)]
@@ -104,6 +106,9 @@ fn describe(answer: &Evaluation, out: &Output) -> String {
             plain(&kill.reason),
             kill.id
         ));
+    }
+    if let Some(limit) = &context.limit {
+        lines.push(format!("  limit       {}", plain(&limit.to_string())));
     }
     if !context.policies.is_empty() {
         let ids: Vec<_> = context

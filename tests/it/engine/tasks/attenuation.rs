@@ -260,6 +260,7 @@ fn attenuate_a_child_that_is_taken_may_no_more_than_its_parent() {
             }
             _ => child = ground.within(&mut rng, &parent),
         }
+        child.budget = parent.budget;
         if world(&snapshot, |world| child.exceeds(&parent, 1, &world)).is_some() {
             refused += 1;
             continue;

@@ -254,7 +254,7 @@ fn a_schema_that_declares_the_namespace_itself_keeps_working() {
     assert_eq!(
         decide(
             "{ agent?: { trust: String } }",
-            "!(context.facts has agent)"
+            "context.facts has agent && context.facts.agent.trust == \"1\""
         ),
         "missing_context"
     );
