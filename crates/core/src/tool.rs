@@ -12,7 +12,7 @@ mod links;
 mod sink;
 
 pub use amount::AmountError;
-pub(crate) use links::links_in;
+pub(crate) use links::each_link;
 pub use links::{is_address, links};
 pub use sink::{MOST_SINKS, canonical_sink, sink_hash, sinks_of};
 

@@ -3,6 +3,7 @@
 //! One pass over each text, each character looked at a bounded number of times, so that no text is slow to read.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
@@ -15,6 +16,9 @@ const SCHEMES: [&str; 3] = ["https", "http", "ftp"];
 const BARE: &str = "www.";
 /// The shortest and the longest account number (ISO 13616), without spaces.
 const IBAN: std::ops::RangeInclusive<usize> = 15..=34;
+
+/// A link in its one spelling, and where it stands.
+type Link = (SmolStr, Range<usize>);
 
 /// Collects the links in the arguments of a call, wherever they stand, names of members included, each in its one
 /// spelling.
@@ -54,15 +58,20 @@ fn of_value(value: &Value, found: &mut BTreeSet<SmolStr>) {
 }
 
 /// Collects the links of one text.
-pub(crate) fn links_in(text: &str, found: &mut BTreeSet<SmolStr>) {
+fn links_in(text: &str, found: &mut BTreeSet<SmolStr>) {
+    each_link(text, |link, _| {
+        found.insert(link);
+        found.len() <= MOST_SINKS
+    });
+}
+
+/// Finds the links of one text and where they stand, until it is told to stop.
+pub(crate) fn each_link(text: &str, mut take: impl FnMut(SmolStr, Range<usize>) -> bool) {
     let bytes = text.as_bytes();
     // Nothing before here is looked at again.
     let mut done = 0;
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
-        if found.len() > MOST_SINKS {
-            return;
-        }
         let next = match byte {
             b':' => web(text, done, at),
             b'@' => mail(text, done, at),
@@ -72,10 +81,12 @@ pub(crate) fn links_in(text: &str, found: &mut BTreeSet<SmolStr>) {
             _ => None,
         };
         match next {
-            Some((link, end)) => {
-                found.insert(link);
-                done = end;
-                at = end.max(at + 1);
+            Some((link, place)) => {
+                done = place.end;
+                at = done.max(at + 1);
+                if !take(link, place) {
+                    return;
+                }
             }
             None => at += 1,
         }
@@ -83,32 +94,54 @@ pub(crate) fn links_in(text: &str, found: &mut BTreeSet<SmolStr>) {
 }
 
 /// Reads the web address whose scheme ends at the colon.
-fn web(text: &str, done: usize, colon: usize) -> Option<(SmolStr, usize)> {
+///
+/// As browsers do: with any number of slashes or none, backslashes as well, and over tabs and line ends among these.
+fn web(text: &str, done: usize, colon: usize) -> Option<Link> {
     let before = text.get(done..colon)?;
-    let scheme = SCHEMES.into_iter().find(|scheme| {
-        let start = before.len().checked_sub(scheme.len());
-        start
-            .and_then(|start| before.get(start..))
-            .is_some_and(|word| word.eq_ignore_ascii_case(scheme))
+    let (scheme, start) = SCHEMES.into_iter().find_map(|scheme| {
+        let mut letters = before.bytes().enumerate().rev();
+        let mut start = before.len();
+        for wanted in scheme.bytes().rev() {
+            let (place, letter) = letters.find(|(_, byte)| !is_passed_over(*byte))?;
+            if !letter.eq_ignore_ascii_case(&wanted) {
+                return None;
+            }
+            start = place;
+        }
+        Some((scheme, done + start))
     })?;
-    let rest = text.get(colon + 1..)?;
-    // Browsers take a backslash there as well.
-    let slashes = rest
-        .bytes()
-        .take_while(|byte| matches!(byte, b'/' | b'\\'))
-        .count();
-    if slashes < 2 {
-        return None;
-    }
-    let start = colon + 1 + slashes;
-    let end = address_end(text, start);
-    let address = text.get(start..end).filter(|address| !address.is_empty())?;
+    let rest = text.get(colon + 1..)?.bytes();
+    let among = rest.take_while(|byte| is_slash(*byte) || is_passed_over(*byte));
+    let slashes = among.enumerate().filter(|(_, byte)| is_slash(*byte)).last();
+    let from = colon + 1 + slashes.map_or(0, |(place, _)| place + 1);
+    let from = from
+        + if slashes.is_some() {
+            passed_over(text, from)
+        } else {
+            0
+        };
+    let end = address_end(text, from);
+    let address = text.get(from..end).filter(|address| !address.is_empty())?;
     let link = canonical_sink(&format!("{scheme}://{address}"));
-    Some((link, end))
+    Some((link, start..end))
+}
+
+fn is_slash(byte: u8) -> bool {
+    matches!(byte, b'/' | b'\\')
+}
+
+fn is_passed_over(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r')
+}
+
+/// Counts the tabs and line ends from a place on.
+fn passed_over(text: &str, from: usize) -> usize {
+    let rest = text.get(from..).unwrap_or_default().bytes();
+    rest.take_while(|byte| is_passed_over(*byte)).count()
 }
 
 /// Reads the web address without a scheme that begins here.
-fn bare(text: &str, start: usize) -> Option<(SmolStr, usize)> {
+fn bare(text: &str, start: usize) -> Option<Link> {
     let head = text.get(start..start + BARE.len())?;
     if !head.eq_ignore_ascii_case(BARE) {
         return None;
@@ -117,7 +150,7 @@ fn bare(text: &str, start: usize) -> Option<(SmolStr, usize)> {
     let address = text
         .get(start..end)
         .filter(|address| address.len() > BARE.len())?;
-    Some((canonical_sink(address), end))
+    Some((canonical_sink(address), start..end))
 }
 
 /// Finds where a web address ends: before white space or what no address holds, and without a sentence's punctuation.
@@ -135,7 +168,7 @@ fn address_end(text: &str, start: usize) -> usize {
 }
 
 /// Reads the e-mail address around the at sign.
-fn mail(text: &str, done: usize, sign: usize) -> Option<(SmolStr, usize)> {
+fn mail(text: &str, done: usize, sign: usize) -> Option<Link> {
     let local = |c: char| c.is_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(c);
     let before = text.get(done..sign)?;
     let name = before
@@ -154,11 +187,12 @@ fn mail(text: &str, done: usize, sign: usize) -> Option<(SmolStr, usize)> {
         return None;
     }
     let end = sign + 1 + domain.len();
-    Some((canonical_sink(&format!("{name}@{domain}")), end))
+    let link = canonical_sink(&format!("{name}@{domain}"));
+    Some((link, sign - name.len()..end))
 }
 
 /// Reads the account number that begins here: the longest whose check digits hold.
-fn account(text: &str, start: usize) -> Option<(SmolStr, usize)> {
+fn account(text: &str, start: usize) -> Option<Link> {
     let rest = text.get(start..)?;
     let head = rest.as_bytes().first_chunk::<4>()?;
     if !matches!(head, [a, b, c, d] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() && c.is_ascii_digit() && d.is_ascii_digit())
@@ -188,7 +222,7 @@ fn account(text: &str, start: usize) -> Option<(SmolStr, usize)> {
             .and_then(|rest| rest.chars().next())
             .is_none_or(|next| !next.is_alphanumeric());
         if word_ends && IBAN.contains(&number.len()) && checks(&number) {
-            best = Some((SmolStr::new(&number), start + place + 1));
+            best = Some((SmolStr::new(&number), start..start + place + 1));
         }
     }
     best
@@ -201,7 +235,7 @@ pub(super) fn whole_iban(text: &str) -> Option<SmolStr> {
         return None;
     }
     account(text, 0)
-        .filter(|(_, end)| *end == text.len())
+        .filter(|(_, place)| place.end == text.len())
         .map(|(number, _)| number)
 }
 
@@ -248,6 +282,12 @@ mod tests {
                 &["ftp://c.example", "http://a.example/b"],
             ),
             (r"xhttp:\\evil.example\x", &[r"http://evil.example\x"]),
+            ("https:/evil.example", &["https://evil.example"]),
+            ("see HTTPS:evil.example/a", &["https://evil.example/a"]),
+            (
+                "ht\ntp\t:\r/\n/\tevil.example\nhttp: https:) ",
+                &["http://evil.example"],
+            ),
             (
                 "WWW.Evil.Example/Path or swww.no",
                 &["www.evil.example/Path"],
@@ -285,7 +325,20 @@ mod tests {
         }
         let before = std::time::Instant::now();
         assert_eq!(found(&text).len(), MOST_SINKS + 1);
-        for hard in ["@", "http://", "www.", "a@", "FI21 ", "a.", ":", "AB12"] {
+        for hard in [
+            "@",
+            "http://",
+            "http:",
+            "\n",
+            "\nhttp:\n",
+            "/",
+            "www.",
+            "a@",
+            "FI21 ",
+            "a.",
+            ":",
+            "AB12",
+        ] {
             let text = hard.repeat(1_000_000 / hard.len());
             assert!(found(&text).len() <= MOST_SINKS + 1, "{hard}");
         }
