@@ -10,7 +10,6 @@ mod call;
 mod label;
 mod limits;
 mod outcome;
-mod spending;
 mod trust;
 
 pub use attenuation::{MOST_DEPTH, World};
