@@ -10,6 +10,7 @@ use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
 mod everywhere;
+mod tools;
 
 const KILLS: &str = "/v1/kills";
 const STARTER: &str = "starter";

@@ -16,6 +16,7 @@ mod endings;
 mod fleet;
 mod history;
 mod model;
+mod names;
 mod opening;
 mod scale;
 mod templates;

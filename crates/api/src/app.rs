@@ -357,7 +357,12 @@ impl App {
             authz.revision = tracing::field::Empty,
         );
         let _entered = span.enter();
-        let facts = facts::gather(snapshot, self.facts(caller), &question);
+        let facts = facts::gather(
+            snapshot,
+            self.facts(caller),
+            &caller.principal.name,
+            &question,
+        );
         self.activity.note(caller.tenant, &facts);
         let began = Instant::now();
         let decision = snapshot.decide(&question, &facts);

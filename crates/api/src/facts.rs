@@ -3,19 +3,18 @@
 //! Pure: nothing is read but what the snapshot of one revision carries, so that a decision sees exactly one of them
 //! (INV-5). What is gathered is recorded with the decision, and a decision that is made again uses what was recorded.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remit_core::{
-    AgentFacts, CallFacts, EntityUid, Facts, Hop, Kill, KillTarget, Label, Question, Standing,
-    Task, TaskFacts, TaskId, TaskState, Timestamp, Tool, trusted_sinks,
+    AgentFacts, CallFacts, EntityUid, Facts, Hop, Kill, KillTarget, Label, PrincipalName, Question,
+    Standing, Task, TaskFacts, TaskId, TaskState, Timestamp, Tool, trusted_sinks,
 };
 use remit_engine::{Live, Registry, Snapshot};
 
 /// The most tasks of one chain: a task and the eight above it.
 const LONGEST_CHAIN: usize = 9;
-/// The type of the resource of the question whether a task may be opened.
-pub(crate) const PURPOSE: &str = "Purpose";
 
 /// A task and those above it, nearest first, and how the nearest stands, all of them and the time considered.
 struct Chain {
@@ -29,13 +28,24 @@ pub(crate) fn standing(live: &Live, id: TaskId, now: Timestamp) -> (Option<Arc<T
     (chain.tasks.into_iter().next(), chain.state)
 }
 
-/// Adds to `plain`, which says who asks and when, everything that is known of what is asked.
-pub(crate) fn gather(snapshot: &Snapshot, plain: Facts, question: &Question) -> Facts {
+/// Adds to `plain`, which says when it is asked, everything that is known of what is asked, and by whom.
+///
+/// An action has several names (`pay`, `Action::"pay"`); everything here knows it by its id. Types have one name each.
+pub(crate) fn gather(
+    snapshot: &Snapshot,
+    plain: Facts,
+    by: &PrincipalName,
+    question: &Question,
+) -> Facts {
     let live = snapshot.live();
     let now = plain.now;
     let subject = EntityUid::new(&question.subject.kind, &question.subject.id);
-    let opening = question.action.name == Question::OPEN_TASK && question.resource.kind == PURPOSE;
-    let tool = tool_of(snapshot, question);
+    let (action, question) = by_its_id(snapshot, question);
+    let question = &*question;
+    let opening = Question::opens_task(action, &question.resource.kind);
+    let tool = tool_of(snapshot, action, question);
+    let mut own = live.agents_of(by).peekable();
+    let subject_not_yours = own.peek().is_some() && own.all(|agent| *agent != subject);
     let chain = question.task().map(|id| Chain::of(live, id, now));
     let mine = chain.as_ref().filter(|chain| chain.is_of(&subject));
     let labels = mine.filter(|_| !opening).map(Chain::labels);
@@ -56,8 +66,8 @@ pub(crate) fn gather(snapshot: &Snapshot, plain: Facts, question: &Question) -> 
     });
     let agent = agent_of(snapshot, &subject, question.build(), now);
     let kill = kill_of(
-        live,
-        question,
+        snapshot,
+        (action, question),
         &subject,
         (&agent, &hops),
         (tool, chain.as_ref()),
@@ -67,6 +77,7 @@ pub(crate) fn gather(snapshot: &Snapshot, plain: Facts, question: &Question) -> 
         call,
         hops,
         kill,
+        subject_not_yours,
         task,
         tool: tool.cloned(),
         ..plain
@@ -74,12 +85,30 @@ pub(crate) fn gather(snapshot: &Snapshot, plain: Facts, question: &Question) -> 
 }
 
 /// Returns the entry of the tool that is called: by the name of the action, or by the id of a resource that is a tool.
-fn tool_of<'a>(snapshot: &'a Snapshot, question: &Question) -> Option<&'a Tool> {
+fn tool_of<'a>(snapshot: &'a Snapshot, action: &str, question: &Question) -> Option<&'a Tool> {
     let live = snapshot.live();
-    live.tool(&question.action.name).or_else(|| {
-        let registered = snapshot.registry_of(&question.resource.kind) == Some(Registry::Tool);
-        live.tool(&question.resource.id).filter(|_| registered)
-    })
+    let resource = || live.tool(&question.resource.id);
+    live.tool(action)
+        .or_else(|| resource().filter(|_| is_tool(snapshot, question)))
+}
+
+/// Whether the resource is of a type whose entities are tools.
+fn is_tool(snapshot: &Snapshot, question: &Question) -> bool {
+    snapshot.registry_of(&question.resource.kind) == Some(Registry::Tool)
+}
+
+/// Returns the id of the action of a question, and the question with the action in its one spelling.
+fn by_its_id<'q>(snapshot: &'q Snapshot, question: &'q Question) -> (&'q str, Cow<'q, Question>) {
+    let Some((id, spelling)) = snapshot.action_of(question) else {
+        // Nothing of this name is there: it is denied.
+        return (&question.action.name, Cow::Borrowed(question));
+    };
+    if spelling == question.action.name {
+        return (id, Cow::Borrowed(question));
+    }
+    let mut plainly = question.clone();
+    plainly.action.name = spelling.into_owned();
+    (id, Cow::Owned(plainly))
 }
 
 /// Returns what is known of an agent, where subjects of its type are registered.
@@ -138,12 +167,13 @@ fn task_facts(
 
 /// Returns the first kill that stops a question.
 fn kill_of(
-    live: &Live,
-    question: &Question,
+    snapshot: &Snapshot,
+    (action, question): (&str, &Question),
     subject: &EntityUid,
     (agent, hops): (&Option<AgentFacts>, &[Hop]),
     (tool, chain): (Option<&Tool>, Option<&Chain>),
 ) -> Option<Kill> {
+    let live = snapshot.live();
     if live.kills().is_empty() {
         return None;
     }
@@ -161,7 +191,10 @@ fn kill_of(
                 || chain.is_some_and(|chain| chain.tasks.iter().any(|one| one.id == *task))
         }
         KillTarget::Tool { tool: killed } => {
-            tool.is_some_and(|tool| tool.name == *killed) || question.action.name == *killed
+            // Whatever the catalogue says of it, or does not say any more.
+            tool.is_some_and(|tool| tool.name == *killed)
+                || action == killed.as_str()
+                || (is_tool(snapshot, question) && question.resource.id == *killed)
         }
         KillTarget::Model { model } => {
             driven_by(agent, model) || hops.iter().any(|hop| driven_by(&hop.agent, model))

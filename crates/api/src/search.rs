@@ -275,7 +275,9 @@ async fn search(
     let found = app
         .blocking(move || {
             // What is known of each candidate is its own: an agent that is suspended is none of them.
-            let facts = |question: &Question| facts::gather(&snapshot, plain.clone(), question);
+            let facts = |question: &Question| {
+                facts::gather(&snapshot, plain.clone(), &caller.principal.name, question)
+            };
             find(&snapshot, &question, &facts, after.as_deref(), limit)
         })
         .await?;

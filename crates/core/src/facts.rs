@@ -22,6 +22,10 @@ pub struct Facts {
     pub caller: KeyId,
     /// The environment that key belongs to, such as `live` or `dev`.
     pub environment: String,
+    /// Whether who is asked is somebody of a chain, on whose authority another acts; never recorded, since a record is of
+    /// who acts.
+    #[serde(skip)]
+    pub hop: bool,
     /// Everybody on whose authority the subject acts, nearest first; each must be allowed the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<Hop>,
@@ -30,6 +34,9 @@ pub struct Facts {
     pub kill: Option<Kill>,
     /// When the question arrived.
     pub now: Timestamp,
+    /// Whether the key that asks is an agent's own, and the subject is another than that agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub subject_not_yours: bool,
     /// The task in which it is asked (`context.task`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskFacts>,
@@ -49,9 +56,11 @@ impl Facts {
             call: None,
             caller,
             environment: environment.into(),
+            hop: false,
             hops: Vec::new(),
             kill: None,
             now,
+            subject_not_yours: false,
             task: None,
             tool: None,
         }

@@ -84,6 +84,14 @@ impl Question {
     pub const TOOL_HASH: &'static str = "tool_hash";
     /// The action that opens a task; what a task is limited to does not bear on it, its own gates do.
     pub const OPEN_TASK: &'static str = "open_task";
+    /// The type of the resource of the question whether a task may be opened.
+    pub const PURPOSE: &'static str = "Purpose";
+
+    /// Whether an action of this id, on a resource of this type, is the opening of a task; what a tool of the same name does
+    /// to something else is not.
+    pub fn opens_task(action: &str, resource: &impl ToString) -> bool {
+        action == Self::OPEN_TASK && resource.to_string() == Self::PURPOSE
+    }
 
     /// Whether a context member is Remit's own: read by Remit, and by policies only where the schema declares it.
     pub fn is_own(member: &str) -> bool {

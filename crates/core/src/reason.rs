@@ -40,6 +40,8 @@ reasons! {
     PolicyError = "policy_error";
     /// Somebody has stopped it, whatever the policies say.
     Killed = "killed";
+    /// The key that asks is an agent's own, and the subject is another.
+    SubjectNotYours = "subject_not_yours";
     /// The agent is not in the registry.
     AgentUnregistered = "agent_unregistered";
     /// The agent is suspended.

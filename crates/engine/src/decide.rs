@@ -112,7 +112,7 @@ impl Snapshot {
             },
             (Ok(asked), gate) => {
                 let scope = asked.shaped.scope;
-                match gate.or_else(|| Self::inner_gate(question, facts, scope)) {
+                match gate.or_else(|| Self::inner_gate(facts, scope)) {
                     Some(gate) => self.shut(&asked, gate),
                     None => self.settle(&asked, question, facts, hop),
                 }

@@ -263,6 +263,8 @@ impl Snapshot {
             && sample.call.is_none()
             && sample.hops.is_empty()
             && sample.kill.is_none()
+            && !sample.hop
+            && !sample.subject_not_yours
             && sample.task.is_none()
             && sample.tool.is_none();
         bare && question.task().is_none() && !self.has_registered() && self.live().is_quiet()

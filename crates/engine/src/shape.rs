@@ -3,6 +3,7 @@
 //! The schema decides what counts. What it does not declare is dropped and noted; what it declares and the caller gets
 //! wrong denies; what no caller may assert stands as it is stored.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use remit_core::{Facts, Note, Question, Reason, Resource, Subject};
 use serde_json::{Map, Value as Json};
 use smol_str::SmolStr;
 
+use crate::Snapshot;
 use crate::decode::{Fault, Reader, list};
 use crate::entities::EntityStore;
 use crate::entity::wire;
@@ -152,6 +154,29 @@ pub(crate) fn resolve<'s>(
         .iter()
         .find(|action| *action.uid == uid)
         .map(AsRef::as_ref)
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Returns the action that a question is about: its id, which is the name of its tool, and the one spelling that tells
+    /// it from every other action: the id again or, where several namespaces declare it, the full form.
+    ///
+    /// Nothing where the schema does not know the types or the name; such a question is denied.
+    pub fn action_of(&self, question: &Question) -> Option<(&str, Cow<'_, str>)> {
+        let schema = &self.rules().program.schema;
+        let (subject, resource) = (&question.subject.kind, &question.resource.kind);
+        let (principal, resource) = Frame::types(schema, subject, resource).ok()?;
+        let uid = &resolve(schema, &question.action.name, principal, resource)?.uid;
+        let id: &str = uid.eid().as_ref();
+        let several = schema.actions.get(id).is_some_and(|all| all.len() > 1);
+        let spelling = if several {
+            Cow::Owned(uid.to_string())
+        } else {
+            Cow::Borrowed(id)
+        };
+        Some((id, spelling))
+    }
 }
 
 /// Reads `Ns::Action::"id"`; only a name in that form is given to Cedar's parser.

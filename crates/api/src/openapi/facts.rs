@@ -78,6 +78,7 @@ pub(super) fn schemas() -> Value {
                 "environment": text("The key's environment."), "approved": { "type": "boolean" },
                 "agent": reference("AgentFacts"), "task": reference("TaskFacts"), "call": reference("CallFacts"),
                 "tool": object("The tool of the catalogue, as it was."), "kill": object("The kill that stopped it."),
+                "subject_not_yours": { "type": "boolean", "description": "Whether the asking key is an agent's own, and the subject another." },
                 "hops": { "type": "array", "items": reference("Hop"), "description": "The chain of delegation, nearest first." },
             },
         },

@@ -22,7 +22,7 @@ use super::{Shown, templates};
 use crate::admin::{Act, Action, principals};
 use crate::app::{Answer as Decided, App};
 use crate::auth::Caller;
-use crate::facts::{self, PURPOSE};
+use crate::facts;
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
 use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
@@ -233,10 +233,7 @@ fn stands(snapshot: &Snapshot, agent: &EntityUid, now: Timestamp) -> Result<(), 
 /// Returns the agents that a principal is, where the task that it opens is a part of none.
 fn opening_agents(snapshot: &Snapshot, name: &PrincipalName, is_child: bool) -> Vec<EntityUid> {
     let agents = snapshot.live().agents_of(name);
-    agents
-        .filter(|_| !is_child)
-        .map(|agent| agent.uid.clone())
-        .collect()
+    agents.filter(|_| !is_child).cloned().collect()
 }
 
 /// Whether an agent calls Remit as this principal.
@@ -330,7 +327,7 @@ fn question(plan: &Plan, now: Timestamp) -> Question {
         resource: Resource {
             id: declared.purpose.to_string(),
             properties: Map::new(),
-            kind: PURPOSE.to_owned(),
+            kind: Question::PURPOSE.to_owned(),
         },
         subject: Subject {
             id: plan.asks.id.to_string(),

@@ -39,6 +39,12 @@ pub struct CaseFacts {
     /// What a kill in force stops that the question is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill: Option<KillTarget>,
+    /// Whether the subject is asked as somebody of a chain, on whose authority another acts.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hop: bool,
+    /// Whether the key that asks is the own one of another agent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub subject_not_yours: bool,
 }
 
 /// An agent that a case supposes.

@@ -39,12 +39,16 @@ impl Gate {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Finds the first gate that is shut before the question is even shaped: a kill, the agent, the task, its window.
+    /// Finds the first gate that is shut before the question is even shaped: a kill, whose
+    /// question it is, the agent, the task, its window.
     ///
     /// A `hop` is asked about the task that it handed on, not about the one that the question names.
     pub(super) fn gate(&self, question: &Question, facts: &Facts, hop: bool) -> Option<Gate> {
         if facts.kill.is_some() {
             return Some(Gate::of(Reason::Killed));
+        }
+        if facts.subject_not_yours {
+            return Some(Gate::of(Reason::SubjectNotYours));
         }
         let registered = self.registry_of(&question.subject.kind) == Some(Registry::Agent);
         let standing = match &facts.agent {
@@ -66,12 +70,12 @@ impl Snapshot {
     }
 
     /// Finds the gate that is shut for a shaped question in a task: its scope, then its budgets.
-    pub(super) fn inner_gate(question: &Question, facts: &Facts, scope: Scope) -> Option<Gate> {
+    pub(super) fn inner_gate(facts: &Facts, scope: Scope) -> Option<Gate> {
         let task = facts.task.as_ref()?;
         let outside = task
             .declaration
             .as_ref()
-            .and_then(|declared| scope.exceeded(question, declared));
+            .and_then(|declared| scope.exceeded(declared));
         let outside = outside.map(|dimension| Gate::met(Reason::OutsideTask, dimension));
         let exhausted = || Some(Gate::met(Reason::BudgetExhausted, task.exhausted?));
         outside.or_else(exhausted)

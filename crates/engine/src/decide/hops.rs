@@ -94,8 +94,10 @@ fn facts_of(facts: &Facts, hop: &Hop, approved: bool) -> Facts {
     Facts {
         agent: hop.agent.clone(),
         approved,
-        task: hop.task.clone(),
+        hop: true,
         hops: Vec::new(),
+        subject_not_yours: false,
+        task: hop.task.clone(),
         ..facts.clone()
     }
 }

@@ -62,6 +62,7 @@ impl Known<'_> {
                 ("caller", _) => text(kind, facts.caller.to_string()),
                 ("environment", _) => text(kind, &facts.environment),
                 ("approved", _) => flag(kind, facts.approved),
+                ("hop", _) => flag(kind, facts.hop),
                 ("agent", _) => nested(kind, facts.agent.as_ref(), |fields, agent| {
                     agent_value(self.reads, fields, agent)
                 })?,
@@ -89,6 +90,7 @@ impl Known<'_> {
             action,
             resource,
             classes,
+            ..
         } = self.scope;
         let state = if self.facts.now >= declared.expires_at && task.state == TaskState::Active {
             TaskState::Expired

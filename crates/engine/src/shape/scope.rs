@@ -10,6 +10,7 @@ use crate::schema::{ActionSchema, CompiledSchema};
 
 /// What the declaration of a task says of a question; true where it says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub(crate) struct Scope {
     /// It may take the action.
     pub(crate) action: bool,
@@ -17,6 +18,8 @@ pub(crate) struct Scope {
     pub(crate) resource: bool,
     /// It may touch every data class of the tool.
     pub(crate) classes: bool,
+    /// It is the opening of a part of the task.
+    pub(crate) opens: bool,
 }
 
 // === impl Scope ===
@@ -27,6 +30,7 @@ impl Scope {
         action: true,
         resource: true,
         classes: true,
+        opens: false,
     };
 
     /// Holds a question against the declaration of its task, if it has one.
@@ -43,7 +47,9 @@ impl Scope {
         let Some(declared) = declared else {
             return Self::ANY;
         };
+        let id: &str = action.uid.eid().as_ref();
         Self {
+            opens: Question::opens_task(id, resource.entity_type()),
             action: declared.actions.as_ref().is_none_or(|names| {
                 let own = std::iter::once(&*action.uid);
                 own.chain(&action.ancestors)
@@ -68,8 +74,8 @@ impl Scope {
     ///
     /// Opening a part of a task is not limited by what the task may do, but by whether it may be handed on; that the part
     /// is nowhere wider is for whoever opens it to check.
-    pub(crate) fn exceeded(self, question: &Question, declared: &Declaration) -> Option<Dimension> {
-        if question.action.name == Question::OPEN_TASK {
+    pub(crate) fn exceeded(self, declared: &Declaration) -> Option<Dimension> {
+        if self.opens {
             return (!declared.may_delegate).then_some(Dimension::MayDelegate);
         }
         [

@@ -16,6 +16,8 @@ pub struct Live {
     ended: HashMap<TaskId, TaskState>,
     kills: Arc<[Kill]>,
     owners: HashSet<PrincipalName>,
+    /// The agents that call Remit as each principal.
+    principals: HashMap<PrincipalName, HashSet<EntityUid>>,
     tasks: HashMap<TaskId, Arc<Task>>,
     tools: HashMap<SmolStr, Arc<Tool>>,
 }
@@ -49,8 +51,18 @@ impl Live {
     pub fn with(&self, change: LiveChange) -> Self {
         let mut next = self.clone();
         for (agent, revision) in change.agents {
-            next.agents
-                .insert(agent.uid.clone(), Arc::new((agent, revision)));
+            let uid = agent.uid.clone();
+            if let Some(name) = agent.principal.clone() {
+                next.principals.entry(name).or_default().insert(uid.clone());
+            }
+            let now = agent.principal.clone();
+            let before = next.agents.insert(uid.clone(), Arc::new((agent, revision)));
+            let before = before.and_then(|entry| entry.0.principal.clone());
+            if let Some(name) = before.filter(|name| now.as_ref() != Some(name))
+                && let Some(agents) = next.principals.get_mut(&name)
+            {
+                agents.remove(&uid);
+            }
         }
         for task in change.tasks {
             next.ended.remove(&task.id);
@@ -83,10 +95,9 @@ impl Live {
         self.agents.get(uid).map(AsRef::as_ref)
     }
 
-    /// Returns the agents that call Remit as this principal; looks at all of them.
-    pub fn agents_of(&self, principal: &PrincipalName) -> impl Iterator<Item = &Agent> {
-        let agents = self.agents.values().map(|entry| &entry.0);
-        agents.filter(move |agent| agent.principal.as_ref() == Some(principal))
+    /// Returns the agents that call Remit as this principal, retired ones included.
+    pub fn agents_of(&self, principal: &PrincipalName) -> impl Iterator<Item = &EntityUid> {
+        self.principals.get(principal).into_iter().flatten()
     }
 
     /// Whether somebody is there who can answer for an agent: an enabled person.

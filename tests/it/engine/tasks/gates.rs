@@ -79,6 +79,12 @@ fn each_gate_has_its_reason() {
             Reason::Killed,
             None,
         ),
+        (
+            json!({}),
+            with("subject_not_yours", json!(true)),
+            Reason::SubjectNotYours,
+            None,
+        ),
         (json!({}), json!({}), Reason::AgentUnregistered, None),
         (
             json!({}),
@@ -308,6 +314,37 @@ fn opening_a_part_of_a_task_goes_by_whether_it_may_be_handed_on() {
         let decision = decide(&snapshot, &opens, &json!({ "agent": {}, "task": task }));
         let found = decision.limit.and_then(|limit| limit.dimension);
         assert_eq!((decision.reason, found), (reason, limit));
+    }
+}
+
+/// A tool may be called what the opening of a task is called; only on a purpose is it that.
+#[test]
+fn a_tool_called_open_task_is_within_the_task() {
+    let schema = r#"
+        @registered("agent") entity Agent;
+        entity Document;
+        entity Purpose;
+        action open_task appliesTo { principal: [Agent], resource: [Purpose, Document], context: { facts: Remit::Facts } };
+    "#;
+    let bundle = serde_json::from_value(json!({
+        "schema": [{ "file": "s.cedarschema", "text": schema }],
+        "policies": [{ "file": "p.cedar", "text": "@id(\"all\") permit (principal, action, resource);" }],
+    }));
+    let snapshot = Snapshot::compile(&bundle.unwrap()).unwrap();
+    let facts = json!({ "agent": {}, "task": { "actions": ["read"], "may_delegate": true }, "tool": { "effect": "write" } });
+    for name in ["open_task", "Action::\"open_task\""] {
+        for (kind, reason) in [
+            ("Document", Reason::OutsideTask),
+            ("Purpose", Reason::PolicyPermit),
+        ] {
+            let question =
+                json!({ "action": { "name": name }, "resource": { "type": kind, "id": "x" } });
+            assert_eq!(
+                decide(&snapshot, &question, &facts).reason,
+                reason,
+                "{name} {kind}"
+            );
+        }
     }
 }
 

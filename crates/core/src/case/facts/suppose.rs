@@ -69,6 +69,7 @@ impl CaseFacts {
                 .as_ref()
                 .map(|agent| agent.facts(&subject, question.build())),
             call,
+            hop: self.hop,
             hops,
             kill: self.kill.clone().map(|target| Kill {
                 at: plain.now,
@@ -77,6 +78,7 @@ impl CaseFacts {
                 reason: SmolStr::default(),
                 target,
             }),
+            subject_not_yours: self.subject_not_yours,
             task,
             tool,
             ..plain
@@ -97,6 +99,8 @@ impl CaseFacts {
                 self.hops
             },
             kill: self.kill.or(under.kill),
+            hop: self.hop || under.hop,
+            subject_not_yours: self.subject_not_yours || under.subject_not_yours,
         }
     }
 
@@ -165,6 +169,8 @@ impl From<Facts> for CaseFacts {
                 })
                 .collect(),
             kill: facts.kill.map(|kill| kill.target),
+            hop: facts.hop,
+            subject_not_yours: facts.subject_not_yours,
         }
     }
 }
