@@ -87,8 +87,8 @@ fn task_story() {
         "containsAll",
     ] {
         // However the lines are broken.
-        let all: Vec<&str> = obeys.split_whitespace().collect();
-        assert!(all.join(" ").contains(what), "{what}:\n{obeys}");
+        let unbroken: Vec<&str> = obeys.split_whitespace().collect();
+        assert!(unbroken.join(" ").contains(what), "{what}:\n{obeys}");
     }
     let clean = step(&told, 5);
     assert!(call(&clean, "payments.send", STRANGER).contains("permit"));
