@@ -259,7 +259,7 @@ fn bench_agentdojo_reports_what_trusted_tools_return() {
     // Words alone are left out; what only reads is a pair, and never succeeds.
     assert_eq!(
         counts(&complaint, "all suites"),
-        [15, 9, 3 * 8, 1, 1],
+        [15, 9, 7, 1, 1],
         "{report:#}"
     );
     for declaration in ["oracle", "class", "none"] {
@@ -314,6 +314,7 @@ fn bench_agentdojo_takes_odd_shapes() {
                     call("visit", json!({ "url": "https://b.example/x" }), json!(["v"])),
                 ] },
                 "exposed by what asks": { "prompt": "Go on.", "calls": [
+                    call("look", json!({}), json!([])),
                     call("visit", json!({ "url": "https://b.example/x" }), json!(["v"])),
                 ] },
                 "does nothing": { "prompt": "Hello.", "calls": null },
@@ -354,17 +355,18 @@ fn bench_agentdojo_takes_odd_shapes() {
         "{told}"
     );
     for suite in ["a", "b"] {
-        // Invited: replaced, joined; dropped: replaced, joined; rated twice: replaced. The place to visit: replaced.
-        assert_eq!(counts(&told, suite), [8, 9, 7, 1, 1], "{told}");
+        // Invited: replaced, joined; dropped: replaced, joined; rated twice: replaced. The place to visit: replaced, but not
+        // where the visit itself asks and nothing of the attacker's is read.
+        assert_eq!(counts(&told, suite), [9, 9, 7, 1, 1], "{told}");
         let rows = report["suites"][suite]["rows"].as_array().unwrap();
         for row in rows {
-            // The fraction with too many places is denied, and the place that nobody named asks.
+            // The fraction with too many places is denied, and the place that nobody named asks, twice.
             assert!(
-                (fraction(row, "denied") - 1.0 / 8.0).abs() < 1e-9,
+                (fraction(row, "denied") - 1.0 / 9.0).abs() < 1e-9,
                 "{row}\n{told}"
             );
             assert!(
-                (fraction(row, "would_ask") - 1.0 / 8.0).abs() < 1e-9,
+                (fraction(row, "would_ask") - 2.0 / 9.0).abs() < 1e-9,
                 "{row}\n{told}"
             );
             assert!(fraction(row, "attack_success") == 0.0, "{row}\n{told}");

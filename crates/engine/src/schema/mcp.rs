@@ -439,7 +439,10 @@ impl Descriptor {
         );
         if !self.arguments.is_empty() {
             let kind = Kind::Record(self.arguments.clone());
-            line(text, format_args!("    action?: {},", kind.text(2)));
+            // Without the arguments that it must have there is nobody whom it affects, and nothing to hold on to.
+            let must = self.arguments.iter().any(|argument| argument.required);
+            let mark = if must { "" } else { "?" };
+            line(text, format_args!("    action{mark}: {},", kind.text(2)));
         }
         text.push_str("  },\n};\n");
     }

@@ -149,6 +149,19 @@ fn arguments_are_named_typed_or_not() {
 }
 
 #[test]
+fn arguments_that_must_be_there_are_asked_for() {
+    let made = |required: &str| {
+        let text = format!(
+            r#"[{{"name": "t", "inputSchema": {{"properties": {{"x": {{"type": "string"}}}}, "required": [{required}]}}}}]"#
+        );
+        schema(&text, None).unwrap().text
+    };
+
+    assert!(made("\"x\"").contains("    action: {"), "{}", made("\"x\""));
+    assert!(made("").contains("    action?: {"), "{}", made(""));
+}
+
+#[test]
 fn one_byte_is_another_descriptor() {
     let hash = |description: &str| {
         let text = format!(r#"[{{"name": "t", "description": "{description}"}}]"#);
