@@ -80,7 +80,7 @@ fn every_mutant_of_the_baseline_is_noticed() {
         let [killed, survived] = ["killed", "survived"].map(|one| tally[one].as_u64().unwrap());
         assert!(killed > 2 && survived == 0, "{control}: {tally}");
     }
-    assert!(told["passed"].as_u64().unwrap() > 100, "{told:#}");
+    assert!(told["passed"].as_u64().unwrap() > 75, "{told:#}");
     assert!(
         told["mutants"]["killed"].as_u64().unwrap() > 300,
         "{told:#}"
