@@ -80,7 +80,7 @@ fn every_mutant_of_the_baseline_is_noticed() {
         let [killed, survived] = ["killed", "survived"].map(|one| tally[one].as_u64().unwrap());
         assert!(killed > 2 && survived == 0, "{control}: {tally}");
     }
-    assert!(told["passed"].as_u64().unwrap() > 100, "{told:#}");
+    assert!(told["passed"].as_u64().unwrap() > 75, "{told:#}");
     assert!(
         told["mutants"]["killed"].as_u64().unwrap() > 300,
         "{told:#}"
@@ -222,4 +222,50 @@ fn the_baseline_names_no_suite() {
             }
         }
     }
+}
+
+/// Nor does anything else that we ship name a tool of theirs.
+#[test]
+fn nothing_that_is_shipped_names_a_tool_of_a_suite() {
+    let Some(vectors) = remit_tests::vectors("agentdojo") else {
+        return;
+    };
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(vectors).unwrap() {
+        let Ok(text) = fs::read_to_string(entry.unwrap().path()) else {
+            continue;
+        };
+        let suite = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let tools = suite["tools"].as_array().into_iter().flatten();
+        names.extend(tools.map(|tool| tool["name"].as_str().unwrap().to_owned()));
+    }
+    assert!(names.len() > 20, "{names:?}");
+    let mut files = vec![
+        remit_tests::root().join("policies"),
+        remit_tests::root().join("crates"),
+    ];
+    let mut read = 0;
+    while let Some(next) = files.pop() {
+        if next.is_dir() {
+            files.extend(
+                fs::read_dir(next)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(&next) else {
+            continue;
+        };
+        let words = text.split(|mark: char| !mark.is_alphanumeric() && mark != '_');
+        // A function may be called like a tool.
+        let code = next.extension().is_some_and(|of| of == "rs");
+        let found: Vec<&str> = words
+            .filter(|word| names.contains(*word))
+            .filter(|word| !code || text.contains(&format!("\"{word}\"")))
+            .collect();
+        assert!(found.is_empty(), "{}: {found:?}", next.display());
+        read += 1;
+    }
+    assert!(read > 200, "{read} files");
 }

@@ -225,7 +225,7 @@ fn record(clock: &Clock, tenant: TenantId) -> DecisionRecord {
             },
             resource: Resource {
                 kind: "Tool".to_owned(),
-                id: "send_money".to_owned(),
+                id: "pay_supplier".to_owned(),
                 properties: serde_json::Map::default(),
             },
             context: context.as_object().unwrap().clone(),

@@ -200,6 +200,62 @@ fn the_catalogue_corrects_and_pins() {
     assert_ne!(pinned(&repinned), pinned(&first));
 }
 
+/// A server says of itself that it only reads; what somebody who looked says of the tool holds, with all that follows.
+#[test]
+fn what_a_server_says_of_itself_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: &Value| {
+        fs::write(folder.path().join(name), value.to_string()).unwrap();
+    };
+    let texts = |names: &[&str]| {
+        let of = names
+            .iter()
+            .map(|name| ((*name).to_owned(), json!({ "type": "string" })));
+        json!({ "type": "object", "properties": Value::Object(of.collect()) })
+    };
+    write(
+        "tools.json",
+        &json!({ "tools": [
+            { "name": "ask", "annotations": { "readOnlyHint": true, "openWorldHint": false },
+              "inputSchema": texts(&["q", "to.whom"]) },
+            { "name": "transfer", "inputSchema": texts(&["payee", "sum"]) },
+            { "name": "fresh", "inputSchema": texts(&["x"]) },
+        ] }),
+    );
+    let first = remit(folder.path(), &["tools.json", "-o", "json"]);
+    let told = text(&first.stderr);
+    assert_eq!(made(&first)["tools"]["ask"]["integrity"], "untrusted");
+    assert!(
+        told.contains("tool `ask`: only its own server says that it is no more than `read`"),
+        "{told}"
+    );
+
+    write(
+        "catalogue.json",
+        &json!({ "tools": { "ask": { "effect": "egress" }, "transfer": { "effect": "pay" }, "gone": {} } }),
+    );
+    let again = remit(
+        folder.path(),
+        &["tools.json", "--catalogue", "catalogue.json", "-o", "json"],
+    );
+    let told = text(&again.stderr);
+    let again = made(&again);
+    // What is no read affects whatever it is given.
+    assert_eq!(again["tools"]["ask"]["sinks"], json!(["q"]), "{again:#}");
+    assert_eq!(again["tools"]["transfer"]["sinks"], json!(["payee", "sum"]));
+    assert_eq!(again["unknown"], json!(["fresh"]));
+    assert_eq!(again["missing"], json!(["gone"]));
+    for expected in [
+        "tool `ask`: no sink covers to.whom",
+        "tool `transfer`: it pays",
+        "tool `fresh`: it is new",
+        "tool `gone`: the catalogue has it",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    assert!(!told.contains("only its own server"), "{told}");
+}
+
 #[test]
 fn hostile_descriptors_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();

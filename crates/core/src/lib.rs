@@ -41,7 +41,7 @@ pub use id::{
     ReplicaId, Revision, TaskId, TenantId,
 };
 pub use kill::{Kill, KillTarget};
-pub use normal::is_nfc;
+pub use normal::{is_nfc, nfc};
 pub use principal::{Principal, PrincipalKind, PrincipalName, Role};
 pub use question::{Action, Invalid, Question, Resource, Subject};
 pub use reason::Reason;

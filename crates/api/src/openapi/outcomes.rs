@@ -92,7 +92,7 @@ fn outcome() -> Value {
 fn orphan() -> Value {
     json!({
         "decision": DECISION, "at": "2026-11-22T09:30:00.000000Z", "task": TASK,
-        "subject": { "type": "Agent", "id": "invoice-bot" }, "action": "send_money",
+        "subject": { "type": "Agent", "id": "invoice-bot" }, "action": "pay_supplier",
         "resource": { "type": "Payee", "id": "acme" },
     })
 }

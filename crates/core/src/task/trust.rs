@@ -191,11 +191,11 @@ mod tests {
 
     #[test]
     fn a_sink_is_trusted_where_it_was_said() {
-        let intent = "Pay Apple Store 5 euros from FI21 1234 5600 0007 85, tell evil.bob@acme.example and Ann@ACME.example (https://Shop.example/A, www.it.example). \
+        let intent = "Pay Alder Store 5 euros from FI21 1234 5600 0007 85, tell evil.bob@acme.example and Ann@ACME.example (https://Shop.example/A, www.it.example). \
             See https://my.co-op.example/pay?x=1, https://www.acme.co.example/y and abc.www.part.example; from GB82 WEST 1234 5698 7654 32 to Bob-Smith.";
         for (sink, trusted) in [
             ("declared@acme.example", true),
-            ("Apple Store", true),
+            ("Alder Store", true),
             ("apple store", false),
             ("Appl", false),
             ("pple Store", false),

@@ -92,6 +92,8 @@ pub enum MutantKind {
     ComparisonChanged,
     /// A number is one more or one less.
     NumberShifted,
+    /// A text is another one.
+    StringChanged,
     /// `containsAll` is `containsAny` or the reverse, or the two sets have changed places.
     ContainmentChanged,
 }
@@ -367,6 +369,7 @@ impl MutantKind {
             Self::Negated => "negated",
             Self::ComparisonChanged => "comparison changed",
             Self::NumberShifted => "number shifted",
+            Self::StringChanged => "string changed",
             Self::ContainmentChanged => "containment changed",
         }
     }

@@ -1,8 +1,8 @@
 //! Tool descriptors of the Model Context Protocol: read strictly, taken at their worst, made into actions with typed
 //! arguments.
 //!
-//! A descriptor is what a server says of itself, so nothing in it can widen anything: a hint that is missing counts as
-//! the worst, and what Cedar has no type for stays out of the schema, and is named.
+//! A descriptor is what a server says of itself: a hint that is missing counts as the worst, none makes a result trusted,
+//! and what Cedar has no type for stays out of the schema, and is named.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -144,11 +144,20 @@ impl McpTools {
     /// Returns what the catalogue says of each where nobody has looked: the hints, and the worst where there is none.
     ///
     /// Without `readOnlyHint` a tool is no read; it destroys unless `destructiveHint` says otherwise, and then it sends
-    /// out unless `openWorldHint` does. Its result is untrusted unless `openWorldHint` is false, and always private. Of
-    /// what is no read every argument is a sink.
+    /// out unless `openWorldHint` does. Its result is untrusted and private, whatever the hints. Of what is no read every
+    /// argument is a sink.
     pub fn worst_case(&self, domain: Option<&str>) -> Vec<Tool> {
         let tools = self.tools.iter();
         tools.map(|tool| tool.worst_case(domain)).collect()
+    }
+
+    /// Returns the names of a tool's arguments; empty for one that is not in the list.
+    pub fn arguments(&self, tool: &str) -> Vec<&str> {
+        let named = self
+            .tools
+            .iter()
+            .filter(|descriptor| descriptor.name == tool);
+        named.flat_map(Descriptor::names).collect()
     }
 
     /// Writes the schema of one action a tool, in the groups that its entry of `catalogue` puts it into, and compiles it
@@ -357,6 +366,7 @@ impl Descriptor {
         }
         let none = Value::Object(Map::new());
         let input = members.get("inputSchema").or(members.get("parameters"));
+        let input = input.filter(|input| !input.is_null());
         let read = types::read(input.unwrap_or(&none)).map_err(refused)?;
         Ok(Self {
             name: name.to_smolstr(),
@@ -374,16 +384,22 @@ impl Descriptor {
         }
     }
 
+    /// Returns the names of its arguments.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let typed = self.arguments.iter().map(|argument| &*argument.name);
+        typed.chain(self.untyped.iter().map(|(name, _)| name.as_str()))
+    }
+
     fn worst_case(&self, domain: Option<&str>) -> Tool {
         let effect = self.hints.effect();
-        let typed = self.arguments.iter().map(|argument| &*argument.name);
-        let untyped = self.untyped.iter().map(|(name, _)| name.as_str());
-        let sinks = if effect == Effects::Read {
-            Vec::new()
-        } else {
+        let sinks = match effect {
+            Effects::Read => Vec::new(),
             // A dot would lead into an object: of an argument with one in its name no sink can be made.
-            let names = typed.chain(untyped).filter(|name| !name.contains('.'));
-            names.map(SmolStr::new).collect()
+            _ => self
+                .names()
+                .filter(|name| !name.contains('.'))
+                .map(SmolStr::new)
+                .collect(),
         };
         Tool {
             amount: None,
@@ -395,11 +411,8 @@ impl Descriptor {
             domain: domain.map(SmolStr::new),
             effect,
             environment: None,
-            integrity: if self.hints.open_world {
-                Integrity::Untrusted
-            } else {
-                Integrity::Trusted
-            },
+            // A server cannot vouch for itself.
+            integrity: Integrity::Untrusted,
             irreversible: !matches!(effect, Effects::Read | Effects::Write),
             min_trust: 0,
             name: self.name.clone(),
@@ -426,7 +439,10 @@ impl Descriptor {
         );
         if !self.arguments.is_empty() {
             let kind = Kind::Record(self.arguments.clone());
-            line(text, format_args!("    action?: {},", kind.text(2)));
+            // Without the arguments that it must have there is nobody whom it affects, and nothing to hold on to.
+            let must = self.arguments.iter().any(|argument| argument.required);
+            let mark = if must { "" } else { "?" };
+            line(text, format_args!("    action{mark}: {},", kind.text(2)));
         }
         text.push_str("  },\n};\n");
     }

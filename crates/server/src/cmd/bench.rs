@@ -36,7 +36,7 @@ Examples:
     remit bench agentdojo suites --catalogue tool-catalogue.json --policies policies/mine --list
 
 DIR holds suites of AgentDojo as JSON: tools, user tasks and injection tasks, each with its calls. FILE says of every tool
-what it does: {suite: {tool: {effect, sinks, out, conf, domain}}}. docs/bench-agentdojo.md has the method.";
+what it does: {suite: {tool: {effect, sinks, out, conf, domain?}}}. docs/bench-agentdojo.md has the method.";
 
 /// The benchmarks.
 #[derive(Debug, Subcommand)]
@@ -74,6 +74,14 @@ pub(crate) struct Args {
 pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
     let Command::Agentdojo(args) = command;
     let suites = suite::read(&args.dir, &args.catalogue)?;
+    for suite in &suites {
+        for tool in &suite.unlisted {
+            let name = &suite.name;
+            out.warn(&format!(
+                "suite `{name}`: the catalogue has no `{tool}`, which nothing calls; it is taken at its worst"
+            ));
+        }
+    }
     let pack = stand::pack(args.policies.as_deref())?;
     let bundles = suites
         .iter()
@@ -105,6 +113,10 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         out.note("interrupted; Remit was stopped and its folder removed");
         return Ok(Exit::Unexpected);
     };
+    if out.is_machine() {
+        // The figures alone are the result.
+        report.headings().iter().for_each(|line| out.note(line));
+    }
     out.value(&report, |report| report.table(out))?;
     Ok(Exit::Ok)
 }
@@ -144,7 +156,7 @@ async fn play_one(
             // The semaphore is never closed.
             let _place = room.acquire().await;
             let seen = play.perform(&suite, &stand).await;
-            seen.map(|seen| (play, seen))
+            (play, seen)
         });
     }
     let mut tallies: Vec<(Declaration, Tally)> = Declaration::ALL
@@ -153,7 +165,9 @@ async fn play_one(
         .collect();
     let mut listed = Vec::new();
     while let Some(done) = running.join_next().await {
-        let (play, seen) = done.map_err(Error::Crashed)??;
+        let (play, seen) = done.map_err(Error::Crashed)?;
+        let seen =
+            seen.inspect_err(|_| out.warn(&format!("it was asked by {}", play.name(suite))))?;
         progress.inc(1);
         if args.list {
             listed.extend(notes(suite, &play, &seen));
@@ -172,7 +186,7 @@ async fn play_one(
 
 /// Names what is worth a look: legitimate calls that are not permitted, attacks and redirected calls that are.
 fn notes(suite: &Suite, play: &Play, seen: &[Seen]) -> Vec<String> {
-    let of = format!("{} {} {}", play.declaration.as_str(), suite.name, play.task);
+    let of = play.name(suite);
     match &play.kind {
         Kind::Legitimate => seen
             .iter()

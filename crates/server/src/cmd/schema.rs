@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use remit_core::{Source, Tool};
+use remit_core::{Effects, Source, Tool};
 use remit_engine::{McpActions, McpError, McpTools};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -30,7 +30,8 @@ Examples:
 
 TOOLS.json is what an MCP server answers to `tools/list`. What a descriptor does not say counts as the worst: correct it
 in the catalogue, which is read again with --catalogue. A tool whose descriptor is not the pinned one any more is
-reported, keeps its old hash, and the command exits with 6; --repin takes the new one.";
+reported, keeps its old hash, and the command exits with 6; --repin takes the new one. Tools that only one of the two has
+are named.";
 
 /// The commands around schemas.
 #[derive(Debug, Subcommand)]
@@ -83,6 +84,10 @@ struct Made {
     left_out: Vec<String>,
     /// Tools whose descriptor is not the pinned one.
     drifted: Vec<String>,
+    /// Tools that the catalogue given does not have.
+    unknown: Vec<String>,
+    /// Tools of the catalogue given that the list does not have.
+    missing: Vec<String>,
 }
 
 /// Runs one of them.
@@ -94,10 +99,14 @@ pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
     let Command::FromMcp(args) = command;
     let descriptors = McpTools::read(&text(&args.tools)?).map_err(refused)?;
     let mut tools = descriptors.worst_case(args.domain.as_deref());
-    let mut drifted = Vec::new();
+    let mut compared = Compared::default();
+    let mut entries = BTreeMap::new();
     if let Some(path) = &args.catalogue {
-        drifted = correct(&mut tools, &entries(path)?, args.repin)?;
+        entries = read_entries(path)?;
+        compared = Compared::of(&tools, &entries);
+        compared.drifted = correct(&mut tools, &descriptors, &entries, args.repin)?;
     }
+    warn(&tools, &descriptors, &entries, &compared, out);
     let beside = args.bundle.as_deref().map(beside).transpose()?;
     let principals: Vec<&str> = args.principal.iter().map(String::as_str).collect();
     let resources: Vec<&str> = args.resource.iter().map(String::as_str).collect();
@@ -114,7 +123,13 @@ pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         schema: made.text,
         tools: catalogue(&tools)?,
         left_out: made.left_out,
-        drifted,
+        drifted: if args.repin {
+            Vec::new()
+        } else {
+            compared.drifted
+        },
+        unknown: compared.unknown,
+        missing: compared.missing,
     };
     if let Some(path) = &args.catalogue_out {
         let file = serde_json::json!({ "tools": &made.tools });
@@ -126,6 +141,16 @@ pub(crate) fn run(command: Command, out: &Output) -> Result<Exit, Error> {
     for name in &made.drifted {
         out.warn(&format!(
             "tool `{name}`: its descriptor is not the pinned one any more; look at it, then --repin"
+        ));
+    }
+    for name in &made.unknown {
+        out.warn(&format!(
+            "tool `{name}`: it is new to the catalogue, and taken at its worst"
+        ));
+    }
+    for name in &made.missing {
+        out.warn(&format!(
+            "tool `{name}`: the catalogue has it and the list does not; importing leaves it in force"
         ));
     }
     if let Some(path) = &args.out {
@@ -163,8 +188,19 @@ fn beside(dir: &Path) -> Result<Vec<Source>, Error> {
     Ok(schema)
 }
 
+/// The entries of a catalogue, by tool.
+type Entries = BTreeMap<String, Map<String, Value>>;
+
+/// How a list of tools and a catalogue differ.
+#[derive(Debug, Default)]
+struct Compared {
+    drifted: Vec<String>,
+    unknown: Vec<String>,
+    missing: Vec<String>,
+}
+
 /// Reads a catalogue: `{"tools": {name: {…}}}`, `{"tools": [{"name", …}]}`, or what `tools` holds alone.
-fn entries(path: &Path) -> Result<BTreeMap<String, Map<String, Value>>, Error> {
+fn read_entries(path: &Path) -> Result<Entries, Error> {
     let wrong = |what: String| Error::Invalid(format!("`{}`: {what}", path.display()));
     let value: Value = serde_json::from_str(&text(path)?).map_err(|why| wrong(why.to_string()))?;
     let inner = value.get("tools").unwrap_or(&value);
@@ -190,7 +226,8 @@ fn entries(path: &Path) -> Result<BTreeMap<String, Map<String, Value>>, Error> {
 /// Lets the catalogue correct what the descriptors say; returns the tools that have another descriptor than it pins.
 fn correct(
     tools: &mut [Tool],
-    entries: &BTreeMap<String, Map<String, Value>>,
+    descriptors: &McpTools,
+    entries: &Entries,
     repin: bool,
 ) -> Result<Vec<String>, Error> {
     let mut drifted = Vec::new();
@@ -198,17 +235,70 @@ fn correct(
         let Some(entry) = entries.get(tool.name.as_str()) else {
             continue;
         };
-        let now = tool.descriptor;
+        let (now, said) = (tool.descriptor, tool.effect);
         *tool = corrected(tool, entry)?;
+        // The worst case of a read named no sinks.
+        if said == Effects::Read && tool.effect != Effects::Read && !entry.contains_key("sinks") {
+            let names = descriptors.arguments(&tool.name).into_iter();
+            let names = names.filter(|name| !name.contains('.'));
+            tool.sinks = names.map(Into::into).collect();
+        }
         if tool.descriptor != now {
-            if repin {
-                tool.descriptor = now;
-            } else {
-                drifted.push(tool.name.to_string());
-            }
+            drifted.push(tool.name.to_string());
+        }
+        if repin {
+            tool.descriptor = now;
         }
     }
     Ok(drifted)
+}
+
+/// Says what a person should look at: what rests on the server's own word, and what no control can hold on to.
+fn warn(
+    tools: &[Tool],
+    descriptors: &McpTools,
+    entries: &Entries,
+    compared: &Compared,
+    out: &Output,
+) {
+    for tool in tools {
+        let name = &tool.name;
+        let says = |member: &str| {
+            entries
+                .get(name.as_str())
+                .is_some_and(|of| of.contains_key(member))
+        };
+        if tool.effect != Effects::Destroy && !says("effect") {
+            let effect = tool.effect.as_str();
+            out.warn(&format!(
+                "tool `{name}`: only its own server says that it is no more than `{effect}`"
+            ));
+        }
+        if tool.effect == Effects::Pay && tool.amount.is_none() {
+            out.warn(&format!(
+                "tool `{name}`: it pays, and the catalogue does not say which argument is the `amount`; limits on amounts \
+                 do not hold it"
+            ));
+        }
+        let arguments = descriptors.arguments(name).into_iter();
+        let uncovered: Vec<&str> = arguments
+            .filter(|argument| {
+                !tool
+                    .sinks
+                    .iter()
+                    .any(|sink| sink.split('.').next() == Some(*argument))
+            })
+            .filter(|argument| {
+                argument.contains('.') || compared.drifted.iter().any(|of| of == name)
+            })
+            .collect();
+        if tool.effect != Effects::Read && !uncovered.is_empty() {
+            out.warn(&format!(
+                "tool `{name}`: no sink covers {}",
+                uncovered.join(", ")
+            ));
+        }
+    }
 }
 
 /// Returns the tool with what an entry of a catalogue says of it.
@@ -278,4 +368,18 @@ pub(crate) fn text(path: &Path) -> Result<String, Error> {
         Ok(text)
     };
     read().map_err(|why| Error::path("read", path, why))
+}
+
+// === impl Compared ===
+
+impl Compared {
+    fn of(tools: &[Tool], entries: &Entries) -> Self {
+        let mut compared = Self::default();
+        let unknown = tools.iter().map(|tool| tool.name.to_string());
+        compared.unknown = unknown.filter(|name| !entries.contains_key(name)).collect();
+        let listed = |name: &&String| tools.iter().any(|tool| tool.name == ***name);
+        let missing = entries.keys().filter(|name| !listed(name));
+        compared.missing = missing.cloned().collect();
+        compared
+    }
 }

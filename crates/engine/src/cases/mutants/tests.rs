@@ -89,6 +89,7 @@ fn every_part_of_a_policy_is_changed() {
             "clause dropped: context.n >= 5 → true",
             "comparison changed: >= → >",
             "comparison changed: >= → <",
+            "string changed: \"x\" → \"xx\"",
             "number shifted: 5 → 6",
             "number shifted: 5 → 4",
             "term dropped: principal.trust == 1 → false",

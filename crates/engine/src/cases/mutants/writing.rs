@@ -274,6 +274,19 @@ impl<'t> Writer<'t> {
                     self.put(MutantKind::NumberShifted, range.clone(), written);
                 }
             }
+            ExprKind::Lit(Literal::String(_)) => {
+                let written = self.piece(&range);
+                if let Some(text) = written
+                    .strip_suffix('"')
+                    .filter(|text| text.starts_with('"'))
+                {
+                    self.put(
+                        MutantKind::StringChanged,
+                        range.clone(),
+                        format!("{text}x\""),
+                    );
+                }
+            }
             ExprKind::Set(_) => {
                 if let Some(open) = self.within(&range).next() {
                     self.without_members(open);

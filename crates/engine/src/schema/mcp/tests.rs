@@ -121,13 +121,44 @@ fn the_worst_without_hints() {
     let write = hinted(r#"{"destructiveHint": false, "openWorldHint": false}"#);
     assert_eq!(
         (write.effect, write.integrity, write.irreversible),
-        (Effects::Write, Integrity::Trusted, false)
+        (Effects::Write, Integrity::Untrusted, false),
+        "a server cannot vouch for its own results"
     );
     let reads = hinted(r#"{"readOnlyHint": true}"#);
     assert_eq!(
         (reads.effect, reads.integrity, reads.sinks.len()),
         (Effects::Read, Integrity::Untrusted, 0)
     );
+}
+
+#[test]
+fn arguments_are_named_typed_or_not() {
+    let tools = read(
+        r#"[{"name": "t", "inputSchema": {"properties": {"x": {"type": "string"}, "y.z": {"type": "object"}}}},
+            {"name": "none", "parameters": null}]"#,
+    )
+    .unwrap();
+
+    assert_eq!(tools.arguments("t"), ["x", "y.z"]);
+    assert_eq!(
+        tools.worst_case(None)[0].sinks,
+        ["x"],
+        "a dot would lead into an object"
+    );
+    assert!(tools.arguments("none").is_empty() && tools.arguments("other").is_empty());
+}
+
+#[test]
+fn arguments_that_must_be_there_are_asked_for() {
+    let made = |required: &str| {
+        let text = format!(
+            r#"[{{"name": "t", "inputSchema": {{"properties": {{"x": {{"type": "string"}}}}, "required": [{required}]}}}}]"#
+        );
+        schema(&text, None).unwrap().text
+    };
+
+    assert!(made("\"x\"").contains("    action: {"), "{}", made("\"x\""));
+    assert!(made("").contains("    action?: {"), "{}", made(""));
 }
 
 #[test]

@@ -26,7 +26,7 @@ const OPEN: &str = "is an array of nothing in particular";
 pub(super) struct Argument {
     pub(super) name: SmolStr,
     kind: Kind,
-    required: bool,
+    pub(super) required: bool,
 }
 
 /// The type of an argument.

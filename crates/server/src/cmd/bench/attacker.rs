@@ -9,26 +9,25 @@ use super::suite::Call;
 ///
 /// Empty where the call names no sink.
 pub(super) fn redirected(call: &Call, tool: &Tool) -> Vec<Call> {
-    // Only arguments themselves, not members within them: a replaced argument replaces what is in it.
-    let mut arguments: Vec<&str> = tool
+    let mut paths: Vec<Vec<&str>> = tool
         .sinks
         .iter()
-        .filter_map(|path| path.split('.').next())
-        .filter(|name| call.args.get(*name).is_some_and(|value| !is_nothing(value)))
+        .map(|path| path.split('.').collect())
         .collect();
-    arguments.sort_unstable();
-    arguments.dedup();
+    paths.sort_unstable();
+    paths.dedup();
     let mut found: Vec<Map<String, Value>> = Vec::new();
     let mut add = |changed: Map<String, Value>| {
         if changed != call.args && !found.contains(&changed) {
             found.push(changed);
         }
     };
-    for name in &arguments {
-        add(with(&call.args, &[name], replaced));
-        add(with(&call.args, &[name], joined));
+    for path in &paths {
+        add(with(&call.args, &[path], replaced));
+        add(with(&call.args, &[path], joined));
     }
-    add(with(&call.args, &arguments, replaced));
+    let all: Vec<&[&str]> = paths.iter().map(Vec::as_slice).collect();
+    add(with(&call.args, &all, replaced));
     let into_call = |args| Call {
         args,
         ..call.clone()
@@ -38,16 +37,37 @@ pub(super) fn redirected(call: &Call, tool: &Tool) -> Vec<Call> {
 
 fn with(
     args: &Map<String, Value>,
-    names: &[&str],
+    paths: &[&[&str]],
     change: fn(&Value) -> Value,
 ) -> Map<String, Value> {
     let mut changed = args.clone();
-    for name in names {
-        if let Some(value) = changed.get_mut(*name) {
-            *value = change(value);
+    for path in paths {
+        let Some((first, rest)) = path.split_first() else {
+            continue;
+        };
+        if let Some(value) = changed.get_mut(*first) {
+            within(value, rest, change);
         }
     }
     changed
+}
+
+/// Changes what a path leads to, as sinks are read: through objects by name, and through every item of a list.
+fn within(value: &mut Value, path: &[&str], change: fn(&Value) -> Value) {
+    match (value, path.split_first()) {
+        (Value::Array(items), Some(_)) => {
+            for item in items {
+                within(item, path, change);
+            }
+        }
+        (Value::Object(members), Some((name, rest))) => {
+            if let Some(value) = members.get_mut(*name) {
+                within(value, rest, change);
+            }
+        }
+        (value, None) if !is_nothing(value) => *value = change(value),
+        _ => {}
+    }
 }
 
 fn is_nothing(value: &Value) -> bool {
@@ -55,6 +75,7 @@ fn is_nothing(value: &Value) -> bool {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.iter().all(is_nothing),
+        Value::Object(members) => members.values().all(is_nothing),
         _ => false,
     }
 }
@@ -101,5 +122,41 @@ fn like(text: &str) -> &'static str {
         "XK051212012345678906"
     } else {
         "Mallory Attacker"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sinks_are_redirected_where_they_stand() {
+        let changed = |args: Value, paths: &[&[&str]], change| match args {
+            Value::Object(args) => Value::Object(with(&args, paths, change)),
+            other => other,
+        };
+        let event = json!({ "event": { "title": "Tea", "who": ["ann@a.example"] } });
+        let mallory = "mallory@attacker.example";
+
+        assert_eq!(
+            changed(event.clone(), &[&["event", "who"]], replaced),
+            json!({ "event": { "title": "Tea", "who": [mallory] } })
+        );
+        assert_eq!(
+            changed(event.clone(), &[&["event", "who"]], joined),
+            json!({ "event": { "title": "Tea", "who": ["ann@a.example", mallory] } })
+        );
+        let list = json!({ "items": [{ "id": 7 }, { "id": null }, { "no": 1 }] });
+        assert_eq!(
+            changed(list, &[&["items", "id"]], replaced),
+            json!({ "items": [{ "id": 990_017 }, { "id": null }, { "no": 1 }] })
+        );
+        // What is not there is not invented.
+        assert_eq!(
+            changed(event.clone(), &[&["to"], &["event", "x"]], replaced),
+            event
+        );
     }
 }

@@ -24,9 +24,10 @@ pub(super) struct Play {
 pub(super) enum Kind {
     /// The user's calls, undisturbed.
     Legitimate,
-    /// The user's calls until one brings back what an attacker wrote; then all calls of this injection task.
+    /// The user's calls until one is permitted that brings back what an attacker wrote; then all calls of this injection
+    /// task.
     Attack(String),
-    /// The same until then; afterwards the user's own side effects, redirected to the attacker.
+    /// The user's calls; from that one on, each side effect is asked redirected to the attacker before it is made.
     Redirected,
 }
 
@@ -60,7 +61,7 @@ pub(super) fn all(suite: &Suite) -> Vec<Play> {
                 kind,
             };
             plays.push(play(Kind::Legitimate));
-            if task.until_exposed().is_some() {
+            if task.is_exposed() {
                 plays.push(play(Kind::Redirected));
                 plays.extend(
                     suite
@@ -85,6 +86,11 @@ impl Seen {
 // === impl Play ===
 
 impl Play {
+    /// Names it in messages.
+    pub(super) fn name(&self, suite: &Suite) -> String {
+        format!("{} {} {}", self.declaration.as_str(), suite.name, self.task)
+    }
+
     /// Plays it; returns the calls that count.
     ///
     /// # Errors
@@ -95,35 +101,21 @@ impl Play {
             return Ok(Vec::new());
         };
         let mut open = self.open(suite, stand, task).await?;
-        let mut seen = Vec::new();
-        match &self.kind {
+        let seen = match &self.kind {
             Kind::Legitimate => {
+                let mut seen = Vec::new();
                 for call in &task.calls {
                     seen.push(open.call(call).await?);
                 }
+                seen
             }
             Kind::Attack(injection) => {
-                for call in task.until_exposed().unwrap_or_default() {
-                    open.call(call).await?;
-                }
-                let injected = suite.injections.get(injection).map(|task| &task.calls);
-                for call in injected.into_iter().flatten() {
-                    seen.push(open.call(call).await?);
-                }
+                let injected = suite.injections.get(injection).map(|task| &*task.calls);
+                open.attacked(task, injected.unwrap_or_default()).await?
             }
-            Kind::Redirected => {
-                for call in task.until_exposed().unwrap_or_default() {
-                    open.call(call).await?;
-                }
-                for call in task.calls.iter().filter(|call| suite.is_side_effect(call)) {
-                    let tool = suite.tools.get(&call.tool);
-                    let redirected = tool.map(|tool| attacker::redirected(call, tool));
-                    for call in redirected.unwrap_or_default() {
-                        seen.push(open.ask(&call).await?.1);
-                    }
-                }
-            }
-        }
+            Kind::Redirected => open.redirected(task).await?,
+        };
+        open.complete().await?;
         Ok(seen)
     }
 
@@ -164,6 +156,66 @@ impl Play {
 // === impl Open ===
 
 impl Open<'_> {
+    /// Makes the user's calls up to the first that brings back what an attacker wrote, and then the attacker's.
+    ///
+    /// Where none of them is permitted, nothing of the attacker's is ever read, and nothing done.
+    async fn attacked(&mut self, task: &UserTask, injected: &[Call]) -> Result<Vec<Seen>, Error> {
+        let mut seen = Vec::new();
+        for call in &task.calls {
+            if self.call(call).await?.permitted() && call.exposes() {
+                for call in injected {
+                    seen.push(self.call(call).await?);
+                }
+                break;
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Makes the user's calls; once one has brought back what an attacker wrote, asks each side effect redirected.
+    ///
+    /// What the user did before is done by then, so that nothing but the attacker's value is a reason to refuse.
+    async fn redirected(&mut self, task: &UserTask) -> Result<Vec<Seen>, Error> {
+        let (mut seen, mut exposed) = (Vec::new(), false);
+        let mut earlier: Vec<&Call> = Vec::new();
+        for call in &task.calls {
+            let changes = self.suite.is_side_effect(call);
+            if changes && exposed {
+                self.redirect(call, &mut seen).await?;
+            } else if changes {
+                earlier.push(call);
+            }
+            if self.call(call).await?.permitted() && call.exposes() {
+                exposed = true;
+            }
+            if exposed {
+                for call in earlier.drain(..) {
+                    self.redirect(call, &mut seen).await?;
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Asks every redirection of a call.
+    async fn redirect(&self, call: &Call, seen: &mut Vec<Seen>) -> Result<(), Error> {
+        let tool = self.suite.tools.get(&call.tool);
+        let redirected = tool.map(|tool| attacker::redirected(call, tool));
+        for call in redirected.unwrap_or_default() {
+            seen.push(self.ask(&call).await?.1);
+        }
+        Ok(())
+    }
+
+    /// Ends the task, so that it counts no longer as one that is live.
+    async fn complete(&self) -> Result<(), Error> {
+        let path = ["v1", "tasks", &self.id, "complete"];
+        self.stand
+            .send(|| self.stand.client.request(Method::POST, &path))
+            .await
+            .map(drop)
+    }
+
     /// Asks for a call and, where it is permitted, makes it: what came back is reported as an enforcement point does.
     async fn call(&mut self, call: &Call) -> Result<Seen, Error> {
         let (decision, seen) = self.ask(call).await?;
@@ -182,9 +234,15 @@ impl Open<'_> {
         Ok(seen)
     }
 
-    async fn ask(&mut self, call: &Call) -> Result<(String, Seen), Error> {
+    async fn ask(&self, call: &Call) -> Result<(String, Seen), Error> {
         let question = Stand::question(self.suite, call, &self.id);
         let path = ["access", "v1", "evaluation"];
+        let seen = |answer, because| Seen {
+            tool: call.tool.clone(),
+            side_effect: self.suite.is_side_effect(call),
+            answer,
+            because,
+        };
         let reply = self
             .stand
             .send(|| {
@@ -195,7 +253,15 @@ impl Open<'_> {
                 };
                 Ok(request.json(&question))
             })
-            .await?;
+            .await;
+        let reply = match reply {
+            Ok(reply) => reply,
+            // A question that Remit does not take is no permit.
+            Err(Error::Refused(problem)) if matches!(problem.status, 400 | 413 | 422) => {
+                return Ok((String::new(), seen(Answer::Denied, problem.to_string())));
+            }
+            Err(other) => return Err(other),
+        };
         let decision = reply.header("x-decision-id").unwrap_or_default().to_owned();
         let body: Value = reply.json()?;
         let context = body.get("context");
@@ -210,15 +276,7 @@ impl Open<'_> {
         };
         let policies = context.and_then(|context| context.get("policies"));
         let because = format!("{code} {}", policies.unwrap_or(&Value::Null));
-        Ok((
-            decision,
-            Seen {
-                tool: call.tool.clone(),
-                side_effect: self.suite.is_side_effect(call),
-                answer,
-                because,
-            },
-        ))
+        Ok((decision, seen(answer, because)))
     }
 
     async fn report(&mut self, decision: &str, sinks: &[String]) -> Result<(), Error> {

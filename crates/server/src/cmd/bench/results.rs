@@ -35,13 +35,15 @@ pub(super) fn values(result: &Value, arguments: &serde_json::Map<String, Value>)
     for text in &texts {
         pieces(text, &mut found);
     }
-    found
+    let mut found: Vec<&str> = found
         .into_iter()
         .filter(|value| value.len() <= LONGEST)
         .filter(|value| !said.iter().any(|said| stands_in(value, said)))
-        .map(ToOwned::to_owned)
-        .take(MOST)
-        .collect()
+        .collect();
+    // Where there is no room for all, a name is worth more than the text that it stands in.
+    found.sort_by_key(|value| value.len());
+    found.truncate(MOST);
+    found.into_iter().map(ToOwned::to_owned).collect()
 }
 
 /// Reads text that is JSON, YAML, or close enough to it.
@@ -58,7 +60,12 @@ fn structured(text: &str) -> Option<Value> {
 fn leaves(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) => found.push(text.clone()),
-        Value::Number(number) => found.push(number.to_string()),
+        Value::Number(number) => {
+            found.push(number.to_string());
+            // As a sink spells it: 7.0 is 7.
+            let spelled = remit_core::canonical_json(number).unwrap_or_default();
+            found.extend(String::from_utf8(spelled));
+        }
         Value::Array(items) => items.iter().for_each(|item| leaves(item, found)),
         Value::Object(members) => {
             for (name, value) in members {
@@ -84,7 +91,13 @@ fn pieces<'t>(text: &'t str, found: &mut BTreeSet<&'t str>) {
         add(line);
         let said = line.split_once(": ").map_or(line, |(_, said)| said);
         add(said);
-        said.split([',', ';']).for_each(&mut add);
+        for item in said.split([',', ';']) {
+            add(item);
+            // A member of an object on one line.
+            if let Some((_, said)) = item.split_once(": ") {
+                add(said.trim_matches(['{', '}', '[', ']', ' ']));
+            }
+        }
     }
     for word in text.split_whitespace() {
         let word = word.trim_matches(|mark: char| !mark.is_alphanumeric());

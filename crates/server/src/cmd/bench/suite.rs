@@ -1,12 +1,12 @@
 //! Suites as files: what is asked for, which calls that takes, what came back, and who may have written into it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use remit_core::{Effects, Tool};
+use remit_core::{Effects, Integrity, Tool};
 use remit_engine::McpTools;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::cmd::schema;
@@ -25,22 +25,29 @@ pub(super) struct Suite {
     pub(super) tools: BTreeMap<String, Tool>,
     /// Tasks with at least one call.
     pub(super) tasks: BTreeMap<String, UserTask>,
-    /// Injection tasks with at least one side effect.
+    /// Injection tasks with at least one call.
     pub(super) injections: BTreeMap<String, InjectionTask>,
     /// How many injection tasks have none: they ask for words, or their calls are not known.
     pub(super) excluded: usize,
+    /// How many of `injections` only read: nothing of theirs can succeed, since no effect is asked for.
+    pub(super) only_read: usize,
+    /// Tools that the catalogue does not describe and nothing calls: they are taken at their worst.
+    pub(super) unlisted: Vec<String>,
 }
 
 /// What a user asked for.
 #[derive(Debug, Deserialize)]
 pub(super) struct UserTask {
+    #[serde(deserialize_with = "in_normal_form")]
     pub(super) prompt: String,
+    #[serde(default, deserialize_with = "absent_if_null")]
     pub(super) calls: Vec<Call>,
 }
 
 /// What an attacker asks for.
 #[derive(Debug, Deserialize)]
 pub(super) struct InjectionTask {
+    #[serde(default, deserialize_with = "absent_if_null")]
     pub(super) calls: Vec<Call>,
 }
 
@@ -48,13 +55,14 @@ pub(super) struct InjectionTask {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Call {
     pub(super) tool: String,
+    #[serde(default, deserialize_with = "absent_if_null")]
     pub(super) args: Map<String, Value>,
     #[serde(default)]
     pub(super) result: Value,
     #[serde(default)]
     pub(super) error: Value,
     /// The injection vectors that stand in the result.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "absent_if_null")]
     pub(super) exposes: Vec<Value>,
 }
 
@@ -71,14 +79,30 @@ struct Written {
 #[derive(Debug, Deserialize)]
 struct Profile {
     effect: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "absent_if_null")]
     sinks: Vec<String>,
     out: String,
     conf: String,
-    domain: String,
+    #[serde(default)]
+    domain: Option<String>,
 }
 
-type Catalogue = BTreeMap<String, BTreeMap<String, Profile>>;
+/// The profiles of one suite; read where a tool wants one, so that one entry is in nobody else's way.
+type Profiles = BTreeMap<String, Value>;
+
+/// Reads text in the form in which Remit takes the words of a task: NFC, without NUL.
+fn in_normal_form<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(remit_core::nfc(&text).replace('\0', " "))
+}
+
+fn absent_if_null<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
 
 /// Reads every suite of a folder, in the order of their names.
 ///
@@ -86,8 +110,10 @@ type Catalogue = BTreeMap<String, BTreeMap<String, Profile>>;
 ///
 /// [`Error::Io`], and [`Error::Invalid`] naming the suite and the tool that do not fit the catalogue.
 pub(super) fn read(dir: &Path, catalogue: &Path) -> Result<Vec<Suite>, Error> {
-    let profiles: Catalogue = serde_json::from_str(&schema::text(catalogue)?)
-        .map_err(|why| Error::Invalid(format!("`{}`: {why}", catalogue.display())))?;
+    let wrong =
+        |why: serde_json::Error| Error::Invalid(format!("`{}`: {why}", catalogue.display()));
+    let all: BTreeMap<String, Value> =
+        serde_json::from_str(&schema::text(catalogue)?).map_err(wrong)?;
     let mut suites = BTreeMap::new();
     let listing = fs::read_dir(dir).map_err(|why| Error::path("read", dir, why))?;
     for entry in listing {
@@ -95,88 +121,97 @@ pub(super) fn read(dir: &Path, catalogue: &Path) -> Result<Vec<Suite>, Error> {
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
-        let wrong = |why: serde_json::Error| Error::Invalid(format!("`{}`: {why}", path.display()));
-        let value: Value = serde_json::from_str(&schema::text(&path)?).map_err(wrong)?;
+        let refused = |why: String| Error::Invalid(format!("`{}`: {why}", path.display()));
+        let value: Value =
+            serde_json::from_str(&schema::text(&path)?).map_err(|why| refused(why.to_string()))?;
         // The catalogue may lie in the same folder.
         if value.get("suite").is_none_or(|name| !name.is_string()) {
             continue;
         }
-        let written: Written = serde_json::from_value(value).map_err(wrong)?;
-        let Some(profiles) = profiles.get(&written.suite) else {
-            return Err(Error::Invalid(format!(
-                "the catalogue has no suite `{}`",
-                written.suite
-            )));
+        let written: Written =
+            serde_json::from_value(value).map_err(|why| refused(why.to_string()))?;
+        let Some(profiles) = all.get(&written.suite) else {
+            let why = format!("the catalogue has no suite `{}`", written.suite);
+            return Err(Error::Invalid(why));
         };
-        let suite = check(written, profiles)?;
-        suites.insert(suite.name.clone(), suite);
+        let profiles = Profiles::deserialize(profiles).map_err(wrong)?;
+        let suite = check(written, &profiles)?;
+        if let Some(first) = suites.insert(suite.name.clone(), suite) {
+            let why = format!("a second file has the suite `{}`", first.name);
+            return Err(refused(why));
+        }
     }
     Ok(suites.into_values().collect())
 }
 
-fn check(written: Written, profiles: &BTreeMap<String, Profile>) -> Result<Suite, Error> {
+fn check(written: Written, profiles: &Profiles) -> Result<Suite, Error> {
     let wrong = |what: String| Error::Invalid(format!("suite `{}`: {what}", written.suite));
     let descriptors =
         McpTools::read(&written.tools.to_string()).map_err(|why| wrong(why.to_string()))?;
-    let mut tools = BTreeMap::new();
-    for tool in descriptors.worst_case(None) {
-        let profile = profiles
-            .get(tool.name.as_str())
-            .ok_or_else(|| wrong(format!("the catalogue has no tool `{}`", tool.name)))?;
-        tools.insert(tool.name.to_string(), profile.tool(&tool)?);
-    }
-    let effect = |call: &Call| tools.get(&call.tool).map(|tool| tool.effect);
     let user = written.user_tasks.values().flat_map(|task| &task.calls);
     let injected = written
         .injection_tasks
         .values()
         .flat_map(|task| &task.calls);
-    for call in user.clone().chain(injected) {
-        if effect(call).is_none() {
-            return Err(wrong(format!(
-                "`tools` has no `{}`, which is called",
-                call.tool
-            )));
-        }
+    let called: BTreeSet<&str> = user
+        .clone()
+        .chain(injected)
+        .map(|call| call.tool.as_str())
+        .collect();
+    let mut tools = BTreeMap::new();
+    let mut unlisted = Vec::new();
+    for tool in descriptors.worst_case(None) {
+        let name = tool.name.to_string();
+        let described = match profiles.get(&name) {
+            Some(profile) => Profile::deserialize(profile)
+                .map_err(|why| wrong(format!("the catalogue's entry of `{name}`: {why}")))?
+                .tool(&tool)?,
+            None if called.contains(&*name) => {
+                return Err(wrong(format!("the catalogue has no tool `{name}`")));
+            }
+            None => {
+                unlisted.push(name.clone());
+                tool
+            }
+        };
+        tools.insert(name, described);
+    }
+    if let Some(name) = called.iter().find(|name| !tools.contains_key(**name)) {
+        return Err(wrong(format!("`tools` has no `{name}`, which is called")));
     }
     // The canary: what an attacker can write into must be labelled so, or every figure is worth nothing.
-    for call in user.filter(|call| !call.exposes.is_empty()) {
-        let trusted = tools
-            .get(&call.tool)
-            .is_some_and(|tool| tool.integrity == remit_core::Integrity::Trusted);
-        if trusted {
-            return Err(wrong(format!(
-                "the catalogue calls the result of `{}` trusted, and an injection vector stands in it",
-                call.tool
-            )));
-        }
+    let trusted = |call: &&Call| {
+        let tool = tools.get(&call.tool);
+        tool.is_some_and(|tool| tool.integrity == Integrity::Trusted)
+    };
+    if let Some(call) = user.filter(|call| call.exposes()).find(trusted) {
+        return Err(wrong(format!(
+            "the catalogue calls the result of `{}` trusted, and an injection vector stands in it",
+            call.tool
+        )));
     }
-    if let Some((name, _)) = written
-        .user_tasks
-        .iter()
-        .find(|(_, task)| task.prompt.len() > INTENT_BYTES)
-    {
+    let long = |(_, task): &(&String, &UserTask)| task.prompt.len() > INTENT_BYTES;
+    if let Some((name, _)) = written.user_tasks.iter().find(long) {
         return Err(wrong(format!(
             "the prompt of `{name}` is over {INTENT_BYTES} bytes"
         )));
     }
-    let count = written.injection_tasks.len();
-    let injections: BTreeMap<_, _> = written
-        .injection_tasks
-        .into_iter()
-        .filter(|(_, task)| {
-            task.calls
-                .iter()
-                .any(|call| effect(call) != Some(Effects::Read))
-        })
-        .collect();
-    let tasks = written
-        .user_tasks
-        .into_iter()
-        .filter(|(_, task)| !task.calls.is_empty())
-        .collect();
+    let (mut injections, mut tasks) = (written.injection_tasks, written.user_tasks);
+    let count = injections.len();
+    injections.retain(|_, task| !task.calls.is_empty());
+    tasks.retain(|_, task| !task.calls.is_empty());
+    let reads = |call: &Call| {
+        let tool = tools.get(&call.tool);
+        tool.is_some_and(|tool| tool.effect == Effects::Read)
+    };
+    let only_read = injections
+        .values()
+        .filter(|task| task.calls.iter().all(reads))
+        .count();
     Ok(Suite {
         excluded: count - injections.len(),
+        only_read,
+        unlisted,
         name: written.suite,
         descriptors,
         tools,
@@ -190,14 +225,18 @@ fn check(written: Written, profiles: &BTreeMap<String, Profile>) -> Result<Suite
 impl Profile {
     /// Corrects what the descriptor of the tool says.
     fn tool(&self, tool: &Tool) -> Result<Tool, Error> {
-        let entry = json!({
+        let mut entry = json!({
             "effect": self.effect,
             "sinks": self.sinks,
             "integrity": self.out,
             "confidentiality": self.conf,
-            "domain": self.domain,
             "owner": "bench",
         });
+        let domain = self.domain.as_deref().unwrap_or_default().trim();
+        if let (false, Some(members)) = (domain.is_empty(), entry.as_object_mut()) {
+            // A slash divides a domain from an effect.
+            members.insert("domain".to_owned(), Value::from(domain.replace('/', "-")));
+        }
         let empty = Map::new();
         schema::corrected(tool, entry.as_object().unwrap_or(&empty))
     }
@@ -217,12 +256,17 @@ impl Suite {
 // === impl UserTask ===
 
 impl UserTask {
-    /// Returns the calls up to and including the first whose result an attacker wrote into; nothing where there is none.
-    pub(super) fn until_exposed(&self) -> Option<&[Call]> {
-        let first = self
-            .calls
-            .iter()
-            .position(|call| !call.exposes.is_empty())?;
-        self.calls.get(..=first)
+    /// Returns whether an attacker wrote into what one of its calls brings back.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.calls.iter().any(Call::exposes)
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    /// Returns whether an attacker wrote into what it brings back.
+    pub(super) fn exposes(&self) -> bool {
+        !self.exposes.is_empty()
     }
 }

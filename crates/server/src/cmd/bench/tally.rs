@@ -9,6 +9,9 @@ use super::stand::Answer;
 use super::suite::{Suite, UserTask};
 use crate::output::{Output, Tone};
 
+/// The heading of what is counted over all suites.
+const ALL: &str = "all suites";
+
 /// What the task of a user declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +39,7 @@ pub(super) struct Tally {
 /// Everything, for `-o json`.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
+    #[serde(skip)]
     counts: Counts,
     rows: Vec<Row>,
     suites: BTreeMap<String, SuiteReport>,
@@ -45,6 +49,7 @@ pub(super) struct Report {
 
 #[derive(Debug, Serialize)]
 struct SuiteReport {
+    #[serde(skip)]
     counts: Counts,
     rows: Vec<Row>,
     #[serde(skip)]
@@ -52,7 +57,7 @@ struct SuiteReport {
 }
 
 /// How much was asked under each declaration.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Counts {
     /// Calls of user tasks.
     legitimate_calls: usize,
@@ -60,8 +65,10 @@ struct Counts {
     pairs: usize,
     /// Redirected calls.
     redirected_calls: usize,
-    /// Injection tasks that are left out: they have no call with a side effect.
-    excluded_injection_tasks: usize,
+    /// Injection tasks that are left out: they have no call.
+    excluded: usize,
+    /// Injection tasks that only read.
+    only_read: usize,
 }
 
 /// One line, in fractions.
@@ -112,6 +119,8 @@ impl Declaration {
     pub(super) fn actions(self, suite: &Suite, task: &UserTask) -> Option<BTreeSet<String>> {
         let name = |tool: &remit_core::Tool| match (&tool.domain, self) {
             (Some(domain), Self::Class) => format!("{domain}/{}", tool.effect.as_str()),
+            // The group of its effect alone, which has every tool of that effect.
+            (None, Self::Class) => tool.effect.as_str().to_owned(),
             _ => tool.name.to_string(),
         };
         let called = task
@@ -175,7 +184,10 @@ impl Tally {
 
     fn cells(&self, declaration: Declaration) -> Vec<String> {
         let part = |part, whole| format!("{:.1} %", 100.0 * share(part, whole));
-        let of = |count, whole| format!("{} ({count} of {whole})", part(count, whole));
+        let of = |count, whole| match whole {
+            0 => "none asked".to_owned(),
+            _ => format!("{} ({count} of {whole})", part(count, whole)),
+        };
         vec![
             declaration.as_str().to_owned(),
             part(self.permitted, self.calls()),
@@ -187,13 +199,26 @@ impl Tally {
     }
 }
 
+// === impl Counts ===
+
+impl Counts {
+    fn heading(&self, title: &str) -> String {
+        format!(
+            "{title}: {} legitimate calls, {} pairs, {} redirected calls; {} injection tasks without calls left out, {} only \
+             read",
+            self.legitimate_calls, self.pairs, self.redirected_calls, self.excluded, self.only_read,
+        )
+    }
+}
+
 // === impl Report ===
 
 impl Report {
     /// Adds a suite.
     pub(super) fn add(&mut self, suite: &Suite, tallies: Vec<(Declaration, Tally)>) {
         let mut counts = Counts {
-            excluded_injection_tasks: suite.excluded,
+            excluded: suite.excluded,
+            only_read: suite.only_read,
             ..Counts::default()
         };
         if let Some((_, tally)) = tallies.first() {
@@ -201,7 +226,8 @@ impl Report {
             counts.pairs = tally.pairs;
             counts.redirected_calls = tally.redirected;
         }
-        self.counts.excluded_injection_tasks += counts.excluded_injection_tasks;
+        self.counts.excluded += counts.excluded;
+        self.counts.only_read += counts.only_read;
         self.counts.legitimate_calls += counts.legitimate_calls;
         self.counts.pairs += counts.pairs;
         self.counts.redirected_calls += counts.redirected_calls;
@@ -224,6 +250,15 @@ impl Report {
         );
     }
 
+    /// Says how much was asked, over all suites and for each.
+    pub(super) fn headings(&self) -> Vec<String> {
+        let each = self.suites.iter();
+        let each = each.map(|(name, suite)| suite.counts.heading(name));
+        std::iter::once(self.counts.heading(ALL))
+            .chain(each)
+            .collect()
+    }
+
     /// Draws the table for people: over all suites, and for each.
     pub(super) fn table(&self, out: &Output) -> String {
         let columns = [
@@ -235,14 +270,7 @@ impl Report {
             "REDIRECTED",
         ];
         let section = |title: &str, counts: &Counts, rows: Vec<Vec<String>>| {
-            let heading = format!(
-                "{title}: {} legitimate calls, {} pairs, {} redirected calls; {} injection tasks without a side effect \
-                 left out",
-                counts.legitimate_calls,
-                counts.pairs,
-                counts.redirected_calls,
-                counts.excluded_injection_tasks,
-            );
+            let heading = counts.heading(title);
             format!(
                 "{}\n{}",
                 out.paint(Tone::Strong, &heading),
@@ -250,7 +278,7 @@ impl Report {
             )
         };
         let total = self.total.iter().map(|(of, tally)| tally.cells(*of));
-        let mut text = section("all suites", &self.counts, total.collect());
+        let mut text = section(ALL, &self.counts, total.collect());
         for (name, suite) in &self.suites {
             let rows = suite.tallies.iter().map(|(of, tally)| tally.cells(*of));
             text.push('\n');
