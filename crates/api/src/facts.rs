@@ -45,7 +45,8 @@ pub(crate) fn gather(
     let opening = Question::opens_task(action, &question.resource.kind);
     let tool = tool_of(snapshot, action, question);
     let mut own = live.agents_of(by).peekable();
-    let subject_not_yours = own.peek().is_some() && own.all(|agent| *agent != subject);
+    // Who may have a task opened, and for which agent, is decided where tasks are opened.
+    let subject_not_yours = !opening && own.peek().is_some() && own.all(|agent| *agent != subject);
     let chain = question.task().map(|id| Chain::of(live, id, now));
     let mine = chain.as_ref().filter(|chain| chain.is_of(&subject));
     let labels = mine.filter(|_| !opening).map(Chain::labels);
