@@ -120,13 +120,18 @@ async fn a_new_task_of_its_own_does_not_free_an_agent() {
     assert_eq!(labels(&opened.json()), ["class:pii", "untrusted"]);
     // Nor does it when its time was over, which nobody ends.
     let short = with(task("third"), json!({ "expires_in": 60 }));
-    let third = world.own("third", &[Role::Operator]).await;
     world.register("third", Some("third")).await;
+    let third = world.own("third", &[Role::Operator]).await;
     let opened = world.open_by(&third, &short).await;
     assert_eq!(opened.status, StatusCode::CREATED, "{}", opened.text);
     let id = id_of(&opened);
     world.label(&[&id], &["untrusted"]).await;
     world.test.clock.advance(Duration::from_secs(61));
+    // Before anybody has noted it, in a list as in itself.
+    for (state, there) in [("active", false), ("expired", true)] {
+        let listed = world.test.get(&format!("/v1/tasks?state={state}")).await;
+        assert_eq!(listed.text.contains(&id), there, "{state}: {}", listed.text);
+    }
     world
         .test
         .store

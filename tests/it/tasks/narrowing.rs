@@ -28,13 +28,8 @@ async fn an_agent_narrows_and_resumes_nothing_of_its_own() {
         }
     }
     // Whoever may not is told nothing of it: not what it declares, nor how it stands.
-    let wide = narrow(
-        &world,
-        &world.test.key,
-        &id,
-        json!({ "budget": { "calls": 1 } }),
-    )
-    .await;
+    let body = json!({ "budget": { "calls": 1 } });
+    let wide = narrow(&world, &world.ops, &id, body).await;
     assert_eq!(wide.status, StatusCode::CREATED, "{}", wide.text);
     let id = id_of(&wide);
     assert!(world.turn(&id, "suspend").await.status.is_success());
@@ -55,8 +50,6 @@ async fn an_agent_narrows_and_resumes_nothing_of_its_own() {
 
 #[tokio::test]
 async fn what_a_kill_stops_is_not_narrowed() {
-    let world = World::make().await;
-    let admin = &world.test.key;
     for (kind, named) in [
         ("task", None),
         (
@@ -66,6 +59,8 @@ async fn what_a_kill_stops_is_not_narrowed() {
         ("model", Some(json!({ "kind": "model", "model": "none" }))),
         ("tenant", Some(json!({ "kind": "tenant" }))),
     ] {
+        let world = World::make().await;
+        let admin = &world.test.key;
         let parent = world
             .open(with(task("bot"), json!({ "may_delegate": true })))
             .await;
@@ -205,4 +200,26 @@ async fn more_tasks_than_every_replica_can_hold_are_refused() {
     let refused = world.open_by(&world.ops, &large).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
     assert!(refused.text.contains("`declaration`"), "{}", refused.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_replica_permits_anything_while_a_person_vouches() {
+    let Some((world, b)) = super::fleet::pair(false).await else {
+        return;
+    };
+    for _ in 0..4 {
+        let id = world.open(task("bot")).await;
+        world.label(&[&id], &["private"]).await;
+        b.caught_up().await;
+        let (before, _) = super::fleet::ask_at(&b, &id, None).await;
+        assert_eq!(before, "policy_permit");
+        assert!(world.turn(&id, "suspend").await.status.is_success());
+        let body = json!({ "labels": ["private"], "reason": "I have read it" });
+        let path = format!("/v1/tasks/{id}/endorse");
+        let done = world.send(&world.ops, &path, &body).await;
+        assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+        // At once, on the replica that hears of nothing but by its poll.
+        let (reason, _) = super::fleet::ask_at(&b, &id, None).await;
+        assert_eq!(reason, "task_suspended");
+    }
 }
