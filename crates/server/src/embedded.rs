@@ -122,6 +122,11 @@ impl Embedded {
         serve::raised(self.stop.subscribe()).await;
     }
 
+    /// Says whether somebody has raised `stop`.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Stops the service: what is in flight is answered, what was recorded is shipped.
     ///
     /// # Errors

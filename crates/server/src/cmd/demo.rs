@@ -126,7 +126,11 @@ async fn perform(
     let told = tokio::select! {
         biased;
         () = remit.interrupted() => Ok(None),
-        told = tell(&remit, &tools, out) => told.map(Some),
+        told = tell(&remit, &tools, out) => match told {
+            // What was asked of a Remit that stops is not answered any more.
+            Err(_) if remit.is_interrupted() => Ok(None),
+            told => told.map(Some),
+        },
     };
     if args.serve && matches!(told, Ok(Some(_))) {
         say(out, &keys_to(&remit, out))?;
@@ -221,7 +225,7 @@ fn closing(out: &Output, folder: &Path) -> String {
     format!(
         "\n{}\n{}\n  remit demo --serve                         the same, and it stays up for your own questions\n  \
          remit serve --dev                          a Remit of your own, kept in ./.remit\n  \
-         remit policy test policies/agent-baseline  the policies behind this: edit one, and see which case notices",
+         remit policy test policies/agent-baseline  the policies behind this, and their cases",
         out.paint(Tone::Dim, &gone),
         out.paint(Tone::Strong, "What next"),
     )

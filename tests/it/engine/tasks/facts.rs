@@ -259,8 +259,21 @@ fn a_schema_that_declares_the_namespace_itself_keeps_working() {
         "missing_context"
     );
     assert_eq!(
-        decide("{ tool: { name: String } }", "true"),
+        decide(
+            "{ agent?: String }",
+            "context.facts has agent && context.facts.agent == \"x\""
+        ),
         "missing_context"
+    );
+    let named = "context.facts.tool.name == \"x\"";
+    assert_eq!(
+        decide("{ tool: { name: String } }", named),
+        "missing_context"
+    );
+    // What no policy reads is not made, so that it need not fit.
+    assert_eq!(
+        decide("{ tool: { name: String } }", "true"),
+        "policy_permit"
     );
 }
 

@@ -21,14 +21,15 @@ pub(super) fn values(result: &Value, arguments: &serde_json::Map<String, Value>)
     let mut found = BTreeSet::new();
     let mut texts = Vec::new();
     match result {
-        Value::String(text) => match structured(text) {
-            Some(value) => leaves(&value, &mut texts),
-            None => {
-                texts.push(text.clone());
-                // What stands in quotes, in a form that nobody knows here; what stands between two of them does no harm.
-                texts.extend(text.split(['\'', '"']).map(ToOwned::to_owned));
+        Value::String(text) => {
+            if let Some(value) = structured(text) {
+                leaves(&value, &mut texts);
             }
-        },
+            // Also as it stands: much reads as a structure that was not meant as one. What stands between two texts in
+            // quotes does no harm.
+            texts.push(text.clone());
+            texts.extend(text.split(['\'', '"']).map(ToOwned::to_owned));
+        }
         other => leaves(other, &mut texts),
     }
     for text in &texts {
