@@ -1,7 +1,8 @@
 -- Tasks: what agents were asked to do. `body` is the declaration and never changes; what else there is of a task does, and
 -- each change of what decides notes its revision, by which a replica finds what it has not read yet. `state` is `active`,
 -- `suspended`, `completed`, `revoked` or `expired`; the last three are final. `idle_timeout` is in microseconds.
--- `forgotten_at`: since when replicas no longer tell it from a task that never was.
+-- `root` is the task at the top of those above; none where there is none. `forgotten_at`:
+-- since when replicas no longer tell it from a task that never was.
 
 CREATE TABLE tasks (
     tenant       UUID   NOT NULL,
@@ -13,6 +14,7 @@ CREATE TABLE tasks (
     agent_id     TEXT   COLLATE "C" NOT NULL,
     purpose      TEXT   COLLATE "C" NOT NULL,
     parent       UUID,
+    root         UUID,
     depth        BIGINT NOT NULL,
     state        TEXT   COLLATE "C" NOT NULL,
     decision     UUID,
@@ -32,7 +34,8 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_by_revision ON tasks (tenant, revision, id);
 CREATE INDEX tasks_remembered ON tasks (tenant, revision, id) WHERE forgotten_at IS NULL;
 CREATE INDEX tasks_by_parent ON tasks (tenant, parent, state) WHERE parent IS NOT NULL;
-CREATE INDEX tasks_by_agent ON tasks (tenant, agent_type, agent_id, state);
+CREATE INDEX tasks_by_agent ON tasks (tenant, agent_type, agent_id, ended_at);
+CREATE INDEX tasks_by_root ON tasks (tenant, root) WHERE root IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX tasks_live ON tasks (tenant, state, expires_at) WHERE ended_at IS NULL;
 CREATE INDEX tasks_to_forget ON tasks (tenant, ended_at) WHERE ended_at IS NOT NULL AND forgotten_at IS NULL;
 

@@ -99,6 +99,7 @@ pub async fn open(
         opened_by: &"ana".parse().unwrap(),
         opening_agents: &[],
         replaces: None,
+        checked: None,
     };
     let opened = store.insert_task(tenant, new, Change::default()).await;
     (id, opened.unwrap())

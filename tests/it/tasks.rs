@@ -17,6 +17,7 @@ mod fleet;
 mod history;
 mod model;
 mod names;
+mod narrowing;
 mod opening;
 mod scale;
 mod templates;
@@ -41,7 +42,8 @@ action open_task appliesTo {
     facts: Remit::Facts,
     action: {
       agent?: String, actions?: Set<String>, sinks?: Set<String>, data_classes?: Set<String>, unbounded: Bool, depth: Long,
-      may_delegate: Bool, on_behalf_of?: String, expires_in: Long, template?: String,
+      may_delegate: Bool, on_behalf_of?: String, expires_in: Long, template?: String, named?: Set<String>,
+      self_opened?: Bool,
     },
   },
 };
@@ -53,6 +55,10 @@ const POLICIES: &str = r#"
 @id("boss-pays-not") forbid (principal == Agent::"boss", action == Action::"pay", resource);
 @id("tainted-pay") forbid (principal is Agent, action == Action::"pay", resource)
 when { context.facts has task && context.facts.task.labels.contains("untrusted") };
+@id("not-mallory") forbid (principal, action == Action::"open_task", resource)
+when { context.action has named && context.action.named.contains("mallory@evil.example") };
+@id("not-alone") forbid (principal, action == Action::"open_task", resource == Purpose::"alone")
+when { context.action has self_opened && context.action.self_opened };
 @id("no-secrets") forbid (principal, action == Action::"open_task", resource == Purpose::"secret");
 "#;
 

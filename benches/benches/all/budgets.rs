@@ -122,6 +122,7 @@ fn open(installation: &Installation, agents: usize) -> io::Result<Tasks> {
                     opened_by: &"bench".parse().map_err(|_| invalid())?,
                     opening_agents: &[],
                     replaces: None,
+                    checked: None,
                 };
                 store.insert_task(tenant, new, Change::default()).await?;
                 let worst: BTreeSet<Label> = Label::worst();

@@ -132,9 +132,9 @@ impl Act {
             found.map(|(_, value)| value.as_str()).unwrap_or_default()
         };
         Ok(match action.on() {
-            // Whose task it is a part of the handler knows, which asks again; so with the two below.
+            // Whose task it is a part of the handler knows, which asks again; so with the one below.
             "Tenant" => Self::of(action).own(matches!(action, Action::CreateTask)),
-            "Task" if matches!(action, Action::NarrowTask | Action::CompleteTask) => {
+            "Task" if matches!(action, Action::CompleteTask) => {
                 Self::on(action, &canonical("Task", named("id"))).own(true)
             }
             "LiveEntity" | "Agent" => {

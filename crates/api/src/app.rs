@@ -94,6 +94,8 @@ pub struct Options {
     pub concurrency: usize,
     /// For how long nothing may be asked in a task before it ends, where its template does not say.
     pub task_idle_timeout: Duration,
+    /// How many tasks of a tenant may live: all of them are in the memory of every replica.
+    pub most_tasks: usize,
     /// What people call this replica, such as its host and port; other replicas show it.
     pub replica: String,
     /// The commit this was built from, for `remit_build_info`.
@@ -170,6 +172,7 @@ impl Default for Options {
             body_deadline: Duration::from_secs(10),
             concurrency: 1_024,
             task_idle_timeout: Duration::from_mins(15),
+            most_tasks: 250_000,
             replica: "remit".to_owned(),
             commit: "unknown".to_owned(),
             adopt: None,

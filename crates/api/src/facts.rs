@@ -28,6 +28,24 @@ pub(crate) fn standing(live: &Live, id: TaskId, now: Timestamp) -> (Option<Arc<T
     (chain.tasks.into_iter().next(), chain.state)
 }
 
+/// Returns the kill that stops a task: itself or one above it, its agent or one of theirs, a model, the tenant, everything.
+pub(crate) fn stopped(snapshot: &Snapshot, task: &Task, now: Timestamp) -> Option<Kill> {
+    let live = snapshot.live();
+    let chain = Chain::of(live, task.id, now);
+    let behind = chain.tasks.iter().map(|task| {
+        let agent = &task.declaration.agent;
+        (agent, live.agent(agent).map(|(agent, _)| &agent.model))
+    });
+    let stops = |kill: &&Kill| match &kill.target {
+        KillTarget::Everything | KillTarget::Tenant => true,
+        KillTarget::Agent { agent } => behind.clone().any(|(one, _)| one == agent),
+        KillTarget::Task { task } => chain.tasks.iter().any(|one| one.id == *task),
+        KillTarget::Model { model } => behind.clone().any(|(_, one)| one == Some(model)),
+        KillTarget::Tool { .. } => false,
+    };
+    live.kills().iter().find(stops).cloned()
+}
+
 /// Adds to `plain`, which says when it is asked, everything that is known of what is asked, and by whom.
 ///
 /// An action has several names (`pay`, `Action::"pay"`); everything here knows it by its id. Types have one name each.

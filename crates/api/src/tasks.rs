@@ -120,6 +120,7 @@ pub(crate) async fn list(
         state: wanted.state,
         parent: wanted.parent,
         purpose: wanted.purpose,
+        at: Some(app.now()),
     };
     let found = app
         .store

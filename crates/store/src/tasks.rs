@@ -32,6 +32,8 @@ pub use templates::StoredTemplate;
 
 /// The most live children of one task.
 pub const MOST_CHILDREN: i64 = 1_000;
+/// The most live tasks below one that nobody handed on.
+const MOST_BELOW: i64 = 10_000;
 /// The most hops between a task and the one that nobody handed on.
 pub const MOST_DEPTH: u16 = 8;
 /// The most tasks that one call returns.
@@ -51,10 +53,13 @@ pub struct NewTask<'a> {
     /// Who opens it.
     pub opened_by: &'a PrincipalName,
     /// The agents that open it by themselves: it begins with the labels of everything that they have not finished, or that
-    /// was lately ended by whoever opens it, so that a new task escapes no history.
+    /// lately ended, so that a new task escapes no history.
     pub opening_agents: &'a [EntityUid],
     /// The task that it replaces, whose labels, and what trusted tools returned in it, it begins with.
     pub replaces: Option<TaskId>,
+    /// The revision by which it was checked, since which nothing of the tenant may have changed; none where that is no
+    /// matter.
+    pub checked: Option<Revision>,
 }
 
 /// A task as it is kept.
@@ -89,6 +94,8 @@ pub struct TaskFilter {
     pub parent: Option<TaskId>,
     /// Of this purpose.
     pub purpose: Option<String>,
+    /// By the time it is, where a state is wanted: one whose time is over is `Expired` before anybody has noted it.
+    pub at: Option<Timestamp>,
 }
 
 type Row = (
@@ -111,8 +118,8 @@ pub(crate) mod sql {
     statements! {
         /// Adds a task.
         INSERT_TASK = "INSERT INTO tasks (tenant, id, revision, digest, body, agent_type, agent_id, purpose, parent, \
-            depth, state, decision, opened_at, opened_by, last_active, idle_timeout, expires_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'active', $11, $12, $13, $12, $14, $15)";
+            depth, state, decision, opened_at, opened_by, last_active, idle_timeout, expires_at, root) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'active', $11, $12, $13, $12, $14, $15, $16)";
         /// Lists a task and everything above it, nearest first.
         CHAIN = "WITH RECURSIVE above (id, parent, depth, state, expires_at) AS ( \
             SELECT t.id, t.parent, t.depth, t.state, t.expires_at FROM tasks AS t WHERE t.tenant = $1 AND t.id = $2 \
@@ -122,6 +129,9 @@ pub(crate) mod sql {
         /// Counts the live children of a task.
         LIVE_CHILDREN = "SELECT count(*) FROM tasks WHERE tenant = $1 AND parent = $2 \
             AND state IN ('active', 'suspended') AND expires_at > $3";
+        /// Counts the live tasks below one that nobody handed on, and no further than there may be.
+        LIVE_BELOW = "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE tenant = $1 AND root = $2 AND ended_at IS NULL \
+            LIMIT 10000) AS one";
         /// Counts the children of a task, ended ones included.
         CHILDREN = "SELECT count(*) FROM tasks WHERE tenant = $1 AND parent = $2";
         /// Finds a task.
@@ -130,8 +140,10 @@ pub(crate) mod sql {
         /// Lists tasks, newest first.
         TASKS = "SELECT id, digest, body, depth, state, decision, opened_at, opened_by, last_active, idle_timeout, \
             ended_at, ended_by, ended_why, revision FROM tasks WHERE tenant = $1 AND id < $2 \
-            AND (agent_type = $3 OR $3 IS NULL) AND (agent_id = $4 OR $4 IS NULL) AND (state = $5 OR $5 IS NULL) \
-            AND (parent = $6 OR $6 IS NULL) AND (purpose = $7 OR $7 IS NULL) ORDER BY id DESC LIMIT $8";
+            AND (agent_type = $3 OR $3 IS NULL) AND (agent_id = $4 OR $4 IS NULL) AND (parent = $6 OR $6 IS NULL) \
+            AND (purpose = $7 OR $7 IS NULL) AND ($5 IS NULL \
+            OR CASE WHEN ended_at IS NULL AND expires_at <= $9 THEN 'expired' ELSE state END = $5) \
+            ORDER BY id DESC LIMIT $8";
     }
 }
 
@@ -144,7 +156,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Unfit`] when its parent is over, suspended or too deep, or has too many live children;
+    /// [`Error::Unfit`] when its parent is over, suspended or too deep, or has too many live children, or what it replaces
+    /// is not active or waits for an outcome; [`Error::Moved`] when the tenant changed since `checked`;
     /// [`Error::NotFound`] when there is no such parent; [`Error::Withdrawn`].
     pub async fn insert_task(
         &self,
@@ -158,25 +171,21 @@ impl Store {
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .ok_or_else(|| Error::invalid("task", "cannot be written as JSON"))?;
         self.within("open a task", async {
-            let (mut conn, next) = self.begin_change(tenant).await?;
+            let (mut conn, next) = self.begin_change_since(tenant, new.checked).await?;
             let now = dialect::time(&mut conn, self.clock()).await?;
             if let Some(replaced) = new.replaces {
-                let ending = Ending {
-                    state: TaskState::Completed,
-                    by: new.opened_by.as_str(),
-                    why: Some("a narrower task stands in its place"),
-                };
+                let by = new.opened_by.as_str();
                 if let Err(error) =
-                    ending::end(&mut conn, tenant, replaced, ending, next, now).await?
+                    ending::replace(&mut conn, tenant, replaced, by, next, now).await?
                 {
                     conn.rollback().await?;
                     return Err(error.into());
                 }
             }
-            let depth = match new.declaration.parent {
-                None => 0,
+            let (depth, root) = match new.declaration.parent {
+                None => (0, None),
                 Some(parent) => match room_below(&mut conn, tenant, parent, now).await? {
-                    Ok(depth) => depth,
+                    Ok((depth, root)) => (depth, Some(root)),
                     Err(error) => {
                         conn.rollback().await?;
                         return Err(error.into());
@@ -184,7 +193,7 @@ impl Store {
                 },
             };
             self.accompany(&mut conn, tenant, next, change).await?;
-            insert(&mut conn, tenant, next, now, depth, &body, &new).await?;
+            insert(&mut conn, tenant, next, now, (depth, root), &body, &new).await?;
             labels::inherit(&mut conn, tenant, now, &new).await?;
             conn.commit().await?;
             Ok(next)
@@ -208,6 +217,22 @@ impl Store {
         let mut stored = StoredTask::read(row)?;
         stored.task.labels = self.labels_of(tenant, id).await?;
         Ok(Some(stored))
+    }
+
+    /// Counts the children of a task that live.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn live_children_of(&self, tenant: TenantId, id: TaskId) -> Result<u64, Error> {
+        self.within("count the live children of a task", async {
+            let mut conn = self.connect_to_read(tenant).await?;
+            let now = dialect::time(&mut conn, self.clock()).await?;
+            let live = live_children(&mut conn, tenant, id, now).await?;
+            conn.end().await?;
+            Ok(u64::try_from(live).unwrap_or_default())
+        })
+        .await
     }
 
     /// Counts the children of a task that live, and all of them.
@@ -254,24 +279,25 @@ impl Store {
             .bind(filter.parent.map(TaskId::uuid))
             .bind(filter.purpose.as_deref())
             .bind(i64::try_from(limit.min(MOST)).unwrap_or(i64::MAX))
+            .bind(filter.at.map(Timestamp::micros))
             .fetch_all(raw))?;
         rows.into_iter().map(StoredTask::read).collect()
     }
 }
 
-/// Makes sure that a task may have one more child, and returns the depth of that.
+/// Makes sure that a task may have one more child, and returns the depth of that and the task at the top.
 async fn room_below(
     conn: &mut Conn,
     tenant: TenantId,
     parent: TaskId,
     now: Timestamp,
-) -> Result<Result<u16, Error>, Failure> {
+) -> Result<Result<(u16, Uuid), Error>, Failure> {
     let chain: Vec<(Uuid, i64, String, i64)> = on!(conn, |raw| sqlx::query_as(sql::CHAIN)
         .bind(tenant.uuid())
         .bind(parent.uuid())
         .fetch_all(raw)
         .await)?;
-    let Some((_, depth, ..)) = chain.first() else {
+    let (Some((_, depth, ..)), Some((root, ..))) = (chain.first(), chain.last()) else {
         let what = "parent task";
         return Ok(Err(Error::NotFound { what }));
     };
@@ -296,7 +322,17 @@ async fn room_below(
             "a task has at most {MOST_CHILDREN} children that live"
         ));
     }
-    Ok(Ok(depth))
+    let below: i64 = on!(conn, |raw| sqlx::query_scalar(sql::LIVE_BELOW)
+        .bind(tenant.uuid())
+        .bind(*root)
+        .fetch_one(raw)
+        .await)?;
+    if below >= MOST_BELOW {
+        return unfit(format!(
+            "at most {MOST_BELOW} tasks live below one that nobody handed on"
+        ));
+    }
+    Ok(Ok((depth, *root)))
 }
 
 async fn live_children(
@@ -318,7 +354,7 @@ async fn insert(
     tenant: TenantId,
     next: Revision,
     now: Timestamp,
-    depth: u16,
+    (depth, root): (u16, Option<Uuid>),
     body: &str,
     new: &NewTask<'_>,
 ) -> Result<(), Failure> {
@@ -341,6 +377,7 @@ async fn insert(
         .bind(new.opened_by.as_str())
         .bind(idle)
         .bind(declared.expires_at.micros())
+        .bind(root)
         .execute(raw)
         .await
         .map(drop))?;

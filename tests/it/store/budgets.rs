@@ -75,6 +75,7 @@ async fn open(
         opened_by: &"ana".parse().unwrap(),
         opening_agents: &[],
         replaces,
+        checked: None,
     };
     fixture
         .store

@@ -14,6 +14,8 @@ for_each_database! {
     a_task_is_kept_as_declared;
     changes_are_told_as_they_are_now_and_forgotten_in_the_end;
     what_ends_takes_what_is_below_with_it;
+    what_stands_below_a_suspended_task_is_not_idle;
+    what_changed_since_it_was_checked_is_not_replaced;
     a_task_begins_with_what_it_takes_over;
     templates_are_kept_by_name;
 }
@@ -78,6 +80,7 @@ async fn open_as(
         opened_by: &"ana".parse().unwrap(),
         opening_agents,
         replaces,
+        checked: None,
     };
     fixture
         .store
@@ -296,6 +299,89 @@ async fn what_ends_takes_what_is_below_with_it(fixture: Fixture) {
     }
 }
 
+async fn what_stands_below_a_suspended_task_is_not_idle(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("one").await);
+    let top = open(&fixture, tenant, None, "bot").await;
+    let below = open(&fixture, tenant, Some(top), "bot").await;
+    let suspend = async |on| {
+        let turned = store.suspend_task(tenant, top, on, Change::default()).await;
+        turned.unwrap();
+    };
+    suspend(true).await;
+    // For longer than the time-out.
+    let text = "UPDATE tasks SET last_active = last_active - 3600000000";
+    if fixture.damage(text).await {
+        assert_eq!(
+            store.end_due(tenant, Duration::ZERO).await.unwrap().ended,
+            0
+        );
+        suspend(false).await;
+        assert_eq!(
+            store.end_due(tenant, Duration::ZERO).await.unwrap().ended,
+            0
+        );
+        fixture.damage(text).await;
+        assert_eq!(
+            store.end_due(tenant, Duration::ZERO).await.unwrap().ended,
+            2
+        );
+        let stored = store.task(tenant, below).await.unwrap().unwrap();
+        assert_eq!(stored.task.state, TaskState::Expired);
+        // What was ended by nobody is not forgotten by a task that the agent opens by itself.
+        store
+            .label_tasks(
+                tenant,
+                &[below],
+                &labels(&["private"]),
+                fixture.decision_id(),
+            )
+            .await
+            .unwrap();
+        let id = TaskId::from_uuid(fixture.clock.id());
+        let agents = [EntityUid::new("Agent", "bot")];
+        let declaration = declared(&fixture, None, "bot");
+        open_as(&fixture, tenant, &declaration, id, &agents, None)
+            .await
+            .unwrap();
+        assert_eq!(store.labels_of(tenant, id).await.unwrap().len(), 1);
+    }
+}
+
+async fn what_changed_since_it_was_checked_is_not_replaced(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("one").await);
+    let old = open(&fixture, tenant, None, "bot").await;
+    let checked = store.task(tenant, old).await.unwrap().unwrap().revision;
+    let declaration = declared(&fixture, None, "bot");
+    let by = "ana".parse().unwrap();
+    let replace = async |checked| {
+        let new = NewTask {
+            id: TaskId::from_uuid(fixture.clock.id()),
+            declaration: &declaration,
+            decision: None,
+            idle_timeout: Duration::from_mins(15),
+            opened_by: &by,
+            opening_agents: &[],
+            replaces: Some(old),
+            checked,
+        };
+        store.insert_task(tenant, new, Change::default()).await
+    };
+    let turn = async |on| {
+        let turned = store.suspend_task(tenant, old, on, Change::default()).await;
+        turned.unwrap()
+    };
+    turn(true).await;
+    let moved = replace(Some(checked)).await;
+    assert!(matches!(moved, Err(Error::Moved { .. })), "{moved:?}");
+    let suspended = replace(None).await;
+    assert!(
+        matches!(suspended, Err(Error::Unfit { .. })),
+        "{suspended:?}"
+    );
+    let newest = turn(false).await;
+    replace(Some(newest)).await.unwrap();
+}
+
 async fn a_task_begins_with_what_it_takes_over(fixture: Fixture) {
     let (store, tenant) = (&fixture.store, fixture.tenant("one").await);
     let top = open(&fixture, tenant, None, "bot").await;
@@ -340,24 +426,37 @@ async fn a_task_begins_with_what_it_takes_over(fixture: Fixture) {
     let refused = open_as(&fixture, tenant, &declaration, next, &[], Some(top)).await;
     assert!(matches!(refused, Err(Error::Unfit { .. })), "{refused:?}");
     assert!(store.task(tenant, next).await.unwrap().is_none());
-    // An endorsement takes off what it names, of one task.
+    // An endorsement takes off what it names, of one task, which is suspended and as it was read.
+    let named = labels(&["untrusted", "private"]);
+    let read = async || store.task(tenant, id).await.unwrap().unwrap().revision;
+    let active = (id, read().await);
+    let refused = store
+        .endorse_task(tenant, active, &named, Change::default())
+        .await;
+    assert!(matches!(refused, Err(Error::Unfit { .. })), "{refused:?}");
+    let suspend = store.suspend_task(tenant, id, true, Change::default());
+    suspend.await.unwrap();
+    let stale = read().await;
     store
-        .endorse_task(
-            tenant,
-            id,
-            &labels(&["untrusted", "private"]),
-            Change::default(),
-        )
+        .label_tasks(tenant, &[id], &labels(&["private"]), by)
+        .await
+        .unwrap();
+    let refused = store
+        .endorse_task(tenant, (id, stale), &named, Change::default())
+        .await;
+    assert!(matches!(refused, Err(Error::Unfit { .. })), "{refused:?}");
+    assert_eq!(lineage(id).await.len(), 2);
+    let seen = (id, read().await);
+    store
+        .endorse_task(tenant, seen, &named, Change::default())
         .await
         .unwrap();
     assert!(lineage(id).await.is_empty());
+    let over = store.task(tenant, top).await.unwrap().unwrap().revision;
     let refused = store
-        .endorse_task(tenant, top, &labels(&["untrusted"]), Change::default())
+        .endorse_task(tenant, (top, over), &named, Change::default())
         .await;
-    assert!(
-        matches!(refused, Err(Error::NotFound { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(Error::Unfit { .. })), "{refused:?}");
     assert_eq!(lineage(top).await.len(), 1);
 }
 

@@ -141,6 +141,7 @@ async fn a_task_has_at_most_a_thousand_children_that_live() {
             opened_by: &"maya".parse().unwrap(),
             opening_agents: &[],
             replaces: None,
+            checked: None,
         };
         let done = world
             .test

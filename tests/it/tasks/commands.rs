@@ -100,12 +100,6 @@ fn a_task_is_opened_looked_at_and_ended() {
         .run_as(&ops, &["task", "open", "bot", "--purpose", "x"])
         .fails(64, &["AGENT"]);
 
-    server
-        .run_as(&ops, &["task", "suspend", id])
-        .succeeds(&["suspended"]);
-    server
-        .run_as(&ops, &["task", "resume", id])
-        .succeeds(&["active"]);
     let endorse = [
         "task",
         "endorse",
@@ -115,7 +109,14 @@ fn a_task_is_opened_looked_at_and_ended() {
         "--reason",
         "it was read",
     ];
-    server.run_as(&ops, &endorse).succeeds(&["active"]);
+    server.run_as(&ops, &endorse).fails(3, &["suspend it"]);
+    server
+        .run_as(&ops, &["task", "suspend", id])
+        .succeeds(&["suspended"]);
+    server.run_as(&ops, &endorse).succeeds(&["suspended"]);
+    server
+        .run_as(&ops, &["task", "resume", id])
+        .succeeds(&["active"]);
     let narrow = ["task", "narrow", id, "--actions", "reading", "-o", "json"];
     let narrowed = server.run_as(&ops, &narrow).json();
     let next = narrowed["id"].as_str().unwrap();

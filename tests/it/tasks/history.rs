@@ -118,6 +118,34 @@ async fn a_new_task_of_its_own_does_not_free_an_agent() {
     }
     let opened = world.open_by(&bot, &task("bot")).await;
     assert_eq!(labels(&opened.json()), ["class:pii", "untrusted"]);
+    // Nor does it when its time was over, which nobody ends.
+    let short = with(task("third"), json!({ "expires_in": 60 }));
+    world.register("third", Some("third")).await;
+    let third = world.own("third", &[Role::Operator]).await;
+    let opened = world.open_by(&third, &short).await;
+    assert_eq!(opened.status, StatusCode::CREATED, "{}", opened.text);
+    let id = id_of(&opened);
+    world.label(&[&id], &["untrusted"]).await;
+    world.test.clock.advance(Duration::from_secs(61));
+    // Before anybody has noted it, in a list as in itself.
+    for (state, there) in [("active", false), ("expired", true)] {
+        let listed = world.test.get(&format!("/v1/tasks?state={state}")).await;
+        assert_eq!(listed.text.contains(&id), there, "{state}: {}", listed.text);
+    }
+    world
+        .test
+        .store
+        .end_due(world.test.tenant, Duration::ZERO)
+        .await
+        .unwrap();
+    let expired = world.shown(&id).await;
+    assert_eq!(expired["state"], "expired");
+    assert!(
+        expired["ended_by"].is_null() && !expired["ended_at"].is_null(),
+        "{expired}"
+    );
+    let opened = world.open_by(&third, &task("third")).await;
+    assert_eq!(labels(&opened.json()), ["untrusted"]);
     // A person who opens one answers for that: it begins clean.
     let opened = world.open_by(&world.ops, &task("bot")).await;
     assert_eq!(labels(&opened.json()), [""; 0]);
@@ -150,9 +178,25 @@ async fn only_a_person_takes_a_label_off_and_it_is_on_record() {
     }
     assert_eq!(labels(&world.shown(&child).await), ["private", "untrusted"]);
     let before = world.shown(&child).await["labels"][1]["decision"].clone();
-    let done = world.send(&world.ops, &path, &body).await;
+    // In a task that goes on a read could be lost between the look and the word.
+    let goes_on = world.send(&world.ops, &path, &body).await;
+    assert_eq!(goes_on.status, StatusCode::CONFLICT, "{}", goes_on.text);
+    assert!(goes_on.text.contains("suspend it"), "{}", goes_on.text);
+    assert!(world.turn(&child, "suspend").await.status.is_success());
+    let shown = world.test.get(&format!("/v1/tasks/{child}")).await;
+    let tagged = |tag: &str| {
+        world
+            .test
+            .request_with(&world.ops, Method::POST, &path)
+            .header("if-match", tag)
+    };
+    let stale = world.test.send(tagged("\"1\""), &body).await;
+    assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
+    let request = tagged(shown.header("etag"));
+    let done = world.test.send(request, &body).await;
     assert_eq!(done.status, StatusCode::OK, "{}", done.text);
     assert_eq!(labels(&done.json()), ["private"]);
+    assert!(world.turn(&child, "resume").await.status.is_success());
     assert_eq!(
         world.reason("bot", &pay(), Some(&child)).await,
         "delegation_denied",
@@ -184,6 +228,10 @@ async fn only_a_person_takes_a_label_off_and_it_is_on_record() {
             json!({ "labels": ["private"], "reason": " " }),
             StatusCode::BAD_REQUEST,
         ),
+        (
+            json!({ "labels": ["private"], "reason": "one\ntwo" }),
+            StatusCode::BAD_REQUEST,
+        ),
         (json!({ "labels": ["private"] }), StatusCode::BAD_REQUEST),
         (
             json!({ "labels": (0..65).map(|n| format!("class:{n}")).collect::<Vec<_>>(), "reason": "x" }),
@@ -192,6 +240,15 @@ async fn only_a_person_takes_a_label_off_and_it_is_on_record() {
     ] {
         let refused = world.send(&world.ops, &path, &body).await;
         assert_eq!(refused.status, status, "{body}: {}", refused.text);
+    }
+    for verb in ["complete", "revoke", "suspend", "resume"] {
+        let path = format!("/v1/tasks/{child}/{verb}");
+        for reason in ["one\ntwo", &"x".repeat(1_025)] {
+            let body = json!({ "reason": reason });
+            let refused = world.send(&world.ops, &path, &body).await;
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{verb}");
+            assert!(refused.text.contains("`reason`"), "{}", refused.text);
+        }
     }
     assert!(world.turn(&child, "complete").await.status.is_success());
     let over = world

@@ -40,10 +40,10 @@ fn insert(parents: bool) -> String {
         r#"WITH declared AS (SELECT {parent}::uuid AS parent,
             '{{"agent":{{"id":"bot","type":"Agent"}},"expires_at":"2090-01-01T00:00:00.000000Z","may_delegate":true{named},"purpose":"{name}"}}' AS body
             FROM {ids})
-        INSERT INTO tasks (tenant, id, revision, digest, body, agent_type, agent_id, purpose, parent, depth, state,
+        INSERT INTO tasks (tenant, id, revision, digest, body, agent_type, agent_id, purpose, parent, root, depth, state,
             opened_at, opened_by, last_active, idle_timeout, expires_at)
         SELECT o.id, gen_random_uuid(), o.revision + 1, 'sha256:' || encode(sha256(convert_to(d.body, 'UTF8')), 'hex'), d.body,
-            'Agent', 'bot', '{name}', d.parent, {depth}, 'active', 1, 'maya', 4000000000000000, 900000000, 4000000000000000
+            'Agent', 'bot', '{name}', d.parent, d.parent, {depth}, 'active', 1, 'maya', 4000000000000000, 900000000, 4000000000000000
         FROM declared AS d, tenants AS o"#
     )
 }

@@ -60,6 +60,7 @@ async fn a_task_may_only_narrow_its_template() {
             "may_delegate",
         ),
         (json!({ "sinks": null }), "invalid-request", "sinks"),
+        (json!({ "purpose": "work" }), "invalid-request", "`purpose`"),
     ] {
         let refused = world
             .open_by(&world.ops, &with(from.clone(), members))
@@ -106,6 +107,8 @@ async fn a_template_is_replaced_by_whoever_has_read_it() {
         (json!({ "parent": "x" }), "`parent`"),
         (json!({ "idle_timeout": 10 }), "`idle_timeout`"),
         (json!({ "required": ["nonsense"] }), "`required"),
+        (json!({ "required": ["fan_out"] }), "`fan_out`"),
+        (json!({ "required": ["may_delegate"] }), "`may_delegate`"),
         (
             json!({ "window": { "days": [], "from": 0, "until": 1 } }),
             "`window.days`",
@@ -141,10 +144,8 @@ async fn a_task_is_narrowed_by_one_that_takes_its_place() {
     let below = world
         .open(with(task("bot"), json!({ "parent": wide })))
         .await;
-    assert_eq!(
-        world.reason("bot", &read(), Some(&wide)).await,
-        "policy_permit"
-    );
+    let asked = world.ask("bot", &read(), Some(&wide)).await;
+    assert_eq!(reason(&asked), "policy_permit");
     let path = format!("/v1/tasks/{wide}/narrow");
     for (body, status) in [
         (
@@ -169,6 +170,16 @@ async fn a_task_is_narrowed_by_one_that_takes_its_place() {
         let refused = world.send(&world.ops, &path, &body).await;
         assert_eq!(refused.status, status, "{body}: {}", refused.text);
     }
+    // The read may have cost more than was reserved for it: not before that is known.
+    let early = world.send(&world.ops, &path, &json!({})).await;
+    assert_eq!(early.status, StatusCode::CONFLICT, "{}", early.text);
+    assert!(early.text.contains("outcomes"), "{}", early.text);
+    let told = format!("/v1/decisions/{}/outcome", asked.header("x-decision-id"));
+    let told = world
+        .test
+        .post(&told, json!({ "result": "succeeded" }))
+        .await;
+    assert!(told.status.is_success(), "{}", told.text);
     let narrowed = world
         .send(
             &world.ops,

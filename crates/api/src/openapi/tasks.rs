@@ -153,8 +153,8 @@ fn narrow() -> Operation {
             "Narrow a task",
             "A declaration never changes: this opens a task that is the same but for what the body says, and ends the one in \
              whose place it stands, with everything below that. It begins with the labels, the trusted values and what is \
-             used of the budget. Nobody is asked, because it may only be narrower; 422 where it is not. What is wider is a \
-             task to be opened.",
+             used of the budget. It may only be narrower; 422 where it is not. Not for the agent's own principal. 409 where it is not \
+             active, where a kill stops it (`reason` is `killed`), and while calls of it wait for their outcomes.",
         )
         .scope("tasks")
         .until()
@@ -211,8 +211,9 @@ fn endorse() -> Operation {
     once(of_task("POST", "/v1/tasks/{id}/endorse", "endorse_task"))
         .says(
             "Vouch for what a task has touched",
-            "Takes labels off it, because a person has looked at what it has read. Only a person can, never a machine; it is \
-             recorded with the lineage of what is taken off. Tasks above and below keep theirs. Nothing else removes a label.",
+            "Takes labels off it, because a person has looked at what it has read. It must be suspended, and every live \
+             replica must know that (409, 503). Only a person can, never a machine; it is recorded \
+             with the lineage of what is taken off. Tasks above and below keep theirs. Nothing else removes a label.",
         )
         .scope("tasks")
         .until()
@@ -221,8 +222,10 @@ fn endorse() -> Operation {
             "Which labels, and why.",
             &json!({ "labels": ["untrusted"], "reason": "I have read the invoice myself" }),
         )
+        .header("If-Match", "The `ETag` of the task that was looked at.", "\"42\"")
         .gives(200, "The task.", "Task", &task(), &["Remit-Revision"])
         .fails(&failures())
+        .fails(&[Kind::STALE_REVISION])
 }
 
 fn failures() -> [&'static Kind; 7] {

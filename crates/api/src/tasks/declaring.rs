@@ -167,6 +167,13 @@ impl TaskBody {
         own("intent", self.intent.is_some(), free)?;
         own("purpose", self.purpose.is_some(), free)?;
         own("on_behalf_of", self.on_behalf_of.is_some(), free)?;
+        let uncounted = [Dimension::MayDelegate, Dimension::Depth, Dimension::FanOut];
+        let required = self.required.iter().flatten();
+        if let Some(dimension) = required.copied().find(|one| uncounted.contains(one)) {
+            let name = name(dimension);
+            let detail = format!("`required` must not name `{name}`: no task says that of itself");
+            return Err(invalid(detail));
+        }
         if let Some(seconds) = self.expires_in
             && !(1..=LONGEST_SECONDS).contains(&seconds)
         {
@@ -264,6 +271,25 @@ impl TaskBody {
             (None, None, Some(parent)) => parent.expires_at,
             (Some(seconds), ..) | (None, Some(seconds), None) => after(seconds),
             (None, None, None) => after(USUAL_SECONDS),
+        }
+    }
+
+    /// Checks that a task made from this template leaves to it what the template alone may say: the purpose, and the words
+    /// in which it is given, where the template has any or says who may be affected, since whoever is named in them counts
+    /// as declared.
+    pub(crate) fn fixes(&self, task: &Self) -> Result<(), Problem> {
+        let fixed = [
+            ("purpose", task.purpose.is_some() && self.purpose.is_some()),
+            (
+                "intent",
+                task.intent.is_some() && (self.intent.is_some() || self.sinks.is_some()),
+            ),
+        ];
+        match fixed.iter().find(|(_, said)| *said) {
+            None => Ok(()),
+            Some((name, _)) => Err(invalid(format!(
+                "`{name}` is the template's to say: leave it out"
+            ))),
         }
     }
 

@@ -68,7 +68,7 @@ async fn tell(app: &App) -> Result<(), Error> {
     let mut told = Ok(());
     for (tenant, tasks) in app.activity.take() {
         let tasks: Vec<TaskId> = tasks.into_iter().collect();
-        for some in tasks.chunks(10_000) {
+        for some in tasks.chunks(500) {
             let done = app.store.ahead().touch_tasks(tenant, some).await;
             if let Err(error) = done
                 && !matches!(error, Error::NotFound { .. })

@@ -9,11 +9,11 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use remit_core::{
     Action as Asked, AdminAction, DecisionId, Declaration, Dimension, EntityUid, MOST_DEPTH,
-    PrincipalName, Question, Reason, Resource, Revision, Standing, Subject, Task, TaskId,
-    TaskState, Timestamp,
+    MOST_SINKS, PrincipalName, Question, Reason, Resource, Revision, Standing, Subject, Task,
+    TaskId, TaskState, Timestamp, links,
 };
 use remit_engine::Snapshot;
-use remit_store::{Change, MOST_CHILDREN, NewTask};
+use remit_store::{Change, Error, MOST_CHILDREN, NewTask};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -29,6 +29,9 @@ use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::{Query, Segments};
 use crate::revisions::{Until, settle};
 use crate::wire::{Body, Json};
+
+/// How often a task is narrowed that meets another change of the tenant.
+const TRIES: usize = 5;
 
 /// What was opened, as it is kept with the name of the request.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -119,7 +122,7 @@ async fn open_once(
     let mut record = app.permit(caller, act).await?;
     let plan = plan(app, caller, &snapshot, body).await?;
     let declared = &plan.declaration;
-    let decided = app.decide(caller, question(&plan, app.now())).await?;
+    let decided = app.decide(caller, question(&plan, app.now())?).await?;
     if !decided.permits() {
         return Err(denied(&decided));
     }
@@ -139,6 +142,7 @@ async fn open_once(
         opened_by: &caller.principal.name,
         opening_agents: &plan.opening_agents,
         replaces: None,
+        checked: None,
     };
     write(app, caller, new, &record, (named, opened)).await
 }
@@ -168,6 +172,11 @@ async fn plan(
     mut body: TaskBody,
 ) -> Result<Plan, Problem> {
     let now = app.now();
+    let (live, most) = (snapshot.live().task_count(), app.options.most_tasks);
+    if live >= most {
+        let detail = format!("{live} tasks of the tenant live, and {most} may; complete some");
+        return Err(Problem::new(Kind::CONFLICT, detail));
+    }
     let agent = body.agent.take();
     let agent = agent.ok_or_else(|| invalid("`agent` is missing"))?;
     let template = match &body.template {
@@ -175,6 +184,7 @@ async fn plan(
         None => None,
     };
     if let Some(template) = &template {
+        template.fixes(&body)?;
         template.wants(&body)?;
     }
     let parent = match body.parent {
@@ -272,7 +282,7 @@ async fn parent_of(
         let (wanted, most) = (json!(parent.depth.saturating_add(1)), json!(MOST_DEPTH));
         return Err(exceeds(Bound::Parent, Dimension::Depth, &wanted, &most));
     }
-    let (live, _) = app.store.children_of(caller.tenant, id).await?;
+    let live = app.store.live_children_of(caller.tenant, id).await?;
     let most = u64::try_from(MOST_CHILDREN).unwrap_or_default();
     if live >= most {
         let wanted = json!(live.saturating_add(1));
@@ -287,14 +297,22 @@ async fn parent_of(
 }
 
 /// Puts the opening of a task as a question to the tenant's own policies.
-fn question(plan: &Plan, now: Timestamp) -> Question {
+fn question(plan: &Plan, now: Timestamp) -> Result<Question, Problem> {
     let declared = &plan.declaration;
     let left = declared.expires_at.micros().saturating_sub(now.micros());
+    let words = [("intent".to_owned(), json!(declared.intent))];
+    let named = links(&words.into_iter().collect());
+    if named.len() > MOST_SINKS {
+        let detail = format!("`intent` names more than {MOST_SINKS} addresses and accounts");
+        return Err(invalid(detail));
+    }
     let mut properties = Map::new();
     let mut put = |name: &str, value: Value| {
         properties.insert(name.to_owned(), value);
     };
     put("agent", json!(declared.agent.to_string()));
+    put("named", json!(named));
+    put("self_opened", json!(!plan.opening_agents.is_empty()));
     put("unbounded", json!(declared.actions.is_none()));
     put("depth", json!(plan.depth));
     put("may_delegate", json!(declared.may_delegate));
@@ -318,7 +336,7 @@ fn question(plan: &Plan, now: Timestamp) -> Question {
     if let Some(parent) = declared.parent {
         context.insert(Question::TASK.to_owned(), json!(parent));
     }
-    Question {
+    Ok(Question {
         action: Asked {
             name: Question::OPEN_TASK.to_owned(),
             properties,
@@ -334,7 +352,7 @@ fn question(plan: &Plan, now: Timestamp) -> Question {
             properties: Map::new(),
             kind: plan.asks.kind.to_string(),
         },
-    }
+    })
 }
 
 /// Says that the tenant's policies do not permit a task.
@@ -363,6 +381,7 @@ fn denied(decided: &Decided) -> Problem {
         .with("limit_met", json!(decision.limit))
 }
 
+/// Puts a narrower task in the place of one, unless the tenant changed meanwhile: then everything is looked at again.
 async fn narrow_once(
     app: &Arc<App>,
     caller: &Caller,
@@ -370,14 +389,76 @@ async fn narrow_once(
     body: TaskBody,
     named: Option<&Named>,
 ) -> Result<(Revision, Opened), Problem> {
-    let snapshot = app.snapshot(caller).await?;
-    let now = app.now();
+    let tenant = caller.tenant;
+    let stored = app.store.task(tenant, id).await?;
+    let stored = stored.ok_or_else(super::absent)?;
+    let agent = &stored.task.declaration.agent;
+    let new_id = TaskId::from_uuid(app.clock.id());
+    let opened = Opened {
+        id: new_id,
+        decision: stored.decision,
+    };
+    let mut tries = 1;
+    loop {
+        let snapshot = app.snapshot(caller).await?;
+        let own = is_principal_of(&snapshot, &caller.principal.name, agent);
+        let act = Act::on(Action::NarrowTask, &id)
+            .own(own)
+            .with("agent", json!(agent))
+            .with("replaced_by", json!(new_id));
+        // Before anything is said of the task.
+        let mut record = app.permit(caller, act).await?;
+        let made = narrower(&snapshot, id, body.clone(), app.now())?;
+        let details = &mut record.details;
+        details.insert("digest".to_owned(), json!(made.digest()));
+        let new = NewTask {
+            id: new_id,
+            declaration: &made,
+            decision: stored.decision,
+            idle_timeout: stored.idle_timeout,
+            opened_by: &caller.principal.name,
+            opening_agents: &[],
+            replaces: Some(id),
+            // A kill, or a suspension, that this replica has not heard of yet.
+            checked: Some(snapshot.revision()),
+        };
+        let answer = Answer::of(named, &opened)?;
+        let change = Change {
+            record: Some(&record),
+            once: answer.once(),
+        };
+        match app.store.insert_task(tenant, new, change).await {
+            Ok(revision) => {
+                principals::log(caller, &record, revision);
+                return Ok((revision, opened));
+            }
+            Err(Error::Moved { head }) if tries < TRIES => {
+                tries += 1;
+                app.reached(tenant, head).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Returns what is declared of the task that stands in the place of another, which must work and be stopped by nothing.
+fn narrower(
+    snapshot: &Snapshot,
+    id: TaskId,
+    body: TaskBody,
+    now: Timestamp,
+) -> Result<Declaration, Problem> {
     let (task, state) = facts::standing(snapshot.live(), id, now);
     let task = match (task, state) {
         (Some(task), TaskState::Active) => task,
-        (None, TaskState::Unknown) => return Err(super::absent()),
         (_, state) => return Err(super::over(state)),
     };
+    if let Some(kill) = facts::stopped(snapshot, &task, now) {
+        let detail = "a kill stops the task; what it stops goes on when two people lift it, and not under another id";
+        return Err(Problem::new(Kind::CONFLICT, detail)
+            .with("reason", json!(Reason::Killed))
+            .with("kill", json!(kill.id)));
+    }
     let before = &task.declaration;
     let may_delegate = body.may_delegate.unwrap_or(before.may_delegate);
     let mut made = body.declare(before.agent.clone(), now, None, Some(before))?;
@@ -385,34 +466,12 @@ async fn narrow_once(
     made.template.clone_from(&before.template);
     made.intent.clone_from(&before.intent);
     made.may_delegate = may_delegate;
+    made.check()?;
     // What is not said stays; to hand on can only be given up.
     let bound = Declaration {
         may_delegate: before.may_delegate || !made.may_delegate,
         ..before.clone()
     };
-    within(&snapshot, &made, task.depth, (Bound::Task, &bound))?;
-    let stored = app.store.task(caller.tenant, id).await?;
-    let stored = stored.ok_or_else(super::absent)?;
-    let new_id = TaskId::from_uuid(app.clock.id());
-    let own = is_principal_of(&snapshot, &caller.principal.name, &before.agent);
-    let act = Act::on(Action::NarrowTask, &id)
-        .own(own)
-        .with("agent", json!(made.agent))
-        .with("digest", json!(made.digest()))
-        .with("replaced_by", json!(new_id));
-    let record = app.permit(caller, act).await?;
-    let opened = Opened {
-        id: new_id,
-        decision: stored.decision,
-    };
-    let new = NewTask {
-        id: new_id,
-        declaration: &made,
-        decision: stored.decision,
-        idle_timeout: stored.idle_timeout,
-        opened_by: &caller.principal.name,
-        opening_agents: &[],
-        replaces: Some(id),
-    };
-    write(app, caller, new, &record, (named, opened)).await
+    within(snapshot, &made, task.depth, (Bound::Task, &bound))?;
+    Ok(made)
 }

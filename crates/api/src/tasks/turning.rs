@@ -17,14 +17,17 @@ use crate::admin::{Act, Action, principals};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::layers::Told;
+use crate::preconditions::Preconditions;
 use crate::problem::{Kind, Problem};
 use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::{Query, Segments};
-use crate::revisions::{Until, settle};
+use crate::revisions::{Until, Wait, settle};
 use crate::wire::{Body, Json, Raw, Wire, absent_if_null, check_content_type, decode};
 
 /// The most labels of one endorsement.
 const MOST_LABELS: usize = 64;
+/// The longest reason, in bytes.
+const REASON_BYTES: usize = 1_024;
 
 /// Why a task is ended or turned.
 #[derive(Debug, Default, Deserialize)]
@@ -140,12 +143,23 @@ async fn turn(
     (headers, body): (HeaderMap, Raw<Because>),
 ) -> Result<Response, Problem> {
     let Because { reason } = because(&headers, &body.bytes)?;
+    check_reason(reason.as_deref())?;
     let asks =
         json!({ "caller": caller.key, "action": action.name(), "task": id, "reason": reason });
     let named = Named::of(&key, move || asks).await?;
     let make = turn_once(&app, &caller, action, id, reason.as_deref(), named.as_ref());
     let (revision, ()) = once(&app, caller.tenant, named.as_ref(), Box::pin(make)).await?;
     answer(&app, &caller, id, revision, until).await
+}
+
+/// Refuses a reason that is not one line, or is a long one.
+fn check_reason(reason: Option<&str>) -> Result<(), Problem> {
+    let odd = |reason: &str| reason.len() > REASON_BYTES || reason.chars().any(char::is_control);
+    if reason.is_some_and(odd) {
+        let detail = format!("`reason` must be one line of at most {REASON_BYTES} bytes");
+        return Err(Problem::new(Kind::INVALID_REQUEST, detail));
+    }
+    Ok(())
 }
 
 /// Reads a body that may be left out.
@@ -208,21 +222,26 @@ async fn turn_once(
     Ok((revision, ()))
 }
 
-/// Takes labels off a task, because a person vouches for what it has touched.
+/// Takes labels off a suspended task, because a person vouches for what it has touched.
+///
+/// Every live replica must know of the suspension first. In a task that goes on, a replica that still has the label would
+/// permit a read that leaves none, and what was read after the person looked would count as vouched for.
 pub(crate) async fn endorse(
     State(app): State<Arc<App>>,
     caller: Caller,
     Segments(id): Segments<TaskId>,
     key: IdempotencyKey,
     Query(until): Query<Until>,
+    preconditions: Preconditions,
     Body(EndorseBody { labels, reason }): Body<EndorseBody>,
 ) -> Result<Response, Problem> {
     if labels.is_empty() || labels.len() > MOST_LABELS {
         let detail = format!("`labels` must name 1 to {MOST_LABELS}");
         return Err(Problem::new(Kind::INVALID_REQUEST, detail));
     }
-    if reason.trim().is_empty() || reason.len() > 1_024 {
-        let detail = "`reason` must say in at most 1024 bytes why that is safe";
+    check_reason(Some(&reason))?;
+    if reason.trim().is_empty() {
+        let detail = "`reason` must say why that is safe";
         return Err(Problem::new(Kind::INVALID_REQUEST, detail));
     }
     let asks = json!({
@@ -243,15 +262,29 @@ pub(crate) async fn endorse(
             .with("lineage", json!(lineage))
             .with("reason", json!(reason));
         let record: AdminAction = app.permit(&caller, act).await?;
-        if !matches!(stored.task.state, TaskState::Active | TaskState::Suspended) {
-            return Err(super::over(stored.task.state));
+        match stored.task.state {
+            TaskState::Suspended => {}
+            TaskState::Active => {
+                let detail = "the task goes on: suspend it, look at what it has read, endorse it, and resume it";
+                return Err(Problem::new(Kind::CONFLICT, detail));
+            }
+            state => return Err(super::over(state)),
         }
+        let read = stored.revision;
+        preconditions.check(Some(read))?;
+        let fleet = Until {
+            wait: Some(Wait::Fleet),
+        };
+        settle(&app, tenant, read, fleet).await?;
         let answer = Answer::of(named.as_ref(), &())?;
         let change = Change {
             record: Some(&record),
             once: answer.once(),
         };
-        let revision = app.store.endorse_task(tenant, id, &labels, change).await?;
+        let revision = app
+            .store
+            .endorse_task(tenant, (id, read), &labels, change)
+            .await?;
         principals::log(&caller, &record, revision);
         Ok((revision, ()))
     };

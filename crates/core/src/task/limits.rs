@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use super::{Budget, Declaration, Window};
 use crate::normal::{NOT_NFC, is_nfc};
-use crate::{EntityUid, Invalid, Label, canonical_sink};
+use crate::{EntityUid, Invalid, Label, canonical_json, canonical_sink};
 
 /// The longest purpose and the longest name of a template, in bytes.
 const NAME_BYTES: usize = 128;
@@ -18,6 +18,8 @@ const MEMBERS: usize = 256;
 const TYPE_BYTES: usize = 256;
 /// The longest sink and the longest id of an entity, in bytes.
 const ID_BYTES: usize = 1_024;
+/// The longest declaration, in bytes of its canonical JSON: nine of them, a whole chain, fit into one record.
+const DECLARATION_BYTES: usize = 64 << 10;
 /// The greatest number of a budget: up to here JSON tells whole numbers apart.
 const MOST: u64 = (1 << 53) - 1;
 
@@ -62,7 +64,16 @@ impl Declaration {
         check_list("sinks", self.sinks.as_ref(), check_sink)?;
         check_list("data_classes", self.data_classes.as_ref(), check_class)?;
         self.budget.check()?;
-        self.window.as_ref().map_or(Ok(()), Window::check)
+        self.window.as_ref().map_or(Ok(()), Window::check)?;
+        // It is JSON by construction.
+        let bytes = canonical_json(self).unwrap_or_default();
+        if bytes.len() > DECLARATION_BYTES {
+            return invalid(
+                "declaration",
+                "is longer than 65536 bytes of canonical JSON",
+            );
+        }
+        Ok(())
     }
 }
 

@@ -140,6 +140,11 @@ impl Live {
         self.tools.len()
     }
 
+    /// Returns how many tasks are not over by themselves.
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Returns every task that is not over by itself.
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.values()

@@ -49,31 +49,49 @@ pub(crate) mod sql {
             WHERE tenant = $1 AND id = $2 AND ended_at IS NULL AND expires_at > $5";
         /// Ends what is below a task and not over, ten thousand at a time.
         END_BELOW = "WITH RECURSIVE below (id) AS ( \
-            SELECT t.id FROM tasks AS t WHERE t.tenant = $1 AND t.parent = $2 \
-            UNION ALL SELECT t.id FROM tasks AS t JOIN below AS b ON t.parent = b.id WHERE t.tenant = $1) \
-            UPDATE tasks SET state = $3, revision = $4, ended_at = $5, ended_by = $6, ended_why = $7 \
+            SELECT t.id FROM tasks AS t WHERE t.tenant = $1 AND t.parent = $2 AND t.ended_at IS NULL \
+            UNION ALL SELECT t.id FROM tasks AS t JOIN below AS b ON t.parent = b.id \
+            WHERE t.tenant = $1 AND t.ended_at IS NULL) UPDATE tasks SET state = $3, revision = $4, ended_at = $5, ended_by = $6, ended_why = $7 \
             WHERE tenant = $1 AND ended_at IS NULL AND id IN (SELECT b.id FROM below AS b JOIN tasks AS t \
             ON t.tenant = $1 AND t.id = b.id WHERE t.ended_at IS NULL LIMIT 10000)";
         /// Stops a task, or lets it go on.
         TURN_TASK = "UPDATE tasks SET state = $3, revision = $4 WHERE tenant = $1 AND id = $2 AND state = $5 \
             AND expires_at > $6";
-        /// Lets a task that goes on be idle from now on.
-        WAKE_TASK = "UPDATE tasks SET last_active = $3 WHERE tenant = $1 AND id = $2";
+        /// Lets a task that goes on, and what is below it, be idle from now on.
+        WAKE_TASK = "WITH RECURSIVE woken (id) AS ( \
+            SELECT t.id FROM tasks AS t WHERE t.tenant = $1 AND t.id = $2 \
+            UNION ALL SELECT t.id FROM tasks AS t JOIN woken AS w ON t.parent = w.id \
+            WHERE t.tenant = $1 AND t.ended_at IS NULL) \
+            UPDATE tasks SET last_active = $3 WHERE tenant = $1 AND id IN (SELECT w.id FROM woken AS w)";
         /// Finds how a task stands by itself and by the time.
         TASK_STATE = "SELECT CASE WHEN ended_at IS NULL AND expires_at <= $3 THEN 'expired' ELSE state END \
             FROM tasks WHERE tenant = $1 AND id = $2";
+        /// Tells whether a call of a task, or a part of its budget that a replica holds, waits for its end.
+        IS_RESERVED = "SELECT count(*) FROM (SELECT 1 FROM reservations WHERE tenant = $1 AND task = $2 \
+            AND expires_at > $3 LIMIT 1) AS one";
         /// Tells whether there is a task to end or to forget.
-        ANY_DUE = "SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE tenant = $1 AND ended_at IS NULL \
-            AND (expires_at <= $2 OR (state = 'active' AND last_active + idle_timeout <= $3)) LIMIT 1) AS one) \
+        ANY_DUE = "WITH RECURSIVE stopped (id) AS ( \
+            SELECT s.id FROM tasks AS s WHERE s.tenant = $1 AND s.state = 'suspended' AND s.ended_at IS NULL \
+            UNION SELECT c.id FROM tasks AS c JOIN stopped AS s ON c.parent = s.id \
+            WHERE c.tenant = $1 AND c.ended_at IS NULL) \
+            SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE tenant = $1 AND ended_at IS NULL \
+            AND (expires_at <= $2 OR (state = 'active' AND last_active + idle_timeout <= $3 \
+            AND id NOT IN (SELECT s.id FROM stopped AS s))) LIMIT 1) AS one) \
             + (SELECT count(*) FROM (SELECT 1 FROM tasks AS c JOIN tasks AS p ON p.tenant = c.tenant AND p.id = c.parent \
             WHERE c.tenant = $1 AND c.ended_at IS NULL AND p.ended_at IS NOT NULL LIMIT 1) AS two) \
             + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE tenant = $1 AND ended_at <= $4 \
             AND forgotten_at IS NULL LIMIT 1) AS three)";
-        /// Ends the tasks whose time is over, or in which nothing was asked for too long.
-        END_DUE = "UPDATE tasks SET state = 'expired', revision = $2, ended_at = $3, ended_why = CASE \
+        /// Ends the tasks whose time is over, or in which nothing was asked for too long; what stands below one that is
+        /// suspended is not idle.
+        END_DUE = "WITH RECURSIVE stopped (id) AS ( \
+            SELECT s.id FROM tasks AS s WHERE s.tenant = $1 AND s.state = 'suspended' AND s.ended_at IS NULL \
+            UNION SELECT c.id FROM tasks AS c JOIN stopped AS s ON c.parent = s.id \
+            WHERE c.tenant = $1 AND c.ended_at IS NULL) \
+            UPDATE tasks SET state = 'expired', revision = $2, ended_at = $3, ended_why = CASE \
             WHEN expires_at <= $3 THEN 'its time was over' ELSE 'nothing was asked in it' END \
             WHERE tenant = $1 AND id IN (SELECT t.id FROM tasks AS t WHERE t.tenant = $1 AND t.ended_at IS NULL \
-            AND (t.expires_at <= $3 OR (t.state = 'active' AND t.last_active + t.idle_timeout <= $4)) LIMIT 10000)";
+            AND (t.expires_at <= $3 OR (t.state = 'active' AND t.last_active + t.idle_timeout <= $4 \
+            AND t.id NOT IN (SELECT s.id FROM stopped AS s))) LIMIT 10000)";
         /// Ends the tasks that are not over and stand right below one that is.
         END_ORPHANS = "UPDATE tasks SET revision = $2, ended_at = $3, ended_why = 'the task above it ended', \
             state = (SELECT p.state FROM tasks AS p WHERE p.tenant = $1 AND p.id = tasks.parent) \
@@ -287,6 +305,44 @@ pub(super) async fn end(
     Ok(Ok(()))
 }
 
+/// Ends a task because another stands in its place, within a transaction that has moved the tenant's revision on to `next`:
+/// one that is active, and of which no call waits for its outcome, which would be counted where nobody looks any more.
+///
+/// What it fails with is of the task: then the transaction must not be committed.
+pub(super) async fn replace(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: TaskId,
+    by: &str,
+    next: Revision,
+    now: Timestamp,
+) -> Result<Result<(), Error>, Failure> {
+    if state_of(conn, tenant, id, now).await?.as_deref() != Some(state_text(TaskState::Active)) {
+        return Ok(Err(unfit(conn, tenant, id, now).await?));
+    }
+    let ending = Ending {
+        state: TaskState::Completed,
+        by,
+        why: Some("a narrower task stands in its place"),
+    };
+    if let Err(error) = end(conn, tenant, id, ending, next, now).await? {
+        return Ok(Err(error));
+    }
+    // After the task is locked: no call of it is permitted from here on.
+    let reserved: i64 = on!(conn, |raw| sqlx::query_scalar(sql::IS_RESERVED)
+        .bind(tenant.uuid())
+        .bind(id.uuid())
+        .bind(now.micros())
+        .fetch_one(raw)
+        .await)?;
+    Ok(if reserved == 0 {
+        Ok(())
+    } else {
+        let problem = "calls of the task wait for their outcomes; tell those first".to_owned();
+        Err(Error::Unfit { problem })
+    })
+}
+
 /// Says why a task cannot be ended or turned.
 async fn unfit(
     conn: &mut Conn,
@@ -294,18 +350,27 @@ async fn unfit(
     id: TaskId,
     now: Timestamp,
 ) -> Result<Error, Failure> {
-    let state: Option<String> = on!(conn, |raw| sqlx::query_scalar(sql::TASK_STATE)
-        .bind(tenant.uuid())
-        .bind(id.uuid())
-        .bind(now.micros())
-        .fetch_optional(raw)
-        .await)?;
-    Ok(match state {
+    Ok(match state_of(conn, tenant, id, now).await? {
         Some(state) => Error::Unfit {
             problem: format!("the task is {state}"),
         },
         None => Error::NotFound { what: "task" },
     })
+}
+
+/// Finds how a task stands by itself and by the time.
+async fn state_of(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: TaskId,
+    now: Timestamp,
+) -> Result<Option<String>, Failure> {
+    Ok(on!(conn, |raw| sqlx::query_scalar(sql::TASK_STATE)
+        .bind(tenant.uuid())
+        .bind(id.uuid())
+        .bind(now.micros())
+        .fetch_optional(raw)
+        .await)?)
 }
 
 fn earlier(now: Timestamp, by: Duration) -> Timestamp {

@@ -11,7 +11,7 @@ use super::{NewTask, read_label};
 use crate::admin_actions::Change;
 use crate::budgets::{hand_on_budget, open_budget};
 use crate::db::Conn;
-use crate::dialect::Rows;
+use crate::dialect::{self, Rows};
 use crate::error::{Error, Failure};
 use crate::store::Store;
 use crate::tenants::number;
@@ -20,7 +20,7 @@ use crate::tenants::number;
 pub const MOST_LABELS: i64 = 1_024;
 /// The most values of trusted tools that one task remembers.
 pub const MOST_TRUSTED: usize = 4_096;
-/// How long what an agent has ended by itself still counts for a task that it opens by itself.
+/// How long what an agent has worked on, and what is over, still counts for a task that it opens by itself.
 const ENDED_LATELY: Duration = Duration::from_hours(24);
 
 pub(crate) mod sql {
@@ -46,15 +46,18 @@ pub(crate) mod sql {
         INHERIT_SINKS = "INSERT INTO task_sinks (tenant, task, hash) \
             SELECT t.tenant, t.id, s.hash FROM tasks AS t JOIN task_sinks AS s ON s.tenant = t.tenant AND s.task = $3 \
             WHERE t.tenant = $1 AND t.id = $2 ON CONFLICT DO NOTHING";
-        /// Gives a task the labels of everything that an agent has not finished, or that one principal ended lately.
+        /// Gives a task the labels of everything that an agent has not finished, or that ended lately, however it did.
         INHERIT_ALL = "INSERT INTO task_labels (tenant, task, label, decision, revision) \
             SELECT t.tenant, t.id, l.label, l.decision, t.revision FROM tasks AS t \
-            JOIN tasks AS o ON o.tenant = t.tenant AND o.agent_type = $5 AND o.agent_id = $6 \
-            AND (o.ended_at IS NULL OR (o.ended_by = $3 AND o.ended_at > $4)) \
+            JOIN tasks AS o ON o.tenant = t.tenant AND o.agent_type = $4 AND o.agent_id = $5 \
+            AND (o.ended_at IS NULL OR o.ended_at > $3) \
             JOIN task_labels AS l ON l.tenant = o.tenant AND l.task = o.id \
             WHERE t.tenant = $1 AND t.id = $2 AND o.id <> t.id ON CONFLICT DO NOTHING";
         /// Takes a label off a task.
         REMOVE_LABEL = "DELETE FROM task_labels WHERE tenant = $1 AND task = $2 AND label = $3";
+        /// Locks a task that is suspended and is as it was read.
+        VOUCHED = "UPDATE tasks SET revision = $4 WHERE tenant = $1 AND id = $2 AND revision = $3 \
+            AND state = 'suspended' AND expires_at > $5";
         /// Notes that a task changed, unless it is over.
         MOVE_TASK = "UPDATE tasks SET revision = $3 WHERE tenant = $1 AND id = $2 AND ended_at IS NULL";
         /// Counts what trusted tools returned in a task.
@@ -90,25 +93,39 @@ impl Store {
             .collect()
     }
 
-    /// Takes labels off a task, because a person vouches for what it has touched; what is not on it is no error.
+    /// Takes labels off a suspended task, because a person vouches for what it has touched; what is not on it is no error.
+    ///
+    /// `read` is the revision at which it was looked at, which every live replica must have reached: none of them permits
+    /// anything in it, so that no call finds a label there that is about to go and leaves none itself.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is no such task that lives; [`Error::Withdrawn`].
+    /// [`Error::Unfit`] when it is not suspended, or is not as it was read; [`Error::Withdrawn`].
     pub async fn endorse_task(
         &self,
         tenant: TenantId,
-        task: TaskId,
+        (task, read): (TaskId, Revision),
         labels: &BTreeSet<Label>,
         change: Change<'_>,
     ) -> Result<Revision, Error> {
         change.check()?;
         self.within("endorse a task", async {
             let (mut conn, next) = self.begin_change(tenant).await?;
-            if move_task(&mut conn, tenant, task, next).await? == 0 {
+            let now = dialect::time(&mut conn, self.clock()).await?;
+            let as_read = on!(conn, |raw| sqlx::query(sql::VOUCHED)
+                .bind(tenant.uuid())
+                .bind(task.uuid())
+                .bind(number(read))
+                .bind(number(next))
+                .bind(now.micros())
+                .execute(raw)
+                .await
+                .map(|done| done.rows_affected()))?;
+            if as_read == 0 {
                 conn.rollback().await?;
-                let what = "task that lives";
-                return Err(Error::NotFound { what }.into());
+                let problem =
+                    "the task is not suspended, or was changed since it was read".to_owned();
+                return Err(Error::Unfit { problem }.into());
             }
             self.accompany(&mut conn, tenant, next, change).await?;
             for label in labels {
@@ -268,7 +285,6 @@ pub(super) async fn inherit(
         on!(conn, |raw| sqlx::query(sql::INHERIT_ALL)
             .bind(tenant.uuid())
             .bind(new.id.uuid())
-            .bind(new.opened_by.as_str())
             .bind(now.micros().saturating_sub(lately))
             .bind(agent.kind.as_str())
             .bind(agent.id.as_str())
