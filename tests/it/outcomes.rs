@@ -17,6 +17,7 @@ mod commands;
 mod fleet;
 mod killed;
 mod told;
+mod yours;
 
 /// Agents may do everything, but pay after they have read what outsiders may have written.
 pub fn bundle() -> Bundle {
