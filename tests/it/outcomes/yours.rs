@@ -51,7 +51,8 @@ async fn who_asked_tells() {
 async fn an_agent_eases_nothing_for_itself() {
     let app = start().await;
     let task = task(&app, Some(5)).await;
-    app.person("ana", &[Role::Admin], &[]).await;
+    app.principal("ana", PrincipalKind::Person, &[Role::Admin])
+        .await;
     let key = app.key_of(PrincipalKind::Machine, "bot", &[]).await;
     let agent = Agent {
         build: None,
