@@ -47,10 +47,6 @@ DECLARE
     found_row RECORD;
 BEGIN
     PERFORM set_config('remit.tenant', CAST(of_tenant AS TEXT), true);
-    IF EXISTS (SELECT FROM decisions AS d WHERE d.tenant = of_tenant AND d.id = decided) THEN
-        outcome := 'again';
-        RETURN;
-    END IF;
     -- Whoever deletes the tenant waits for this, and erases what it writes.
     PERFORM FROM tenants AS t WHERE t.id = of_tenant AND t.deleted_at IS NULL FOR KEY SHARE;
     IF NOT FOUND THEN
@@ -60,6 +56,12 @@ BEGIN
         RETURN;
     END IF;
     PERFORM FROM tasks AS t WHERE t.tenant = of_tenant AND t.id = chain[1] FOR SHARE;
+    PERFORM FROM task_budgets AS b WHERE b.tenant = of_tenant AND b.task = ANY (chain) ORDER BY b.task FOR UPDATE;
+    -- Only now: an earlier try of the same may have been waiting for the same locks, and was first.
+    IF EXISTS (SELECT FROM decisions AS d WHERE d.tenant = of_tenant AND d.id = decided) THEN
+        outcome := 'again';
+        RETURN;
+    END IF;
     FOR found_row IN
         SELECT c.task, t.state, t.expires_at
         FROM unnest(chain) WITH ORDINALITY AS c (task, place)
@@ -75,15 +77,14 @@ BEGIN
         END IF;
     END LOOP;
     FOR found_row IN
-        SELECT b.* FROM task_budgets AS b WHERE b.tenant = of_tenant AND b.task = ANY (chain)
-        ORDER BY b.task FOR UPDATE
+        SELECT b.* FROM task_budgets AS b WHERE b.tenant = of_tenant AND b.task = ANY (chain) ORDER BY b.task
     LOOP
         detail := CASE
             WHEN charged[1] > found_row.calls_allowed - found_row.calls_reserved - found_row.calls_spent THEN 'calls'
             WHEN charged[2] > found_row.cost_allowed - found_row.cost_reserved - found_row.cost_spent THEN 'cost'
             WHEN charged[3] > found_row.amount_allowed - found_row.amount_reserved - found_row.amount_spent THEN 'amount'
             WHEN charged[4] > found_row.bytes_allowed - found_row.bytes_reserved - found_row.bytes_spent THEN 'bytes'
-            WHEN found_row.bytes_spent > 0 AND found_row.bytes_spent >= found_row.bytes_allowed THEN 'bytes'
+            WHEN found_row.bytes_spent >= found_row.bytes_allowed THEN 'bytes'
             WHEN charged[5] > found_row.irreversible_allowed - found_row.irreversible_reserved
                 - found_row.irreversible_spent THEN 'irreversible'
         END;

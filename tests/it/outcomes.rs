@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
-use remit_api::Options;
+use http::StatusCode;
 use remit_core::{
     Budget, Bundle, Clock, Confidentiality, Declaration, Effects, EntityUid, Integrity, Label,
     TaskId, TenantId, Timestamp, Tool,
@@ -13,10 +12,12 @@ use remit_store::{Change, NewTask, Store};
 use remit_tests::app::{Reply, TestApp};
 use serde_json::{Value, json};
 
+mod barrier;
 mod commands;
 mod fleet;
 mod killed;
 mod told;
+mod yours;
 
 /// Agents may do everything, but pay after they have read what outsiders may have written.
 pub fn bundle() -> Bundle {
@@ -365,53 +366,4 @@ async fn what_cannot_be_taken_is_not_answered() {
     remit_tests::sql::execute(&app.database.url, "DROP TRIGGER no_more").await;
     permitted(&app, "look", task).await;
     assert_eq!(calls(&app, task).await, (2, 0));
-}
-
-/// A label that cannot be in force everywhere gives no answer; it stays, and the next question meets it.
-#[tokio::test]
-async fn no_answer_leaves_before_every_live_replica_knows() {
-    let mut app = TestApp::empty(Options {
-        deadline: Duration::from_millis(1_500),
-        ..Options::default()
-    })
-    .await;
-    app.put(&bundle()).await;
-    let tools = tools();
-    let put = app
-        .store
-        .put_tools(app.tenant, None, &tools, Change::default());
-    app.reached(put.await.unwrap()).await;
-    let task = task(&app, None).await;
-    let other = remit_store::Replica {
-        id: remit_core::ReplicaId::from_uuid(app.clock.id()),
-        name: "there".to_owned(),
-        version: "1".to_owned(),
-        lease: Duration::from_hours(1),
-    };
-    let behind = remit_store::Applied {
-        tenant: app.tenant,
-        revision: remit_core::Revision::new(1),
-        failure: None,
-    };
-    app.store.heartbeat(&other, &[behind]).await.unwrap();
-    let reply = app
-        .send(
-            app.request(Method::POST, "/access/v1/evaluation")
-                .header("accept", "application/problem+json"),
-            question("read", Some(task)),
-        )
-        .await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(reply.json()["code"], "labels-not-reached");
-    assert!(reply.headers.get("x-decision-id").is_none());
-    assert_eq!(denied(&app, "pay", task).await, "policy_forbid");
-    // It is recorded as what was decided, and found as what nobody told of.
-    app.clock.advance(Duration::from_millis(1));
-    let listed = app
-        .store
-        .orphans(app.tenant, (Some(task), Duration::ZERO), None, 10)
-        .await;
-    app.store.forget_replica(other.id).await.unwrap();
-    assert_eq!(listed.unwrap().len(), 1);
-    permitted(&app, "read", task).await;
 }

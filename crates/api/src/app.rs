@@ -328,23 +328,27 @@ impl App {
             Problem::caused(Kind::INTERNAL, cause)
         };
         let mut answer = |made: Made| {
+            let still = self.holds_still(caller, &made);
             let receipt = made.receipt.or_else(|| receipts.next());
             let receipt = receipt.ok_or_else(missing)?;
+            if let Err(problem) = still {
+                return Ok(Err(problem));
+            }
             let kill = made.record.facts.kill.clone();
             let decision = match &shadow {
                 Some(shadow) => shadow.follow(&made.snapshot, made.record),
                 None => made.record.decision,
             };
-            Ok(Answer {
+            Ok(Ok(Answer {
                 decision,
                 kill,
                 receipt,
-            })
+            }))
         };
         outcomes
             .into_iter()
             .map(|outcome| match outcome {
-                Ok(made) => answer(made).map(Ok),
+                Ok(made) => answer(made),
                 Err(problem) => Ok(Err(problem)),
             })
             .collect()

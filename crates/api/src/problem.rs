@@ -72,7 +72,7 @@ problems! {
     CONFLICT 409 "conflict" "this does not go together with what is there";
     /// A kill that is in force names what this would change, and the change would get it out of the kill; `detail` says what is killed. Lift the kill first, which takes two persons.
     KILLED 409 "killed" "this is killed";
-    /// The decision takes no such outcome: it is a deny, another outcome of it was reported before, or `sinks` are reported of a tool that outsiders can write into; `why` says which. Nothing was changed.
+    /// The decision takes no such outcome: it is a deny, another outcome of it was reported before, `sinks` are reported of a tool that outsiders can write into, or an agent's own key tells more than that its call succeeded; `why` says which. Nothing was changed.
     OUTCOME_REFUSED 409 "outcome-refused" "this decision takes no such outcome";
     /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
     STALE_REVISION 412 "stale-revision" "somebody changed this first";
@@ -96,11 +96,11 @@ problems! {
     INTERNAL 500 "internal" "something went wrong in Remit";
     /// No bundle is loaded for this tenant: push one with `remit bundle push`, or wait for the replica to load it.
     NOT_READY 503 "not-ready" "no policies are loaded yet";
-    /// This replica has not been able to confirm for too long that its policies are the newest, so it does not decide.
+    /// This replica has not been able to confirm for too long that its policies are the newest, so it does not decide; or a permit took so long to answer that it would be denied by now.
     STALE_POLICY 503 "stale-policy" "the policies here may be out of date, so nothing is decided";
     /// The request asks for a revision that this replica has not reached; try again after `Retry-After`.
     REVISION_NOT_REACHED 503 "revision-not-reached" "this replica has not reached that revision yet";
-    /// The permit brings labels onto a task, and not every live replica decides by them yet: the answer is not given. The labels stay, and so does the record; ask again.
+    /// The permit brings labels onto a task, and not every live replica decides by them yet: the answer is not given. What was recorded stays, and so do the labels; ask again.
     LABELS_NOT_REACHED 503 "labels-not-reached" "not every replica knows yet what the task has touched";
     /// The decision log refused the record (full, busy or failing), and an answer without a record is not given.
     LOG_UNAVAILABLE 503 "log-unavailable" "the decision could not be recorded, so it is not given";

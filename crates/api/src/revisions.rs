@@ -148,6 +148,9 @@ pub(crate) async fn settle(
             Err(_) => Barrier::unknown(revision),
         };
         if barrier.reached {
+            if let Some(standing) = app.progress.standing(tenant) {
+                standing.reach(barrier.least());
+            }
             return Ok(Some(barrier));
         }
         if !paused(&mut pause, over).await {
@@ -200,6 +203,16 @@ impl Barrier {
             reached: live.peek().is_some() && live.all(|shown| shown.state == Standing::Reached),
             replicas,
         }
+    }
+
+    /// Returns the revision that every live replica has, where this one is reached.
+    fn least(&self) -> Revision {
+        let live = self
+            .replicas
+            .iter()
+            .filter(|shown| shown.state != Standing::Lost);
+        let least = live.map(|shown| shown.revision).min();
+        least.unwrap_or(self.revision)
     }
 
     /// Nothing could be found out.

@@ -55,6 +55,6 @@ pub use task::{
 };
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use tool::{
-    AmountArgument, AmountError, Confidentiality, Effects, Integrity, MOST_SINKS, Tool,
+    AmountArgument, AmountError, Confidentiality, Effects, Integrity, MOST_SINKS, Said, Tool,
     canonical_sink, is_address, links, sink_hash, sinks_of,
 };

@@ -19,7 +19,8 @@ pub use outcome::{Outcome, OutcomeResult};
 pub use trust::trusted_sinks;
 
 use crate::{
-    ContentHash, DecisionId, EntityUid, PrincipalName, Reason, TaskId, Timestamp, canonical_json,
+    ContentHash, DecisionId, EntityUid, PrincipalName, Reason, Revision, TaskId, Timestamp,
+    canonical_json,
 };
 
 /// What a task may do, as it was declared: immutable, and named by its [digest](Declaration::digest).
@@ -190,6 +191,8 @@ pub struct Task {
     pub digest: ContentHash,
     /// Its id.
     pub id: TaskId,
+    /// The newest revision that brought one of its labels; 0 where it has none.
+    pub labelled_at: Revision,
     /// What it has touched, each with the decision that set it, be it in a task whose labels it began with.
     pub labels: BTreeMap<Label, DecisionId>,
     /// When it was opened.

@@ -9,11 +9,13 @@ use crate::{ContentHash, Label};
 
 mod amount;
 mod links;
+mod said;
 mod sink;
 
 pub use amount::AmountError;
 pub(crate) use links::each_link;
 pub use links::{is_address, links};
+pub use said::Said;
 pub use sink::{MOST_SINKS, canonical_sink, sink_hash, sinks_of};
 
 /// One tool of the catalogue.

@@ -49,7 +49,8 @@ pub struct Consumption<'a> {
 pub enum Consumed {
     /// It is consumed and recorded.
     Done {
-        /// The revision that brings the labels, where a task did not have all of them.
+        /// The revision by which every task has the labels, where any are to be raised: whoever decides by an older one
+        /// may not know of them, be they new or not.
         revision: Option<Revision>,
     },
     /// A budget has not enough left.
@@ -284,8 +285,17 @@ impl Store {
         let next = Revision::new(head.number().saturating_add(1));
         let (chain, labels) = (consumption.chain, consumption.labels);
         let decision = consumption.record.head.id;
-        let grown =
-            tasks::labels::raise_labels(&mut conn, tenant, chain, labels, decision, next).await?;
+        let raised =
+            tasks::labels::raise_labels(&mut conn, tenant, chain, labels, decision, next).await;
+        let grown = match raised {
+            // It has touched more kinds of things than a task remembers: it touches no other.
+            Err(Failure::Ours(Error::Unfit { .. })) => {
+                conn.rollback().await?;
+                let task = chain.first().copied().unwrap_or(TaskId::NIL);
+                return Ok(Step::Exhausted(task, Dimension::DataClasses).consumed(None));
+            }
+            raised => raised?,
+        };
         let step = if self.kind() == "postgres" {
             dialect::consuming::consume(&mut conn, tenant, consumption, charges).await?
         } else {
@@ -297,7 +307,8 @@ impl Store {
                     self.move_on(&mut conn, tenant).await?;
                 }
                 conn.commit().await?;
-                Ok(step.consumed(grown.then_some(next)))
+                // Where all of them were there, who raised them may be waiting still.
+                Ok(step.consumed(Some(if grown { next } else { head })))
             }
             // Whatever the earlier try raised is in force by the newest revision.
             Step::Again => {

@@ -444,6 +444,7 @@ fn read_task(
         depth: u16::try_from(depth).map_err(|_| corrupt(format!("the depth {depth}")))?,
         digest: kept,
         id,
+        labelled_at: Revision::default(),
         labels: BTreeMap::new(),
         opened_at: Timestamp::from_micros(opened_at),
         opened_by: opened_by

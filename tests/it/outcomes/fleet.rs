@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use remit_api::Options;
 use remit_core::{Spending, TaskId};
 use remit_store::Change;
@@ -108,8 +108,8 @@ async fn two_replicas_use_a_budget_once() {
                 // Told of on both replicas at once: one tells it first, and it is given back once.
                 let path = format!("/v1/decisions/{}/outcome", reply.header("x-decision-id"));
                 let not_made = json!({ "result": "not_made" });
-                let (one, two) =
-                    tokio::join!(app.post(&path, &not_made), other.post(&path, &not_made));
+                let there = other.as_key(&app.key, Method::POST, &path, &not_made);
+                let (one, two) = tokio::join!(app.post(&path, &not_made), there);
                 assert_eq!((one.status, two.status), (StatusCode::OK, StatusCode::OK));
                 return (permit, true, task == child);
             }
@@ -229,18 +229,21 @@ async fn what_is_in_escrow_is_used_once() {
                 let reply = ask(&app, "look", child).await;
                 assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
                 if reply.json()["decision"] == json!(true) {
-                    permits.push((number, reply.header("x-decision-id").to_owned()));
+                    let id = reply.header("x-decision-id").to_owned();
+                    permits.push((number, id, app.key.clone()));
                 }
             }
             permits
         });
     }
-    let permits: Vec<(usize, String)> = racing.join_all().await.into_iter().flatten().collect();
+    let permits: Vec<(usize, String, String)> =
+        racing.join_all().await.into_iter().flatten().collect();
     let mut returned = 0;
-    for (number, id) in &permits {
+    for (number, id, key) in &permits {
         if number % 10 == 0 {
             let path = format!("/v1/decisions/{id}/outcome");
-            let told = a.post(&path, json!({ "result": "not_made" })).await;
+            let not_made = json!({ "result": "not_made" });
+            let told = a.as_key(key, Method::POST, &path, &not_made).await;
             assert_eq!(told.status, StatusCode::OK, "{}", told.text);
             returned += 1;
         }
@@ -277,7 +280,7 @@ async fn what_is_in_escrow_is_used_once() {
     a.log.caught_up(Duration::from_secs(30)).await;
     b.log.caught_up(Duration::from_secs(30)).await;
     let mut local = 0;
-    for (_, id) in &permits {
+    for (_, id, _) in &permits {
         let stored = a
             .store
             .decision(a.tenant, id.parse().unwrap())

@@ -112,8 +112,9 @@ async fn a_killed_replica_leaves_no_budget_above_and_no_permit_unrecorded() {
         budget.reserved.calls, CALLS,
         "the other one went on to the end"
     );
-    // What was permitted where nobody can tell any more is told of by another, or counts as spent.
-    for id in recorded.iter().take(10) {
+    // Who asked tells; what was permitted where nobody can tell any more counts as spent in the end.
+    let mut told = 0;
+    for id in &recorded {
         let path = format!("/v1/decisions/{id}/outcome");
         let request = one.request(Method::POST, &path);
         let answer = request
@@ -121,8 +122,14 @@ async fn a_killed_replica_leaves_no_budget_above_and_no_permit_unrecorded() {
             .send()
             .await
             .unwrap();
-        assert_eq!(answer.status(), 200);
+        let status = answer.status();
+        assert!(status == 200 || status == 404, "{status}");
+        told += usize::from(status == 200);
+        if told == 10 {
+            break;
+        }
     }
+    assert_eq!(told, 10);
     let budget = store.budget(tenant, task).await.unwrap().unwrap();
     assert_eq!((budget.reserved.calls, budget.spent.calls), (CALLS - 10, 0));
     two.is_not_replayed("it was killed; its records are in the database of the other");

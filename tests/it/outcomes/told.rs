@@ -52,7 +52,7 @@ async fn an_outcome_is_told_once_and_answered_alike() {
         (&json!("outcome-refused"), &json!("another"))
     );
     assert_eq!(refusals(&app, "another").await, 1);
-    // Whoever may ask in this tenant may tell, and nobody else.
+    // A key that may not ask may not tell.
     let reader = app.new_key(&[Scope::Read], "dev", None).await;
     let path = format!("/v1/decisions/{id}/outcome");
     let refused = app.as_key(&reader, http::Method::POST, &path, &told).await;

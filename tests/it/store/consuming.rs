@@ -1,7 +1,7 @@
 //! What consuming a budget costs on Postgres: one round trip, counted where the bytes pass.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use remit_core::{Budget, TaskState};
@@ -10,7 +10,7 @@ use remit_tests::postgres::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::budgets::{calls, consume, shared, task};
 use super::{Fixture, patient};
@@ -18,6 +18,16 @@ use super::{Fixture, patient};
 /// Stands between a program and Postgres, and counts how often the program waits for an answer: each `Sync` and `Query`
 /// message (PostgreSQL 17, 54.2).
 async fn counted(url: &str, trips: Arc<AtomicUsize>) -> String {
+    between(url, trips, Arc::default()).await
+}
+
+/// As [`counted`], and every session goes on in a task of `sessions`: ended there, the program finds its connections
+/// broken, and the database goes on with what it was asked.
+async fn between(
+    url: &str,
+    trips: Arc<AtomicUsize>,
+    sessions: Arc<Mutex<Vec<AbortHandle>>>,
+) -> String {
     let address = url
         .split('@')
         .nth(1)
@@ -34,10 +44,12 @@ async fn counted(url: &str, trips: Arc<AtomicUsize>) -> String {
             let database = TcpStream::connect(&there).await.unwrap();
             let (from_program, mut to_program) = program.into_split();
             let (mut from_database, to_database) = database.into_split();
-            tokio::spawn(async move {
+            let back = tokio::spawn(async move {
                 let _ = tokio::io::copy(&mut from_database, &mut to_program).await;
             });
-            tokio::spawn(pass(from_program, to_database, Arc::clone(&trips)));
+            let forth = tokio::spawn(pass(from_program, to_database, Arc::clone(&trips)));
+            let both = [back.abort_handle(), forth.abort_handle()];
+            sessions.lock().unwrap().extend(both);
         }
     });
     format!("{}?sslmode=disable", url.replace(&address, &here))
@@ -163,4 +175,43 @@ async fn nothing_is_consumed_after_what_is_above_has_ended() {
         assert_eq!(reserved().await, then, "something came after the end");
         assert!(then > 0);
     }
+}
+
+/// The last of a budget, and a connection that breaks while another session has its row: the second try waits behind the
+/// first, finds that it was first, and takes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_try_finds_the_first() {
+    let Some(fixture) = Fixture::postgres().await else {
+        return;
+    };
+    let sessions = Arc::default();
+    let url = between(&fixture.url, Arc::default(), Arc::clone(&sessions)).await;
+    let store = Store::open(&patient(&url), fixture.clock.clone())
+        .await
+        .unwrap();
+    let tenant = fixture.tenant("acme").await;
+    let last = Budget {
+        calls: Some(1),
+        ..Budget::default()
+    };
+    let task = task(&fixture, tenant, None, last).await;
+    let direct = fixture.url.clone();
+    let holding = tokio::spawn(async move {
+        let hold = "SELECT pg_sleep(3) FROM (SELECT task FROM task_budgets FOR UPDATE) AS held";
+        remit_tests::sql::execute(&direct, hold).await;
+    });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let record = shared(&fixture, tenant, 1);
+    let cutting = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        for session in sessions.lock().unwrap().drain(..) {
+            session.abort();
+        }
+    };
+    let chain = [task];
+    let (consumed, ()) = tokio::join!(consume(&store, tenant, &chain, calls(1), &record), cutting);
+    assert_eq!(consumed, Consumed::Done { revision: None });
+    holding.await.unwrap();
+    let budget = fixture.store.budget(tenant, task).await.unwrap().unwrap();
+    assert_eq!((budget.reserved.calls, budget.spent.calls), (1, 0));
 }

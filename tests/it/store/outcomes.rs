@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use remit_core::{
-    Budget, ContentHash, DecisionId, Label, Outcome, OutcomeResult, Revision, TaskId, TenantId,
-    sink_hash,
+    Budget, ContentHash, DecisionId, Dimension, Label, Outcome, OutcomeResult, Revision, TaskId,
+    TenantId, sink_hash,
 };
-use remit_store::{Error, OutcomeFilter, Report, Reported};
+use remit_store::{Consumed, Error, MOST_TRUSTED, OutcomeFilter, Report, Reported};
 
 use super::Fixture;
 use super::budgets::{HOLD, calls, consume, outcome, shared, task};
@@ -18,6 +18,8 @@ for_each_database! {
     outcomes_are_listed_and_added_up;
     a_permit_without_an_outcome_is_an_orphan;
     an_outcome_of_no_tenant_is_refused;
+    what_is_trusted_already_takes_no_room;
+    no_bytes_are_no_call;
 }
 
 /// A report of an outcome without a budget.
@@ -279,4 +281,45 @@ async fn an_outcome_of_no_tenant_is_refused(fixture: Fixture) {
         .outcomes(tenant, &OutcomeFilter::default(), None, 10)
         .await;
     assert_eq!(found.unwrap(), []);
+}
+
+/// Told again together with one that is new, the many that are there leave the last place to it; then it is full.
+async fn what_is_trusted_already_takes_no_room(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("acme").await);
+    let task = task(&fixture, tenant, None, Budget::default()).await;
+    let hash = |number: usize| u128::try_from(number).unwrap().to_be_bytes();
+    for (most, kept) in [
+        (MOST_TRUSTED - 1, MOST_TRUSTED - 1),
+        (MOST_TRUSTED, MOST_TRUSTED),
+        (MOST_TRUSTED + 2, MOST_TRUSTED),
+    ] {
+        let hashes: BTreeSet<[u8; 16]> = (0..most).map(hash).collect();
+        let told = outcome(&fixture, fixture.decision_id(), OutcomeResult::Succeeded);
+        store
+            .report(tenant, &plain(&told, &[task], &hashes))
+            .await
+            .unwrap();
+        let changes = store
+            .tasks_changed(tenant, Revision::default(), None, 10)
+            .await
+            .unwrap();
+        let trusted = &changes.live.first().unwrap().trusted;
+        let expected: Vec<[u8; 16]> = (0..kept).map(hash).collect();
+        assert_eq!(trusted.len(), kept);
+        assert_eq!(*trusted, expected);
+    }
+}
+
+/// A task that may move nothing makes no call, not even the first, of which nobody has told yet.
+async fn no_bytes_are_no_call(fixture: Fixture) {
+    let tenant = fixture.tenant("acme").await;
+    let nothing = Budget {
+        bytes: Some(0),
+        ..Budget::default()
+    };
+    let task = task(&fixture, tenant, None, nothing).await;
+    let record = shared(&fixture, tenant, 1);
+    let consumed = consume(&fixture.store, tenant, &[task], calls(1), &record).await;
+    let dimension = Dimension::Bytes;
+    assert_eq!(consumed, Consumed::Exhausted { task, dimension });
 }

@@ -3,17 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use remit_core::{DecisionRecord, Facts, Revision, Spending, TaskId, TenantId, Verdict};
+use remit_core::{
+    DecisionId, DecisionRecord, Facts, Label, Revision, Spending, TaskId, TenantId, Tool, Verdict,
+};
 use remit_engine::Snapshot;
 use remit_log::{Receipt, Shared, Takes};
 
 use super::App;
+use crate::auth::Caller;
+use crate::facts;
 use crate::metrics::Stage;
 use crate::problem::{Kind, Problem};
 use crate::revisions::{self, Until, Wait};
 
 /// How often it is looked for reservations whose time is over.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+/// How long after it was made a permit is given without a second look.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// One decision on its way to an answer.
 pub(super) struct Made {
@@ -35,8 +41,8 @@ impl App {
     /// Takes what a permit consumes, and records it with that; a permit that takes nothing, and a deny, are left as they are.
     ///
     /// Where the database has not enough left, or a task is over there, it is decided once more, with that among its
-    /// facts. Where labels are new, this ends when every live replica decides by them: no answer is out that another
-    /// replica does not know of.
+    /// facts. This ends when every live replica decides by the labels that the permit brings, whether it raised them or
+    /// another did a moment ago: no answer is out that another replica does not know of.
     ///
     /// # Errors
     ///
@@ -54,6 +60,9 @@ impl App {
             moved: None,
             snapshot: Arc::clone(snapshot),
         };
+        if let Some(revision) = brought(snapshot, &made.record) {
+            self.labelled(made.record.tenant, revision).await?;
+        }
         let Some(takes) = takes(&made.record, self.options.reserved) else {
             return Ok(made);
         };
@@ -91,6 +100,9 @@ impl App {
                 }
             }
         }
+        // Under an id of its own: the database may yet record the permit that it was asked for.
+        made.record.id = DecisionId::from_uuid(self.clock.id());
+        made.record.at = self.clock.now();
         made.record.decision = Self::again(snapshot, &made.record);
         if made.record.decision.verdict == Verdict::Permit {
             let cause = "a task that may take no more was permitted all the same";
@@ -99,8 +111,49 @@ impl App {
         Ok(made)
     }
 
-    /// Waits until every live replica decides by the labels that a permit brought.
+    /// Checks that what was permitted a while ago is permitted still, by what is in force now but for the labels that came
+    /// since: an answer that had to wait does not outlive a kill, the end of its task, or a policy that forbids it.
+    ///
+    /// # Errors
+    ///
+    /// `stale-policy` where it is denied by now; it stays recorded as what was decided.
+    pub(super) fn holds_still(&self, caller: &Caller, made: &Made) -> Result<(), Problem> {
+        let record = &made.record;
+        if record.decision.verdict != Verdict::Permit || made.began.elapsed() < MOMENT {
+            return Ok(());
+        }
+        self.confirmed(caller.tenant)?;
+        let snapshot = self.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
+        let plain = Facts {
+            approved: record.facts.approved,
+            ..self.facts(caller)
+        };
+        let mut facts = facts::gather(&snapshot, plain, &record.question);
+        let had = record.facts.hops.iter().map(|hop| hop.task.as_ref());
+        let has = facts.hops.iter_mut().map(|hop| hop.task.as_mut());
+        let hops = has.zip(had);
+        for (has, had) in hops.chain([(facts.task.as_mut(), record.facts.task.as_ref())]) {
+            if let (Some(has), Some(had)) = (has, had) {
+                has.labels.clone_from(&had.labels);
+            }
+        }
+        let now = DecisionRecord {
+            facts,
+            ..record.clone()
+        };
+        if Self::again(&snapshot, &now).verdict == Verdict::Permit {
+            return Ok(());
+        }
+        let detail = "what was permitted when this was asked is denied by now; ask again";
+        Err(Problem::new(Kind::STALE_POLICY, detail))
+    }
+
+    /// Waits until every live replica decides by the labels that a permit brings.
     async fn labelled(&self, tenant: TenantId, revision: Revision) -> Result<(), Problem> {
+        let standing = self.progress.standing(tenant);
+        if standing.is_some_and(|standing| standing.everywhere() >= revision) {
+            return Ok(());
+        }
         let fleet = Until {
             wait: Some(Wait::Fleet),
         };
@@ -149,6 +202,25 @@ pub(crate) fn charges(facts: &Facts) -> Option<Spending> {
     });
     let call = facts.call.as_ref().filter(|_| limited)?;
     call.charges
+}
+
+/// Returns the revision that brought the labels of a chain in which a permit would raise some, new or not; `None` where it
+/// raises none.
+///
+/// Who raised them may be waiting still for the other replicas, or have given up.
+fn brought(snapshot: &Snapshot, record: &DecisionRecord) -> Option<Revision> {
+    let facts = &record.facts;
+    let permits = record.decision.verdict == Verdict::Permit;
+    // Only what is a call in a task is charged with anything.
+    let call = facts.call.as_ref().filter(|_| permits)?;
+    call.charges?;
+    let raises = facts.tool.as_ref().map_or_else(Label::worst, Tool::raises);
+    if raises.is_empty() {
+        return None;
+    }
+    let tasks = chain(facts).into_iter();
+    let labelled = tasks.filter_map(|id| Some(snapshot.live().task(id)?.labelled_at));
+    labelled.max()
 }
 
 /// Returns what a decision takes; `None` for what is recorded on this host alone.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use remit_core::{
-    ContentHash, DecisionId, Integrity, Label, MOST_SINKS, Outcome, OutcomeResult, Revision,
-    TenantId, Timestamp, Verdict, canonical_json, sink_hash,
+    ContentHash, DecisionId, DecisionRecord, Integrity, Label, MOST_SINKS, Outcome, OutcomeResult,
+    Revision, Said, TenantId, Timestamp, Verdict, canonical_json, sink_hash,
 };
 use remit_store::{MOST_CHARGED, Report, Reported, StoredDecision};
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,10 @@ pub(crate) struct OutcomeBody {
 enum Refused {
     /// There is no such decision.
     Unknown,
+    /// Another principal asked for it.
+    NotYours,
+    /// The agent itself tells more than that its call succeeded.
+    OwnAgent,
     /// It was denied.
     Denied,
     /// Another outcome was told before.
@@ -73,6 +77,8 @@ enum Refused {
 impl Wire for OutcomeBody {}
 
 /// Keeps an outcome and does what follows from it: what was reserved is spent or given back, labels grow.
+///
+/// Who asked for the decision tells of it. What eases is no agent's to tell of itself.
 pub(crate) async fn report(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -85,6 +91,12 @@ pub(crate) async fn report(
         return Err(Refused::Unknown.problem(&app));
     };
     let record = &stored.record;
+    if !asked(&app, &caller, record).await? {
+        return Err(Refused::NotYours.problem(&app));
+    }
+    if body.eases() && is_agents_own(&app, &caller) {
+        return Err(Refused::OwnAgent.problem(&app));
+    }
     if record.decision.verdict != Verdict::Permit {
         return Err(Refused::Denied.problem(&app));
     }
@@ -101,6 +113,46 @@ pub(crate) async fn report(
     Ok(response)
 }
 
+/// Whether a caller is the one who asked for a decision: by the same key, or by another of the same principal.
+async fn asked(app: &App, caller: &Caller, record: &DecisionRecord) -> Result<bool, Problem> {
+    let asker = record.caller.key;
+    if asker == caller.key {
+        return Ok(true);
+    }
+    let key = match app.keys.get(asker) {
+        Some(key) => Some(key),
+        None => app.store.key(caller.tenant, asker).await?.map(Arc::new),
+    };
+    Ok(key.is_some_and(|key| key.principal.name == caller.principal.name))
+}
+
+/// Whether a caller is what a registered agent calls Remit as.
+fn is_agents_own(app: &App, caller: &Caller) -> bool {
+    let snapshot = app.engine.snapshot(caller.tenant);
+    snapshot.is_some_and(|snapshot| {
+        let mut agents = snapshot.live().agents_of(&caller.principal.name);
+        agents.next().is_some()
+    })
+}
+
+/// Returns the hashes of what a tool returned and its call did not say: one that repeats its arguments vouches for nothing.
+async fn returned(
+    app: &App,
+    record: &DecisionRecord,
+    sinks: Vec<String>,
+) -> Result<BTreeSet<[u8; 16]>, Problem> {
+    if sinks.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let arguments = record.question.action.properties.clone();
+    let hashes = move || {
+        let said = Said::of(&arguments);
+        let news = sinks.iter().filter(|sink| !said.has(sink));
+        news.map(|sink| sink_hash(sink)).collect()
+    };
+    app.blocking(hashes).await
+}
+
 /// Writes the outcome of a decision; returns it as it is kept, and the revision of the tenant with it.
 async fn keep(
     app: &App,
@@ -114,7 +166,7 @@ async fn keep(
     let chain = chain(&record.facts);
     // Outside a task there is nothing that could trust them.
     let trusted: BTreeSet<[u8; 16]> = match chain.first() {
-        Some(_) => body.sinks.iter().map(|sink| sink_hash(sink)).collect(),
+        Some(_) => returned(app, record, body.sinks).await?,
         None => BTreeSet::new(),
     };
     let outcome = Outcome {
@@ -180,6 +232,11 @@ async fn find(
 // === impl OutcomeBody ===
 
 impl OutcomeBody {
+    /// Whether it gives back what was reserved, or names whom the task may trust.
+    fn eases(&self) -> bool {
+        self.result != OutcomeResult::Succeeded || !self.sinks.is_empty()
+    }
+
     fn check(&self) -> Result<(), Problem> {
         for (member, value) in [("bytes", self.bytes), ("cost", self.cost)] {
             if value.is_some_and(|value| value > MOST_CHARGED) {
@@ -212,6 +269,10 @@ impl OutcomeBody {
         if self.sinks.len() > MOST_SINKS {
             return Err(invalid(format!("`sinks` must be at most {MOST_SINKS}")));
         }
+        if self.result != OutcomeResult::Succeeded && !self.sinks.is_empty() {
+            let detail = "`sinks` are told of a call that succeeded; no other returns anything";
+            return Err(invalid(detail.to_owned()));
+        }
         let fits = |sink: &String| (1..=TEXT_BYTES).contains(&sink.trim().len());
         if let Some(place) = self.sinks.iter().position(|sink| !fits(sink)) {
             let detail = format!("`sinks[{place}]` must have 1 to {TEXT_BYTES} bytes");
@@ -232,6 +293,8 @@ impl Refused {
     const fn why(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
+            Self::NotYours => "not_yours",
+            Self::OwnAgent => "own_agent",
             Self::Denied => "denied",
             Self::Another => "another",
             Self::UntrustedSinks => "untrusted_sinks",
@@ -243,6 +306,15 @@ impl Refused {
         app.metrics.outcome_refused(self.why());
         let detail = match self {
             Self::Unknown => return Problem::new(Kind::NOT_FOUND, "there is no such decision"),
+            Self::NotYours => {
+                let detail =
+                    "there is no such decision, or it is another principal that asked for it";
+                return Problem::new(Kind::NOT_FOUND, detail);
+            }
+            Self::OwnAgent => {
+                "an agent tells of its own calls that they `succeeded`, without `sinks`; what eases is the enforcement \
+                 point's to tell"
+            }
             Self::Denied => "the decision is a deny, after which nothing happens",
             Self::Another => "another outcome of this decision was reported before",
             Self::UntrustedSinks => {

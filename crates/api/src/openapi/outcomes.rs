@@ -22,11 +22,12 @@ fn report() -> Operation {
     )
     .says(
         "Report what happened",
-        "Tells once what became of a permitted call, by any enforcement point of the tenant. What the permit reserved of \
+        "Tells once what became of a permitted call, by the principal that asked for it. What the permit reserved of \
          the budgets of its task, and of those above, is spent (`succeeded`) or given back (`failed`, `not_made`), but for \
          the `cost` and the `bytes` that are told of. `labels` are added to the task and those above it; none is ever taken \
          away. `sinks` are values that the tool returned, which the task may then send to: they are taken of tools whose \
-         integrity is `trusted` alone.\n\n\
+         integrity is `trusted` alone, of calls that succeeded, and not where the call's own arguments say them. A principal \
+         that is a registered agent's own tells only that a call `succeeded`, without `sinks`.\n\n\
          The same outcome may be sent again and is answered alike; another one of the same decision is refused. A decision \
          that another replica has just made is waited for, up to two seconds. What a permit reserved is given back within 15 \
          minutes; an outcome that comes later is kept, and gives nothing back.",

@@ -37,6 +37,8 @@ pub(crate) struct Standing {
     applied: AtomicU64,
     /// When the poll began that last found it to be the newest, in microseconds of boot time, plus one; zero for never.
     confirmed: AtomicU64,
+    /// The newest revision that every live replica is known to have reached.
+    everywhere: AtomicU64,
     loading: AtomicBool,
     /// The revision that is being loaded, and the newest that was seen meanwhile.
     loaded: AtomicU64,
@@ -97,6 +99,18 @@ impl Standing {
     pub(crate) fn age(&self, now: Duration) -> Option<Duration> {
         let since = self.confirmed.load(Ordering::Acquire).checked_sub(1)?;
         Some(now.saturating_sub(Duration::from_micros(since)))
+    }
+
+    /// Returns the newest revision that every live replica is known to have reached. It stays so: one that starts, or comes
+    /// back, reads what is newer before it decides.
+    pub(crate) fn everywhere(&self) -> Revision {
+        Revision::new(self.everywhere.load(Ordering::Acquire))
+    }
+
+    /// Notes that every live replica has reached a revision.
+    pub(crate) fn reach(&self, revision: Revision) {
+        self.everywhere
+            .fetch_max(revision.number(), Ordering::AcqRel);
     }
 
     /// Begins to load a revision; false while a load is going on, which then has this one to look for when it ends.

@@ -53,7 +53,7 @@ impl BudgetRow {
 
     /// Names the dimension of which not enough is left for a call.
     ///
-    /// How many bytes a call moves is known only afterwards: once as many as allowed were told of, none is left.
+    /// How many bytes a call moves is known only afterwards: once as many as allowed were told of, be that none, none is left.
     pub(super) fn exhausted_by(&self, charges: [i64; 5]) -> Option<Dimension> {
         const DIMENSIONS: [Dimension; 5] = [
             Dimension::Calls,
@@ -64,7 +64,7 @@ impl BudgetRow {
         ];
         let [_, _, _, allowed, _] = self.allowed;
         let [_, _, _, spent, _] = self.spent;
-        let spent_all = spent > 0 && allowed.is_some_and(|allowed| spent >= allowed);
+        let spent_all = allowed.is_some_and(|allowed| spent >= allowed);
         let lacks = self.left().into_iter().zip(charges).zip(DIMENSIONS);
         lacks
             .filter(|((left, charge), dimension)| {

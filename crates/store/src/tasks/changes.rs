@@ -42,6 +42,7 @@ type ChangedRow = (
     bool,
     Option<String>,
     Option<Uuid>,
+    Option<i64>,
 );
 
 pub(crate) mod sql {
@@ -49,12 +50,12 @@ pub(crate) mod sql {
         // The labels in the same statement: a task without those that it had at its revision would permit too much.
         /// Lists the tasks that changed after a revision, in the order of the changes, each once for each of its labels.
         CHANGED_TASKS = "SELECT t.id, t.revision, t.digest, t.body, t.depth, t.state, t.opened_at, t.opened_by, \
-            t.forgotten_at IS NOT NULL, l.label, l.decision FROM (SELECT * FROM tasks \
+            t.forgotten_at IS NOT NULL, l.label, l.decision, l.revision FROM (SELECT * FROM tasks \
             WHERE tenant = $1 AND (revision, id) > ($2, $3) ORDER BY revision, id LIMIT $4) AS t \
             LEFT JOIN task_labels AS l ON l.tenant = $1 AND l.task = t.id ORDER BY t.revision, t.id";
         /// Lists as CHANGED_TASKS for whoever has read none yet, without those that are forgotten.
         REMEMBERED_TASKS = "SELECT t.id, t.revision, t.digest, t.body, t.depth, t.state, t.opened_at, t.opened_by, \
-            t.forgotten_at IS NOT NULL, l.label, l.decision FROM (SELECT * FROM tasks \
+            t.forgotten_at IS NOT NULL, l.label, l.decision, l.revision FROM (SELECT * FROM tasks \
             WHERE tenant = $1 AND (revision, id) > ($2, $3) AND forgotten_at IS NULL ORDER BY revision, id LIMIT $4) \
             AS t LEFT JOIN task_labels AS l ON l.tenant = $1 AND l.task = t.id ORDER BY t.revision, t.id";
         /// Lists what trusted tools returned in the live tasks that changed between two revisions, both included.
@@ -152,7 +153,20 @@ struct Changed {
 impl Changed {
     fn add(
         &mut self,
-        (id, at, digest, body, depth, state, opened_at, opened_by, forgotten, label, decision): ChangedRow,
+        (
+            id,
+            at,
+            digest,
+            body,
+            depth,
+            state,
+            opened_at,
+            opened_by,
+            forgotten,
+            label,
+            decision,
+            labelled,
+        ): ChangedRow,
     ) -> Result<(), Error> {
         let id = TaskId::from_uuid(id);
         let at = TaskCursor {
@@ -177,6 +191,8 @@ impl Changed {
         {
             let decision = DecisionId::from_uuid(decision.unwrap_or_default());
             task.labels.insert(read_label(&label)?, decision);
+            let labelled = revision(labelled.unwrap_or_default())?;
+            task.labelled_at = task.labelled_at.max(labelled);
         }
         Ok(())
     }

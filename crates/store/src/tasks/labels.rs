@@ -62,10 +62,12 @@ pub(crate) mod sql {
         MOVE_TASK = "UPDATE tasks SET revision = $3 WHERE tenant = $1 AND id = $2 AND ended_at IS NULL";
         /// Counts what trusted tools returned in a task.
         COUNT_SINKS = "SELECT count(*) FROM task_sinks WHERE tenant = $1 AND task = $2";
-        /// Adds what a trusted tool returned in a task.
+        /// Adds what a trusted tool returned in a task and is not there yet, at most so many.
         INSERT_SINKS = "INSERT INTO task_sinks (tenant, task, hash) \
             SELECT t.tenant, t.id, unhex(made.value ->> 'hash') FROM json_each($3) AS made \
-            JOIN tasks AS t ON t.id = $2 WHERE t.tenant = $1 ON CONFLICT DO NOTHING";
+            JOIN tasks AS t ON t.id = $2 WHERE t.tenant = $1 AND NOT EXISTS (SELECT 1 FROM task_sinks AS s \
+            WHERE s.tenant = $1 AND s.task = $2 AND s.hash = unhex(made.value ->> 'hash')) \
+            LIMIT $4 ON CONFLICT DO NOTHING";
     }
 }
 
@@ -237,15 +239,18 @@ pub(crate) async fn add_trusted(
         .bind(task.uuid())
         .fetch_one(raw)
         .await)?;
-    let room = MOST_TRUSTED.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
-    let hashes = hashes.iter().take(room);
+    let most = i64::try_from(MOST_TRUSTED).unwrap_or(i64::MAX);
+    let room = most.saturating_sub(count).max(0);
     let rows = Rows::of(
-        hashes.map(|hash| json!({ "hash": Uuid::from_bytes(*hash).simple().to_string() })),
+        hashes
+            .iter()
+            .map(|hash| json!({ "hash": Uuid::from_bytes(*hash).simple().to_string() })),
     )?;
     let added = on!(conn, |raw| sqlx::query(sql::INSERT_SINKS)
         .bind(tenant.uuid())
         .bind(task.uuid())
         .bind(&rows)
+        .bind(room)
         .execute(raw)
         .await
         .map(|done| done.rows_affected()))?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use remit_core::Said;
 use serde_json::Value;
 
 /// The most values of one result that are reported, and the longest of them in bytes; Remit takes no more.
@@ -14,10 +15,7 @@ const STRUCTURED: usize = 256 * 1024;
 ///
 /// What the arguments say already proves nothing: a tool that repeats them would vouch for whatever it was given.
 pub(super) fn values(result: &Value, arguments: &serde_json::Map<String, Value>) -> Vec<String> {
-    let mut said = Vec::new();
-    for value in arguments.values() {
-        leaves(value, &mut said);
-    }
+    let said = Said::of(arguments);
     let mut found = BTreeSet::new();
     let mut texts = Vec::new();
     match result {
@@ -38,7 +36,7 @@ pub(super) fn values(result: &Value, arguments: &serde_json::Map<String, Value>)
     let mut found: Vec<&str> = found
         .into_iter()
         .filter(|value| value.len() <= LONGEST)
-        .filter(|value| !said.iter().any(|said| stands_in(value, said)))
+        .filter(|value| !said.has(value))
         .collect();
     // Where there is no room for all, a name is worth more than the text that it stands in.
     found.sort_by_key(|value| value.len());
@@ -106,16 +104,4 @@ fn pieces<'t>(text: &'t str, found: &mut BTreeSet<&'t str>) {
             add(word);
         }
     }
-}
-
-/// Returns whether `value` stands in `text` as a whole word or words.
-fn stands_in(value: &str, text: &str) -> bool {
-    text.match_indices(value).any(|(at, _)| {
-        let before = text.get(..at).and_then(|text| text.chars().next_back());
-        let after = text
-            .get(at + value.len()..)
-            .and_then(|text| text.chars().next());
-        let divides = |mark: Option<char>| mark.is_none_or(|mark| !mark.is_alphanumeric());
-        divides(before) && divides(after)
-    })
 }
