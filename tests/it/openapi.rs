@@ -79,7 +79,7 @@ fn the_administration_is_decided_by_the_name_of_the_operation() {
             Access::May(_, action) => action.changes(),
             _ => false,
         };
-        let reads = ["check", "impact", "explain", "case"];
+        let reads = ["check", "impact", "explain", "case", "drift"];
         // What is found out about a draft is kept in it.
         let keeps = endpoint.path.starts_with("/v1/drafts/");
         // An export changes nothing, but everything that a tenant has goes out with it.

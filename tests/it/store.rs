@@ -56,6 +56,7 @@ mod drafts;
 mod entities;
 mod escrow;
 mod keys;
+mod kills;
 mod outages;
 mod outcomes;
 mod principals;

@@ -123,6 +123,18 @@ async fn a_tool_that_makes_no_sense_is_refused_by_name() {
     assert_eq!(test.get("/v1/tools").await.json(), json!({ "tools": [] }));
 }
 
+/// Checks which tools the newest record of a catalogue names, and returns its hash.
+async fn record(test: &TestApp, names: &Value) -> String {
+    let records = test.get("/v1/admin/actions?limit=1").await.json();
+    let record = &records["actions"][0];
+    assert_eq!(record["action"], "put_tools", "{records}");
+    let details = &record["details"];
+    assert_eq!(&details["tools"], names);
+    let hash = details["sha256"].as_str().unwrap().to_owned();
+    assert!(hash.starts_with("sha256:"), "{hash}");
+    hash
+}
+
 #[tokio::test]
 async fn a_catalogue_is_written_at_one_revision_or_not_at_all() {
     let test = TestApp::start(&pack("starter")).await;
@@ -130,9 +142,16 @@ async fn a_catalogue_is_written_at_one_revision_or_not_at_all() {
     let done = put(&test, "/v1/tools", &by_name).await;
     assert_eq!(done.status, StatusCode::OK, "{}", done.text);
     assert_eq!(done.json()["written"], 2);
+    let hash = record(&test, &json!(["a", "b"])).await;
     let listed = json!({ "tools": [{ "name": "c", "effect": "exec" }] });
     let more = put(&test, "/v1/tools?wait=fleet", &listed).await;
     assert_eq!(more.json()["written"], 1, "{}", more.text);
+    // The catalogue of a record is told by its hash: of the same one the same, of another another.
+    assert_eq!(put(&test, "/v1/tools", &by_name).await.json()["written"], 2);
+    assert_eq!(record(&test, &json!(["a", "b"])).await, hash);
+    let weaker = json!({ "tools": { "a": { "effect": "read", "integrity": "trusted" }, "b": { "effect": "pay", "integrity": "trusted" } } });
+    put(&test, "/v1/tools", &weaker).await;
+    assert_ne!(record(&test, &json!(["a", "b"])).await, hash);
     let names = |reply: &Reply| -> Vec<String> {
         let tools = reply.json()["tools"].as_array().unwrap().clone();
         let names = tools.iter().map(|one| one["name"].as_str().unwrap());

@@ -70,6 +70,8 @@ problems! {
     BODY_TOO_SLOW 408 "body-too-slow" "the body did not arrive in time";
     /// The change does not go together with what is there: an entity of the bundle is written by itself, a policy is put into another file than the one it stands in, a recorded bundle does not fit today's entities, a tenant has that name or is not in the state for this, or too many others change the tenant at once; `detail` says which.
     CONFLICT 409 "conflict" "this does not go together with what is there";
+    /// A kill that is in force names what this would change, and the change would get it out of the kill; `detail` says what is killed. Lift the kill first, which takes two persons.
+    KILLED 409 "killed" "this is killed";
     /// The decision takes no such outcome: it is a deny, another outcome of it was reported before, or `sinks` are reported of a tool that outsiders can write into; `why` says which. Nothing was changed.
     OUTCOME_REFUSED 409 "outcome-refused" "this decision takes no such outcome";
     /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
@@ -281,6 +283,7 @@ impl From<remit_store::Error> for Problem {
             E::Moved { .. } | E::Unfit { .. } | E::TenantTaken | E::NotSuspended => {
                 Self::new(Kind::CONFLICT, error.to_string())
             }
+            E::Killed { .. } => Self::new(Kind::KILLED, error.to_string()),
             E::Withdrawn => {
                 Self::new(Kind::UNAUTHENTICATED, error.to_string()).challenge(CHALLENGE_REFUSED)
             }

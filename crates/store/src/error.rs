@@ -52,6 +52,12 @@ pub enum Error {
         /// Why not.
         problem: String,
     },
+    /// What is to be changed is named by a kill that is in force, and would get out of it.
+    #[error("{what} is killed; lift the kill first")]
+    Killed {
+        /// What is killed, such as ``the model `m-1` ``.
+        what: String,
+    },
     /// Something of the tenant has changed since the revision that the change was checked against.
     #[error("the tenant has moved on to revision {head}")]
     Moved {

@@ -400,7 +400,17 @@ impl Store {
         tenant: TenantId,
         checked: Option<Revision>,
     ) -> Result<(Conn, Revision), Failure> {
-        let mut conn = self.begin(reach).await?;
+        let conn = self.begin(reach).await?;
+        self.change_begun(conn, tenant, checked).await
+    }
+
+    /// Makes a transaction that has begun a change of one tenant.
+    pub(crate) async fn change_begun(
+        &self,
+        mut conn: Conn,
+        tenant: TenantId,
+        checked: Option<Revision>,
+    ) -> Result<(Conn, Revision), Failure> {
         conn.told = self.0.hints;
         let revision: Option<i64> = on!(conn, |raw| sqlx::query_scalar(sql::BUMP)
             .bind(tenant.uuid())

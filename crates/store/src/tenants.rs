@@ -3,13 +3,14 @@
 //! Of a deleted tenant the row stays as a tombstone, so that its id is never given again. Its `name` is then [`TOMB`], the
 //! id, and as long as rows are left a space and the name it had: names that are given cannot begin so.
 
-use remit_core::{Revision, TenantId, Timestamp};
+use remit_core::{KillTarget, Revision, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::admin_actions::{Operation, keep_operation};
 use crate::error::{Error, Failure};
 use crate::keys::FirstKey;
 use crate::reach::Across;
+use crate::registry::kills;
 use crate::store::Store;
 
 pub(crate) mod row_security;
@@ -288,7 +289,8 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::NotFound`] when there is no such tenant or nothing is left of it, [`Error::Invalid`] when `name` is not
-    /// its name, [`Error::NotSuspended`] when it was not suspended first.
+    /// its name, [`Error::NotSuspended`] when it was not suspended first, [`Error::Unfit`] while a kill of everything is in
+    /// force that it has set.
     pub async fn delete_tenant(
         &self,
         tenant: TenantId,
@@ -323,6 +325,15 @@ impl Store {
                 // Somebody has resumed it meanwhile, or was faster.
                 conn.rollback().await?;
                 return Err(Error::NotSuspended.into());
+            }
+            // With its rows the kill would go, lifted by one.
+            if kills::stands(&mut conn, tenant, &KillTarget::Everything).await? {
+                conn.rollback().await?;
+                let problem = "the tenant has stopped every tenant; resume it, lift that kill, and suspend it again";
+                return Err(Error::Unfit {
+                    problem: problem.to_owned(),
+                }
+                .into());
             }
             keep_operation(&mut conn, operation).await?;
             conn.commit().await

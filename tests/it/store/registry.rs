@@ -24,11 +24,11 @@ for_each_database! {
     there_are_only_so_many;
 }
 
-fn name(name: &str) -> PrincipalName {
+pub(super) fn name(name: &str) -> PrincipalName {
     name.parse().unwrap()
 }
 
-fn none() -> Change<'static> {
+pub(super) fn none() -> Change<'static> {
     Change::default()
 }
 
@@ -83,7 +83,7 @@ pub(super) fn tool(name: &str, effect: Effects) -> Tool {
     }
 }
 
-async fn kill(
+pub(super) async fn kill(
     fixture: &Fixture,
     tenant: TenantId,
     target: &KillTarget,
@@ -381,7 +381,7 @@ async fn a_catalogue_is_exact_at_every_revision(fixture: Fixture) {
     assert_eq!(store.tool(other, "a").await.unwrap(), None);
 }
 
-fn asked(fixture: &Fixture, by: &str, at: Timestamp) -> LiftAsked {
+pub(super) fn asked(fixture: &Fixture, by: &str, at: Timestamp) -> LiftAsked {
     LiftAsked {
         by: name(by),
         key: fixture.key_id(),

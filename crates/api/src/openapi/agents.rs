@@ -119,8 +119,8 @@ fn put() -> Operation {
             "Register an agent",
             "Registers the agent, or replaces what is registered of it; one that is suspended stays so. Its owner must be a \
              person who is enabled. It must end, and be reviewed, within 366 days. A tenant has at most 100,000 agents, \
-             retired ones included: 409. The id of a retired agent is never used again: 409. The answer comes when this \
-             replica decides with it.",
+             retired ones included: 409. The id of a retired agent is never used again: 409. While its model is killed it \
+             takes no other: 409 `killed`. The answer comes when this replica decides with it.",
         )
         .scope("keys")
         .header("If-Match", "An `ETag`: write only over that state.", "\"42\"")
@@ -129,6 +129,7 @@ fn put() -> Operation {
         .takes("AgentBody", "What it is to be.", &body())
         .gives(200, "It is registered.", "Agent", &agent("active"), &["ETag", "Remit-Revision"])
         .fails(UNCHANGED)
+        .fails(&[Kind::KILLED])
 }
 
 fn turned(operation: Operation, status: &str) -> Operation {

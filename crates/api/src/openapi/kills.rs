@@ -26,7 +26,8 @@ fn create() -> Operation {
             "Stop something",
             "Denies every question of the target with `killed`, whatever the policies say, on every replica within its \
              `max_staleness`; with `wait=fleet`, before the answer comes. What is stopped need not be there. One of a target \
-             that is stopped already is answered as it is, with 200. `everything` is in force in every tenant, and takes the \
+             that is stopped already is answered as it is, with 200; that is on record, and whatever was asked about lifting \
+             it is taken back. A 503 or 504 may tell of a kill that is in force and not everywhere yet: send it again. `everything` is in force in every tenant, and takes the \
              scope `tenants` as well and whoever may host. A tenant has at most 1,000 at a time, of everything and of the \
              tenant apart: 409.",
         )

@@ -125,7 +125,8 @@ fn delete_tenant() -> Operation {
             "Delete a tenant",
             "Removes a suspended tenant with everything that belongs to it, for good; decisions that were not shipped yet \
              are not kept either. `name` is the tenant's name, said again. Its name is free at once, its id is never given \
-             again. 409 where it was not suspended, and for the tenant of your own key.\n\n\
+             again. 409 where it was not suspended, where a kill of everything is in force that it has set, and for the tenant \
+             of your own key.\n\n\
              202 after ten seconds: it goes on. Where the server is stopped meanwhile the state stays `deleting`; delete it \
              again then.",
         )

@@ -126,7 +126,8 @@ fn delete() -> Operation {
     once(of_tool("DELETE", "delete_tool"))
         .says(
             "Remove a tool",
-            "Takes it out of the catalogue. A call of it is then one of a tool that nobody knows, which raises every label.",
+            "Takes it out of the catalogue. A call of it is then one of a tool that nobody knows, which raises every label. \
+             409 `killed` while a kill in force names it.",
         )
         .scope("write")
         .header(
@@ -137,7 +138,7 @@ fn delete() -> Operation {
         .until()
         .gives_nothing(204, "It is removed.", &["Remit-Revision"])
         .fails(UNCHANGED)
-        .fails(&[Kind::NOT_FOUND])
+        .fails(&[Kind::KILLED, Kind::NOT_FOUND])
 }
 
 fn tool() -> Value {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
 use http::{HeaderValue, StatusCode, Uri, header};
 use remit_core::{AdminAction, KillId, KillTarget, PrincipalName, Revision, TenantId, Timestamp};
 use remit_store::{Change, LiftAsked, NewKill, Scope, StoredKill};
@@ -27,6 +28,8 @@ use crate::wire::{Body, Json, Wire};
 
 /// How long what was asked waits for another person.
 const PATIENCE: Duration = Duration::from_hours(1);
+/// How often a kill is set again because somebody set or lifted one of its target meanwhile.
+const ATTEMPTS: usize = 8;
 
 /// A kill to be set.
 #[derive(Debug, Deserialize)]
@@ -112,56 +115,40 @@ pub(crate) async fn list(
     Ok(paging::answer(&uri, "kills", &kills, next.as_deref()))
 }
 
-/// Sets a kill; one of the same target that is in force is answered as it is.
+/// Sets a kill; one of the same target that is in force is answered as it is, and nobody's wish to lift it is left.
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     key: IdempotencyKey,
     Query(until): Query<Until>,
-    Body(KillBody { target, reason }): Body<KillBody>,
+    Body(body): Body<KillBody>,
 ) -> Result<Response, Problem> {
-    check(&target)?;
-    line("reason", &reason, 1_024)?;
+    check(&body.target)?;
+    line("reason", &body.reason, 1_024)?;
     let asks = json!({
-        "caller": caller.key, "action": Action::CreateKill.name(), "target": target, "reason": reason,
+        "caller": caller.key, "action": Action::CreateKill.name(), "target": body.target, "reason": body.reason,
     });
     let named = Named::of(&key, move || asks).await?;
     let make = async {
-        spans(&app, &caller, &target).await?;
-        let id = KillId::from_uuid(app.clock.id());
-        let act = Act::of(Action::CreateKill)
-            .with("kill", json!(id))
-            .with("target", json!(target))
-            .with("reason", json!(reason));
-        let record = app.permit(&caller, act).await?;
-        let at = app.exact_time().await?;
-        let new = NewKill {
-            id,
-            target: &target,
-            reason: &reason,
-            by: &caller.principal.name,
-            key: caller.key,
-            at,
-        };
-        let shown = Shown::new(&new);
-        let done = Done { made: true, shown };
-        let answer = Answer::of(named.as_ref(), &done)?;
-        let change = Change {
-            record: Some(&record),
-            once: answer.once(),
-        };
-        let stored = app.store.set_kill(caller.tenant, new, change).await?;
-        let revision = stored.revision;
-        if stored.kill.id != id {
-            let shown = Shown::of(stored, at);
-            return Ok((revision, Done { made: false, shown }));
+        spans(&app, &caller, &body.target).await?;
+        for _ in 0..ATTEMPTS {
+            let there = app.store.kill_of(caller.tenant, &body.target).await?;
+            let done = match there {
+                Some(there) => keep(&app, &caller, &body, there, named.as_ref()).await?,
+                None => set(&app, &caller, &body, named.as_ref()).await?,
+            };
+            if let Some(done) = done {
+                return Ok(done);
+            }
         }
-        tell(&caller, &record, &done.shown, "kill set");
-        Ok((revision, done))
+        let detail = "others set and lift it all the time; nothing was changed, try again";
+        Err(Problem::new(Kind::CONFLICT, detail))
     };
     let (revision, done) = once(&app, caller.tenant, named.as_ref(), Box::pin(make)).await?;
-    everywhere(&app, caller.tenant, &target, (revision, until)).await?;
     let Done { made, mut shown } = done;
+    // One that was there already came with a revision of its own.
+    let revision = shown.revision.unwrap_or(revision);
+    everywhere(&app, caller.tenant, &body.target, (revision, until)).await?;
     shown.revision = Some(revision);
     let status = if made {
         StatusCode::CREATED
@@ -175,6 +162,80 @@ pub(crate) async fn create(
     }
     Told::revision(revision).attach(&mut response);
     Ok(response)
+}
+
+/// Sets a kill; `None` where somebody was faster.
+async fn set(
+    app: &App,
+    caller: &Caller,
+    KillBody { target, reason }: &KillBody,
+    named: Option<&Named>,
+) -> Result<Option<(Revision, Done)>, Problem> {
+    let id = KillId::from_uuid(app.clock.id());
+    let record = app.permit(caller, setting(id, target, reason)).await?;
+    let new = NewKill {
+        id,
+        target,
+        reason,
+        by: &caller.principal.name,
+        key: caller.key,
+        at: app.exact_time().await?,
+    };
+    let shown = Shown::new(&new);
+    let done = Done { made: true, shown };
+    let answer = Answer::of(named, &done)?;
+    let change = Change {
+        record: Some(&record),
+        once: answer.once(),
+    };
+    let stored = app.store.set_kill(caller.tenant, new, change).await?;
+    if stored.kill.id != id {
+        return Ok(None);
+    }
+    tell(caller, &record, &done.shown, "kill set");
+    Ok(Some((stored.revision, done)))
+}
+
+/// Records that somebody sets a kill that is in force, and takes back whatever was asked about lifting it; `None` where it
+/// was lifted meanwhile.
+async fn keep(
+    app: &App,
+    caller: &Caller,
+    KillBody { target, reason }: &KillBody,
+    there: StoredKill,
+    named: Option<&Named>,
+) -> Result<Option<(Revision, Done)>, Problem> {
+    let (id, revision) = (there.kill.id, there.revision);
+    let asked = there.asked.as_ref().map(|asked| &asked.by);
+    let act = setting(id, target, reason)
+        .with("in_force", json!(true))
+        .with("asked_by", json!(asked));
+    let record = app.permit(caller, act).await?;
+    let stored = StoredKill {
+        asked: None,
+        ..there
+    };
+    let shown = Shown::of(stored, app.exact_time().await?);
+    let done = Done { made: false, shown };
+    let answer = Answer::of(named, &done)?;
+    let change = Change {
+        record: Some(&record),
+        once: answer.once(),
+    };
+    match app.store.keep_kill(caller.tenant, id, change).await {
+        Ok(()) => {}
+        Err(remit_store::Error::NotFound { what: "kill" }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    tell(caller, &record, &done.shown, "kill set again");
+    Ok(Some((revision, done)))
+}
+
+fn setting(id: KillId, target: &KillTarget, reason: &str) -> Act {
+    Act::of(Action::CreateKill)
+        .with("kill", json!(id))
+        .with("target", json!(target))
+        .with("reason", json!(reason))
 }
 
 /// Answers with one kill of the tenant.
@@ -265,10 +326,13 @@ async fn confirm_once(
         let detail = "nobody has asked within the last hour that it is lifted";
         return Err(Problem::new(Kind::CONFLICT, detail));
     };
-    let asks = Act::on(Action::LiftKill, &id);
-    if !still_may(app, tenant, &asked.by, asked.key, &asks).await? {
-        let detail = format!("`{}` asked for it, and may not any more", asked.by);
-        return Err(Problem::new(Kind::CONFLICT, detail));
+    let everything = found.kill.target == KillTarget::Everything;
+    let hosts = everything.then(|| Act::of(Action::KillEverything));
+    for act in [Act::on(Action::LiftKill, &id)].iter().chain(&hosts) {
+        if !still_may(app, tenant, &asked.by, asked.key, act).await? {
+            let detail = format!("`{}` asked for it, and may not any more", asked.by);
+            return Err(Problem::new(Kind::CONFLICT, detail));
+        }
     }
     let by = &caller.principal.name;
     let kill = found.kill.clone();
@@ -314,19 +378,24 @@ async fn everywhere(
     target: &KillTarget,
     (revision, until): (Revision, Until),
 ) -> Result<(), Problem> {
-    settle(app, tenant, revision, until).await?;
-    if *target != KillTarget::Everything {
-        return Ok(());
+    let mut all = vec![(tenant, revision)];
+    if *target == KillTarget::Everything {
+        let heads = app.store.heads().await.map_err(Problem::from);
+        let heads = heads.map_err(|problem| problem.at(revision))?;
+        let others = heads.into_iter().filter(|head| {
+            let standing = app.progress.standing(head.tenant);
+            // One that cannot be loaded permits nothing more once its last state is too old.
+            let loads = standing.is_some_and(|standing| standing.failure().is_none());
+            head.tenant != tenant && !head.deleted && loads
+        });
+        all.extend(others.map(|head| (head.tenant, head.revision)));
     }
-    for head in app.store.heads().await? {
-        let standing = app.progress.standing(head.tenant);
-        // One that cannot be loaded permits nothing more once its last state is too old.
-        let loads = standing.is_some_and(|standing| standing.failure().is_none());
-        if head.tenant != tenant && !head.deleted && loads {
-            settle(app, head.tenant, head.revision, until).await?;
-        }
-    }
-    Ok(())
+    // All at once: each waits as long as one may, and so do all of them together.
+    let waits = all.into_iter();
+    let waits = waits.map(|(tenant, revision)| settle(app, tenant, revision, until));
+    // Not only until the first fails: what is answered is how all of them stand.
+    let settled: Result<Vec<_>, _> = join_all(waits).await.into_iter().collect();
+    settled.map(drop)
 }
 
 /// Reads a target, which has no members but its own; serde would pass over others where a kind has none.

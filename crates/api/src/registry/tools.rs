@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri, header};
 use remit_core::{
     AmountArgument, Confidentiality, ContentHash, Effects, Integrity, Revision, Tool,
+    canonical_json,
 };
 use remit_store::Change;
 use serde::{Deserialize, Serialize};
@@ -249,6 +250,11 @@ pub(crate) async fn put_all(
     Body(catalogue): Body<Catalogue>,
 ) -> Result<Response, Problem> {
     let tools = catalogue.read()?;
+    // Which they were, and exactly what: the record has no room for all of it.
+    let written: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
+    let canonical =
+        canonical_json(&tools).map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
+    let hash = ContentHash::of(&canonical);
     let asks = json!({ "caller": caller.key, "action": Action::PutTools.name(), "tools": tools });
     let named = Named::of(&key, move || asks).await?;
     let make = async {
@@ -259,7 +265,10 @@ pub(crate) async fn put_all(
                 .iter()
                 .map(|tool| Act::on(Action::PutTool, &tool.name));
             app.spare(&caller, acts.collect()).await?;
-            let act = Act::of(Action::PutTools).with("written", json!(tools.len()));
+            let act = Act::of(Action::PutTools)
+                .with("written", json!(tools.len()))
+                .with("tools", json!(written))
+                .with("sha256", json!(hash));
             let record = app.permit(&caller, act).await?;
             let done = tools.len();
             let answer = Answer::of(named.as_ref(), &done)?;

@@ -1,10 +1,11 @@
 //! Agents: every version of each; none is ever removed, so that no id is used twice.
 
 use remit_core::{
-    Agent, AgentStatus, EntityUid, PrincipalKind, PrincipalName, Reason, Revision, TenantId,
-    Timestamp, canonical_json,
+    Agent, AgentStatus, EntityUid, KillTarget, PrincipalKind, PrincipalName, Reason, Revision,
+    TenantId, Timestamp, canonical_json,
 };
 
+use super::kills;
 use crate::admin_actions::Change;
 use crate::db::Conn;
 use crate::error::{Error, Failure};
@@ -121,7 +122,7 @@ impl Store {
     ///
     /// [`Error::Invalid`] for a name that cannot be kept, an owner who is no person that is enabled, or a principal that is
     /// not there; [`Error::Unfit`] for an agent that was retired, and when the tenant has [`MAX_AGENTS`];
-    /// [`Error::Moved`], [`Error::Withdrawn`], and [`Error::NotFound`] when there is no such tenant.
+    /// [`Error::Killed`] for another model where the one that it has is killed; [`Error::Moved`], [`Error::Withdrawn`], and [`Error::NotFound`] when there is no such tenant.
     pub async fn put_agent(
         &self,
         tenant: TenantId,
@@ -145,6 +146,10 @@ impl Store {
             if let Some(problem) = refused {
                 conn.rollback().await?;
                 return Err(Error::Unfit { problem }.into());
+            }
+            if let Some(what) = escapes(&mut conn, tenant, before.as_ref(), agent).await? {
+                conn.rollback().await?;
+                return Err(Error::Killed { what }.into());
             }
             // What is stopped needs nobody who answers for it; what works does, and whoever comes new is looked at.
             let stays = before.is_some_and(|before| {
@@ -326,6 +331,22 @@ async fn current(
         .await)?;
     let found = row.map(StoredAgent::read).transpose()?;
     Ok(found.map(|found| found.agent))
+}
+
+/// Names the model that is killed and would drive the agent no more, where that is so.
+async fn escapes(
+    conn: &mut Conn,
+    tenant: TenantId,
+    before: Option<&Agent>,
+    agent: &Agent,
+) -> Result<Option<String>, Failure> {
+    let Some(before) = before.filter(|before| before.model != agent.model) else {
+        return Ok(None);
+    };
+    let model = before.model.clone();
+    let killed = KillTarget::Model { model };
+    let stands = kills::stands(conn, tenant, &killed).await?;
+    Ok(stands.then(|| format!("the model `{}`", before.model)))
 }
 
 /// Says why there can be no more agents, where that is so.

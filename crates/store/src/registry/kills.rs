@@ -107,6 +107,9 @@ pub(crate) mod sql {
         /// Finds the kill of a target that is in force.
         KILL_OF = "SELECT tenant, id, target, reason, set_by, at, revision, asked_by, asked_key, asked_at, lifted_by, \
             lifted_at, lifted FROM kills WHERE tenant = $1 AND target = $2 AND lifted IS NULL";
+        /// Takes back what was asked about a kill that is in force.
+        TAKE_BACK_LIFT = "UPDATE kills SET asked_by = NULL, asked_key = NULL, asked_at = NULL \
+            WHERE tenant = $1 AND id = $2 AND lifted IS NULL";
         /// Counts the kills in force.
         COUNT_KILLS = "SELECT count(*) FROM kills WHERE tenant = $1 AND lifted IS NULL";
         /// Sets a kill.
@@ -118,6 +121,8 @@ pub(crate) mod sql {
         /// Lifts a kill as one person asked and another agrees.
         LIFT_KILL = "UPDATE kills SET lifted_by = $3, lifted_at = $4, lifted = $5 \
             WHERE tenant = $1 AND id = $2 AND lifted IS NULL AND asked_by = $6 AND asked_at = $7 AND asked_by <> $3";
+        /// Locks the first tenant there ever was, deleted or not: whoever moves all of them on waits here for whoever else does.
+        LOCK_FIRST = "UPDATE tenants SET revision = revision WHERE id = (SELECT id FROM tenants ORDER BY id LIMIT 1)";
         /// Moves every other tenant on: what stops all of them has changed.
         BUMP_OTHERS = "UPDATE tenants SET revision = revision + 1 WHERE id <> $1 AND deleted_at IS NULL";
     }
@@ -126,7 +131,8 @@ pub(crate) mod sql {
 // === impl Store ===
 
 impl Store {
-    /// Sets a kill, and returns it; one of the same target that is in force is returned as it is, and nothing is written.
+    /// Sets a kill, and returns it; one of the same target that is in force is returned as it is, and nothing is written
+    /// ([`Store::keep_kill`] notes that somebody wants it all the same).
     ///
     /// One of everything brings a revision to every tenant, in the same transaction.
     ///
@@ -144,12 +150,7 @@ impl Store {
         let target = text_of(new.target)?;
         self.within("set a kill", async {
             let (mut conn, next) = self.begin_kill(tenant, new.target).await?;
-            let there: Option<Row> = on!(conn, |raw| sqlx::query_as(sql::KILL_OF)
-                .bind(tenant.uuid())
-                .bind(target.as_str())
-                .fetch_optional(raw)
-                .await)?;
-            if let Some(there) = there {
+            if let Some(there) = find(&mut conn, tenant, &target).await? {
                 conn.rollback().await?;
                 return Ok(StoredKill::read(tenant, there)?);
             }
@@ -184,6 +185,36 @@ impl Store {
                 asked: None,
                 lifted: None,
             })
+        })
+        .await
+    }
+
+    /// Notes that somebody sets a kill that is in force already: whatever was asked about lifting it is taken back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when none of this id is in force in the tenant; [`Error::Withdrawn`].
+    pub async fn keep_kill(
+        &self,
+        tenant: TenantId,
+        id: KillId,
+        change: Change<'_>,
+    ) -> Result<(), Error> {
+        self.within("keep a kill", async {
+            let (mut conn, head) = self.begin_aside(tenant).await?;
+            self.accompany_aside(&mut conn, tenant, head, change)
+                .await?;
+            let found = on!(conn, |raw| sqlx::query(sql::TAKE_BACK_LIFT)
+                .bind(tenant.uuid())
+                .bind(id.uuid())
+                .execute(raw)
+                .await
+                .map(|done| done.rows_affected()))?;
+            if found == 0 {
+                conn.rollback().await?;
+                return Err(Error::NotFound { what: "kill" }.into());
+            }
+            conn.commit().await
         })
         .await
     }
@@ -278,6 +309,26 @@ impl Store {
         row.map(|row| StoredKill::read(tenant, row)).transpose()
     }
 
+    /// Returns the kill of a target that is in force, of those that the tenant has set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a target that cannot be kept; [`Error::Corrupt`] when the row cannot be read.
+    pub async fn kill_of(
+        &self,
+        tenant: TenantId,
+        target: &KillTarget,
+    ) -> Result<Option<StoredKill>, Error> {
+        let target = text_of(target)?;
+        let row: Option<Row> = read!(self, tenant, "find a kill", |raw| sqlx::query_as(
+            sql::KILL_OF
+        )
+        .bind(tenant.uuid())
+        .bind(target.as_str())
+        .fetch_optional(raw))?;
+        row.map(|row| StoredKill::read(tenant, row)).transpose()
+    }
+
     /// Lists the kills of a tenant and those of everything, newest first: those before `before`, at most `limit` and never
     /// more than 1,001; where `lifted` is given, those alone that are lifted or are not.
     ///
@@ -312,9 +363,12 @@ impl Store {
         if *target != KillTarget::Everything {
             return self.begin_change(tenant).await;
         }
-        let (mut conn, next) = self
-            .begin_change_within(Across::Kills, tenant, None)
-            .await?;
+        let mut conn = self.begin(Across::Kills).await?;
+        on!(conn, |raw| sqlx::query(sql::LOCK_FIRST)
+            .execute(raw)
+            .await
+            .map(drop))?;
+        let (mut conn, next) = self.change_begun(conn, tenant, None).await?;
         on!(conn, |raw| sqlx::query(sql::BUMP_OTHERS)
             .bind(tenant.uuid())
             .execute(raw)
@@ -335,6 +389,25 @@ pub(super) async fn read_in_force(
         .bind(number(upto))
         .fetch_all(raw)
         .await)?)
+}
+
+/// Finds the kill of a target, as its column has it, that is in force.
+async fn find(conn: &mut Conn, tenant: TenantId, target: &str) -> Result<Option<Row>, Failure> {
+    Ok(on!(conn, |raw| sqlx::query_as(sql::KILL_OF)
+        .bind(tenant.uuid())
+        .bind(target)
+        .fetch_optional(raw)
+        .await)?)
+}
+
+/// Whether the tenant has set a kill of exactly this target that is in force, within a transaction that has locked its row.
+pub(crate) async fn stands(
+    conn: &mut Conn,
+    tenant: TenantId,
+    target: &KillTarget,
+) -> Result<bool, Failure> {
+    let target = text_of(target)?;
+    Ok(find(conn, tenant, &target).await?.is_some())
 }
 
 /// Says why there can be no more kills, where that is so.

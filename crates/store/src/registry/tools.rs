@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use remit_core::{Revision, TenantId, Tool, canonical_json};
+use remit_core::{KillTarget, Revision, TenantId, Tool, canonical_json};
 use serde::Serialize;
 
+use super::kills;
 use crate::admin_actions::Change;
 use crate::db::Conn;
 use crate::dialect::Rows;
@@ -111,14 +112,15 @@ impl Store {
             name,
             body: Some(body),
         }))?;
-        self.write_tools(tenant, checked, &rows, change).await
+        self.write_tools(tenant, checked, (&rows, None), change)
+            .await
     }
 
     /// Removes a tool; one that is not there is none to remove.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the tenant has no such tool; otherwise as [`Store::put_tools`].
+    /// [`Error::NotFound`] when the tenant has no such tool; [`Error::Killed`] while a kill names it; otherwise as [`Store::put_tools`].
     pub async fn delete_tool(
         &self,
         tenant: TenantId,
@@ -130,18 +132,27 @@ impl Store {
             return Err(Error::NotFound { what: "tool" });
         }
         let rows = Rows::of([Written { name, body: None }])?;
-        self.write_tools(tenant, checked, &rows, change).await
+        self.write_tools(tenant, checked, (&rows, Some(name)), change)
+            .await
     }
 
     async fn write_tools(
         &self,
         tenant: TenantId,
         checked: Option<Revision>,
-        rows: &Rows,
+        (rows, removed): (&Rows, Option<&str>),
         change: Change<'_>,
     ) -> Result<Revision, Error> {
         self.within("change tools", async {
             let (mut conn, next) = self.begin_change_since(tenant, checked).await?;
+            if let Some(name) = removed {
+                let tool = name.into();
+                if kills::stands(&mut conn, tenant, &KillTarget::Tool { tool }).await? {
+                    conn.rollback().await?;
+                    let what = format!("the tool `{name}`");
+                    return Err(Error::Killed { what }.into());
+                }
+            }
             self.accompany(&mut conn, tenant, next, change).await?;
             write(&mut conn, sql::INSERT_OR_SUPERSEDE_TOOLS, tenant, rows).await?;
             write(&mut conn, sql::INSERT_TOOL_VERSIONS, tenant, rows).await?;
