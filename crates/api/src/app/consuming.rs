@@ -128,7 +128,7 @@ impl App {
             approved: record.facts.approved,
             ..self.facts(caller)
         };
-        let mut facts = facts::gather(&snapshot, plain, &record.question);
+        let mut facts = facts::gather(&snapshot, plain, &caller.principal.name, &record.question);
         let had = record.facts.hops.iter().map(|hop| hop.task.as_ref());
         let has = facts.hops.iter_mut().map(|hop| hop.task.as_mut());
         let hops = has.zip(had);

@@ -58,7 +58,7 @@ fn of_value(value: &Value, found: &mut BTreeSet<SmolStr>) {
 }
 
 /// Collects the links of one text.
-fn links_in(text: &str, found: &mut BTreeSet<SmolStr>) {
+pub(super) fn links_in(text: &str, found: &mut BTreeSet<SmolStr>) {
     each_link(text, |link, _| {
         found.insert(link);
         found.len() <= MOST_SINKS
