@@ -431,13 +431,17 @@ async fn every_operation_is_asked_by_everybody() {
         write!(table, "{caller:>10}").unwrap();
     }
     table.push('\n');
+    // Restoring brings keys and revisions of its own: only where something may be different.
+    let mut changed = true;
     let mut uncovered = Vec::new();
     let paths = DOCUMENT["paths"].as_object().unwrap();
     for (method, operation) in paths.values().flat_map(|item| item.as_object().unwrap()) {
         let id = operation["operationId"].as_str().unwrap();
         write!(table, "{id:<20}").unwrap();
         for (caller, key) in world.keys.clone() {
-            world.restore().await;
+            if std::mem::take(&mut changed) {
+                world.restore().await;
+            }
             let Some(Recipe {
                 path,
                 condition,
@@ -456,6 +460,7 @@ async fn every_operation_is_asked_by_everybody() {
                     &body,
                 )
                 .await;
+            changed = method != "get" && reply.status.is_success();
             write!(table, "{:>10}", reply.status.as_u16()).unwrap();
             if caller == "other" {
                 let ours = [

@@ -74,6 +74,13 @@ impl Check<'_> {
                 "minItems" | "maxItems" | "minimum" | "maximum" | "minLength" | "maxLength" => {
                     self.within(at, keyword, rule, value)
                 }
+                "uniqueItems" => {
+                    let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+                    let twice = |at: usize| items[..at].contains(&items[at]);
+                    if rule == &Value::Bool(true) && (1..items.len()).any(twice) {
+                        self.blame(at, "an item is there twice");
+                    }
+                }
                 "format" => self.of_format(at, rule.as_str().unwrap(), value),
                 "pattern" => self.of_pattern(at, rule.as_str().unwrap(), value),
                 "enum" | "const" => {}

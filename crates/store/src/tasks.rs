@@ -141,8 +141,8 @@ pub(crate) mod sql {
         TASKS = "SELECT id, digest, body, depth, state, decision, opened_at, opened_by, last_active, idle_timeout, \
             ended_at, ended_by, ended_why, revision FROM tasks WHERE tenant = $1 AND id < $2 \
             AND (agent_type = $3 OR $3 IS NULL) AND (agent_id = $4 OR $4 IS NULL) AND (parent = $6 OR $6 IS NULL) \
-            AND (purpose = $7 OR $7 IS NULL) AND ($5 IS NULL \
-            OR CASE WHEN ended_at IS NULL AND expires_at <= $9 THEN 'expired' ELSE state END = $5) \
+            AND (purpose = $7 OR $7 IS NULL) \
+            AND (CASE WHEN ended_at IS NULL AND expires_at <= $9 THEN 'expired' ELSE state END = $5 OR $5 IS NULL) \
             ORDER BY id DESC LIMIT $8";
     }
 }

@@ -194,5 +194,6 @@ pub fn cedar_facts(facts: &Facts) -> Value {
         "caller": facts.caller.to_string(),
         "environment": facts.environment,
         "approved": facts.approved,
+        "hop": false,
     })
 }

@@ -581,14 +581,11 @@ async fn what_replaces_a_task_has_what_it_used(fixture: Fixture) {
     };
     let old = task(&fixture, tenant, None, of(5)).await;
     let record = shared(&fixture, tenant, 0);
-    assert_eq!(
-        consume(store, tenant, &[old], calls(2), &record).await,
-        DONE
-    );
+    let two = (calls(2), Duration::ZERO);
+    assert_eq!(consume_for(store, tenant, &[old], two, &record).await, DONE);
     let new = TaskId::from_uuid(fixture.clock.id());
-    open(&fixture, tenant, (new, None, Some(old)), of(3))
-        .await
-        .unwrap();
+    let opened = open(&fixture, tenant, (new, None, Some(old)), of(3)).await;
+    opened.unwrap();
     assert_eq!(budget(store, tenant, new).await.spent, calls(2));
     let record = shared(&fixture, tenant, 1);
     let refused = consume(store, tenant, &[new], calls(2), &record).await;

@@ -12,6 +12,8 @@ struct Ours {
     key: String,
     draft: String,
     grant: String,
+    kill: String,
+    task: String,
     version: u64,
     head: u64,
 }
@@ -24,6 +26,15 @@ impl Ours {
         bundle.policies.push(remit_core::Source {
             file: format!("{MARK}.cedar"),
             text: policy,
+        });
+        bundle.schema.push(remit_core::Source {
+            file: "tasks.cedarschema".to_owned(),
+            text: "entity Purpose; action open_task appliesTo { principal: [Agent], resource: [Purpose], context: {} };".to_owned(),
+        });
+        bundle.policies.push(remit_core::Source {
+            file: "tasks.cedar".to_owned(),
+            text: "@id(\"tasks\") permit (principal, action == Action::\"open_task\", resource);"
+                .to_owned(),
         });
         let mut test = TestApp::shipping(&bundle).await;
         let owner = json!({ "__entity": { "type": "Person", "id": "maya" } });
@@ -50,6 +61,7 @@ impl Ours {
         let body = json!({ "kind": "person", "roles": ["reader"] });
         let made = test.send(test.request(http::Method::PUT, &principal), body);
         assert_eq!(made.await.status, StatusCode::OK);
+        let (kill, task) = register(&test).await;
         let named = json!({ "principal": MARK, "reason": MARK });
         let person = remit_core::PrincipalKind::Person;
         let asker = test
@@ -77,6 +89,8 @@ impl Ours {
             key,
             draft,
             grant,
+            kill,
+            task,
         }
     }
 
@@ -91,7 +105,19 @@ impl Ours {
             (self.draft.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/break-glass/") {
             (self.grant.clone(), nobody.to_owned())
-        } else if template.starts_with("/v1/principals/") {
+        } else if template.starts_with("/v1/kills/") {
+            (self.kill.clone(), nobody.to_owned())
+        } else if template.starts_with("/v1/tasks/") {
+            (self.task.clone(), nobody.to_owned())
+        } else if [
+            "/v1/principals/",
+            "/v1/agents/",
+            "/v1/tools/",
+            "/v1/task-templates/",
+        ]
+        .iter()
+        .any(|named| template.starts_with(named))
+        {
             (MARK.to_owned(), "plugh".to_owned())
         } else if template.starts_with("/v1/tenants/") {
             (self.test.tenant.to_string(), nobody.to_owned())
@@ -127,6 +153,11 @@ impl Ours {
             format!("/v1/drafts/{}", self.draft),
             format!("/v1/break-glass/{}", self.grant),
             format!("/v1/principals/{MARK}"),
+            format!("/v1/agents/Agent/{MARK}"),
+            format!("/v1/tools/{MARK}"),
+            format!("/v1/kills/{}", self.kill),
+            format!("/v1/tasks/{}", self.task),
+            format!("/v1/task-templates/{MARK}"),
             "/v1/whoami".to_owned(),
         ] {
             let reply = self.test.get(&path).await;
@@ -135,6 +166,38 @@ impl Ours {
         }
         whole
     }
+}
+
+/// Registers an agent, a tool, a template, and returns the ids of a kill and of a task.
+async fn register(test: &TestApp) -> (String, String) {
+    let agent = json!({
+        "owner": MARK, "purpose": MARK, "environment": MARK, "model": MARK, "trust": 0,
+        "review_at": "2026-06-01T00:00:00Z", "ends_at": "2026-06-01T00:00:00Z",
+    });
+    let tool = json!({ "effect": "egress", "owner": MARK });
+    for (path, body) in [
+        (format!("/v1/agents/Agent/{MARK}"), agent),
+        (format!("/v1/tools/{MARK}"), tool),
+        (
+            format!("/v1/task-templates/{MARK}"),
+            json!({ "purpose": MARK }),
+        ),
+    ] {
+        let made = test
+            .send(test.request(http::Method::PUT, &path), body)
+            .await;
+        assert_eq!(made.status, StatusCode::OK, "{path}: {}", made.text);
+    }
+    let kill = json!({ "target": { "kind": "tool", "tool": "stray" }, "reason": MARK });
+    let agent = json!({ "type": "Agent", "id": "invoice-bot" });
+    let task = json!({ "agent": agent, "purpose": MARK, "intent": MARK });
+    let mut ids = Vec::new();
+    for (path, body) in [("/v1/kills", kill), ("/v1/tasks", task)] {
+        let made = test.post(path, body).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{path}: {}", made.text);
+        ids.push(made.json()["id"].as_str().unwrap().to_owned());
+    }
+    (ids[0].clone(), ids[1].clone())
 }
 
 /// An answer without what is of its request alone.
@@ -222,8 +285,17 @@ async fn an_id_of_another_tenant_tells_nothing() {
                 _ if template.ends_with("/review") || template.ends_with("/approve") => {
                     StatusCode::FORBIDDEN
                 }
+                // Nor does a machine vouch for a task, or lift a kill.
+                _ if ["/endorse", "/lift", "/lift/confirm"]
+                    .iter()
+                    .any(|end| template.ends_with(end)) =>
+                {
+                    StatusCode::FORBIDDEN
+                }
                 // Theirs of that name is made, and is not ours; so both are there or neither is.
                 _ if template.starts_with("/v1/principals/") => answers[0].0,
+                // The example's dates are not those of the clock here; so it is refused alike.
+                "put" if template.starts_with("/v1/agents/") => StatusCode::BAD_REQUEST,
                 _ if template.starts_with("/v1/drafts/") => StatusCode::NOT_FOUND,
                 "put" => StatusCode::PRECONDITION_FAILED,
                 _ => StatusCode::NOT_FOUND,

@@ -86,6 +86,7 @@ pub(crate) async fn put(
     Query(until): Query<Until>,
     Body(body): Body<TaskBody>,
 ) -> Result<Response, Problem> {
+    check_name(&name)?;
     body.check(Takes::Template)?;
     // As a declaration it must keep every limit that a task made from it must keep.
     let mut tried = body.clone();
@@ -194,6 +195,21 @@ pub(super) async fn find(app: &App, tenant: TenantId, name: &str) -> Result<Task
             Err(Problem::new(Kind::INVALID_REQUEST, detail))
         }
     }
+}
+
+/// Checks the name of a new template, which is written into paths, files and policies.
+fn check_name(name: &str) -> Result<(), Problem> {
+    let mut bytes = name.bytes();
+    let begins = bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let goes_on = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if begins && goes_on && name.len() <= 128 {
+        return Ok(());
+    }
+    let detail = "the name of a template has 1 to 128 letters and digits of ASCII, `-`, `_` and `.`, and begins with one of the \
+        first two";
+    Err(Problem::new(Kind::INVALID_REQUEST, detail))
 }
 
 fn absent(name: &str) -> Problem {

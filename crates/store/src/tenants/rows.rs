@@ -89,7 +89,7 @@ tables! {
         { "task": Id, "hash": Id } without [];
     "tasks" 500 by ["id"] after "$2"
         { "id": Id, "revision": Number, "digest": Text, "body": Text, "agent_type": Text, "agent_id": Text,
-          "purpose": Text, "parent": Id, "depth": Number, "state": Text, "decision": Id, "opened_at": Number,
+          "purpose": Text, "parent": Id, "root": Id, "depth": Number, "state": Text, "decision": Id, "opened_at": Number,
           "opened_by": Text, "last_active": Number, "idle_timeout": Number, "expires_at": Number, "ended_at": Number,
           "ended_by": Text, "ended_why": Text, "forgotten_at": Number } without [];
     "task_templates" 500 by ["name"] after "$2"
