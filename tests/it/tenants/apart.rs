@@ -294,8 +294,13 @@ async fn an_id_of_another_tenant_tells_nothing() {
                 }
                 // Theirs of that name is made, and is not ours; so both are there or neither is.
                 _ if template.starts_with("/v1/principals/") => answers[0].0,
-                // The example's dates are not those of the clock here; so it is refused alike.
-                "put" if template.starts_with("/v1/agents/") => StatusCode::BAD_REQUEST,
+                // The example's dates are not those of the clock here, or its name not that of the path: refused alike.
+                "put"
+                    if template.starts_with("/v1/agents/")
+                        || template.starts_with("/v1/tools/") =>
+                {
+                    StatusCode::BAD_REQUEST
+                }
                 _ if template.starts_with("/v1/drafts/") => StatusCode::NOT_FOUND,
                 "put" => StatusCode::PRECONDITION_FAILED,
                 _ => StatusCode::NOT_FOUND,
