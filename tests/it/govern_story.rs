@@ -141,7 +141,7 @@ impl Story {
         self.asked += 1;
         Payment {
             permitted: body["decision"] == true,
-            reason: text(&body["context"]["reason"]["code"]).to_owned(),
+            reason: text(&body["context"]["reason"]).to_owned(),
             revision: answer.header("remit-revision").parse().unwrap(),
         }
     }

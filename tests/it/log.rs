@@ -234,6 +234,12 @@ fn record(clock: &Clock, tenant: TenantId) -> DecisionRecord {
         decision: Decision {
             verdict: Verdict::Deny,
             limit: None,
+            approval: None,
+            duties: Vec::new(),
+            exceptions: Vec::new(),
+            lease: None,
+            modify: None,
+            ttl: None,
             reason: Reason::PolicyForbid,
             determining: vec![PolicyId::new("no-money-out")],
             errors: Vec::new(),

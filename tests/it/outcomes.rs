@@ -146,10 +146,7 @@ pub async fn decided(app: &TestApp, action: &str, task: TaskId) -> (bool, String
     let body = reply.json();
     (
         body["decision"].as_bool().unwrap(),
-        body["context"]["reason"]["code"]
-            .as_str()
-            .unwrap()
-            .to_owned(),
+        body["context"]["reason"].as_str().unwrap().to_owned(),
         reply.header("x-decision-id").to_owned(),
     )
 }
@@ -185,10 +182,7 @@ async fn what_is_used_up_is_denied_and_recorded() {
     let second = permitted(&app, "look", child).await;
     assert_eq!(denied(&app, "look", task).await, "budget_exhausted");
     let reply = ask(&app, "look", child).await;
-    assert_eq!(
-        reply.json()["context"]["reason"]["code"],
-        "budget_exhausted"
-    );
+    assert_eq!(reply.json()["context"]["reason"], "budget_exhausted");
     assert_eq!(
         calls(&app, task).await,
         (2, 0),

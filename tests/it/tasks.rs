@@ -227,7 +227,7 @@ pub(crate) fn question(agent: &str, what: &Value, task: Option<&str>) -> Value {
 }
 
 pub(crate) fn reason(asked: &Reply) -> String {
-    let reason = asked.json()["context"]["reason"]["code"].clone();
+    let reason = asked.json()["context"]["reason"].clone();
     reason.as_str().unwrap_or_default().to_owned()
 }
 

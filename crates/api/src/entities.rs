@@ -162,7 +162,7 @@ pub(crate) async fn put(
             }
         }
     };
-    let (revision, done) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    let (revision, done) = once(&app, caller.tenant, named.as_ref(), Box::pin(make)).await?;
     let mut response = finish(&app, &caller, revision, done, until).await?;
     response
         .headers_mut()
@@ -208,7 +208,7 @@ pub(crate) async fn delete(
             }
         }
     };
-    let (revision, done) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    let (revision, done) = once(&app, caller.tenant, named.as_ref(), Box::pin(make)).await?;
     finish(&app, &caller, revision, done, until).await
 }
 

@@ -62,8 +62,10 @@ pub(crate) struct DecisionContext {
     /// The id of the decision; absent in a batch, whose bodies are the same for the same questions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) evaluation_id: Option<String>,
-    /// Why.
-    pub(crate) reason: ReasonBody,
+    /// Why, as a stable code.
+    pub(crate) reason: Reason,
+    /// Why, in one sentence for a person.
+    pub(crate) message: &'static str,
     /// Which limit was met, where the reason is one of a task or a chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<Limit>,
@@ -85,13 +87,6 @@ pub(crate) struct KillBody {
     pub(crate) id: KillId,
     pub(crate) target: KillTarget,
     pub(crate) reason: String,
-}
-
-/// A reason code with one sentence for a person.
-#[derive(Debug, Serialize)]
-pub(crate) struct ReasonBody {
-    pub(crate) code: Reason,
-    pub(crate) message: &'static str,
 }
 
 /// Answers one question.
@@ -203,10 +198,8 @@ impl DecisionContext {
         let decision = answer.decision();
         Self {
             evaluation_id: None,
-            reason: ReasonBody {
-                code: decision.reason,
-                message: decision.reason.sentence(),
-            },
+            reason: decision.reason,
+            message: decision.reason.sentence(),
             limit: decision.limit.clone(),
             kill: answer.kill().map(|kill| KillBody {
                 id: kill.id,

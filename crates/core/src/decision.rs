@@ -4,30 +4,47 @@ use std::collections::BTreeMap;
 
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 
-use crate::{ContentHash, Limit, PolicyId, Reason, Revision};
+use crate::{ApprovalId, ContentHash, ExceptionId, Limit, PolicyId, Reason, Revision};
 
 /// The answer to a question: permit or deny, and why.
 ///
 /// The same question, facts and snapshot always give an equal value (INV-4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
+    /// The approval without which it would be a deny; nothing where a permit needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
     /// The content of the bundle that decided.
     pub bundle: ContentHash,
     /// The policies that settled it, sorted: satisfied forbids, forbids that errored, or satisfied permits.
     ///
     /// Empty when no policy matched.
     pub determining: Vec<PolicyId>,
+    /// What the enforcement point must do with the answer, typed (AuthZEN Obligations Profile, Draft 1); it denies what it
+    /// cannot do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duties: Vec<Duty>,
     /// Every enforced policy that could not be evaluated, sorted by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<PolicyError>,
+    /// The exceptions because of which a policy that is satisfied does not count, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<ExceptionId>,
+    /// For how long the permit holds, in seconds, before it must be renewed, where a policy says so (`@lease`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<u32>,
     /// Which limit was met, where the reason is one of a task or a chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// The narrower call that would be permitted, where a policy that forbids this one names how to narrow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modify: Option<Modify>,
     /// What was left out of the question or found odd in it while it was shaped by the schema.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
-    /// What the enforcement point must do with the answer, from the annotations of the determining policies.
+    /// What the determining policies say of themselves by their annotations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obligations: Vec<Obligation>,
     /// Why, as a stable code.
@@ -37,6 +54,9 @@ pub struct Decision {
     /// What policies in shadow mode would have done, sorted by id; never part of the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shadow: Vec<Shadow>,
+    /// For how long the enforcement point may act by the permit, in seconds, where a policy says so (`@ttl`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
     /// May it.
     pub verdict: Verdict,
 }
@@ -72,7 +92,31 @@ pub struct PolicyError {
     pub policy: PolicyId,
 }
 
-/// Something the enforcement point must do, named by an annotation of a determining policy.
+/// Something the enforcement point must do, with the answer or beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duty {
+    /// Names it within its decision.
+    pub id: String,
+    /// The members that its type has beside `id` and `type`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub members: Map<String, Value>,
+    /// The policy that demands it.
+    pub policy: PolicyId,
+    /// Its type: `step-up`, `notification`, `session_termination` or `custom`.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// A narrower call in the place of one that is denied; it decides nothing until it is asked itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modify {
+    /// The narrowings that make it, as the policies name them, sorted.
+    pub narrowings: Vec<String>,
+    /// Its arguments: the properties of its action.
+    pub properties: Map<String, Value>,
+}
+
+/// What a determining policy says of itself.
 ///
 /// The annotations `@obligation`, `@advice`, `@severity`, `@control`, `@controls` and `@cure` are carried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

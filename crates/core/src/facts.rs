@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentFacts, CallFacts, Hop, KeyId, Kill, TaskFacts, Timestamp, Tool};
+use crate::{
+    AgentFacts, ApprovalFacts, CallFacts, DecisionId, ExceptionFacts, Hop, KeyId, Kill, TaskFacts,
+    Timestamp, Tool,
+};
 
 /// What Remit knows about one question of its own knowledge, never what the caller claims.
 ///
@@ -13,7 +16,10 @@ pub struct Facts {
     /// The agent that asks, where the schema says that subjects of its type are registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentFacts>,
-    /// Whether a person has approved exactly this call.
+    /// The approval that the question presents (`context.approval`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalFacts>,
+    /// Whether a person has approved exactly this call: the approval that is presented is valid.
     pub approved: bool,
     /// The call, where it is one of a tool or in a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,6 +28,9 @@ pub struct Facts {
     pub caller: KeyId,
     /// The environment that key belongs to, such as `live` or `dev`.
     pub environment: String,
+    /// The exceptions in whose scope the question is, sorted by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<ExceptionFacts>,
     /// Whether who is asked is somebody of a chain, on whose authority another acts; never recorded, since a record is of
     /// who acts.
     #[serde(skip)]
@@ -32,6 +41,9 @@ pub struct Facts {
     /// The kill that stops it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill: Option<Kill>,
+    /// The permit that is renewed, where a lease is: nothing is used a second time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<DecisionId>,
     /// When the question arrived.
     pub now: Timestamp,
     /// Whether the key that asks is an agent's own, and the subject is another than that agent.
@@ -52,13 +64,16 @@ impl Facts {
     pub fn plain(caller: KeyId, environment: impl Into<String>, now: Timestamp) -> Self {
         Self {
             agent: None,
+            approval: None,
             approved: false,
             call: None,
             caller,
             environment: environment.into(),
+            exceptions: Vec::new(),
             hop: false,
             hops: Vec::new(),
             kill: None,
+            lease: None,
             now,
             subject_not_yours: false,
             task: None,

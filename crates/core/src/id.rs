@@ -82,6 +82,12 @@ uuid_ids! {
     TaskId;
     /// Something that must stop.
     KillId;
+    /// What somebody asks a person to approve, and the approval that answers it.
+    ApprovalId;
+    /// A control that does not count for a while, in one scope.
+    ExceptionId;
+    /// Where Remit sends what happens.
+    WebhookId;
     /// A bundle that somebody works on and that decides nothing yet.
     DraftId;
 }

@@ -8,6 +8,7 @@
 
 mod admin_action;
 mod agent;
+mod approval;
 mod bundle;
 mod canonical;
 mod case;
@@ -15,6 +16,7 @@ mod clock;
 pub mod controls;
 mod decision;
 mod entity;
+mod exception;
 mod facts;
 mod id;
 mod kill;
@@ -28,27 +30,23 @@ mod timestamp;
 mod tool;
 
 pub use admin_action::AdminAction;
-pub use agent::{Agent, AgentFacts, AgentStatus, Standing};
+pub use agent::*;
+pub use approval::*;
 pub use bundle::{Bundle, ContentHash, Link, Source};
 pub use canonical::canonical_json;
 pub use case::{Case, CaseFacts, Expectation, Step};
 pub use clock::Clock;
-pub use decision::{Decision, Effect, Note, Obligation, PolicyError, Shadow, Verdict};
+pub use decision::*;
 pub use entity::{Entity, EntityUid};
+pub use exception::{Exception, ExceptionFacts, ExceptionScope};
 pub use facts::Facts;
-pub use id::{
-    AdminActionId, BreakGlassId, DecisionId, DraftId, KeyId, KillId, ParseIdError, PolicyId,
-    ReplicaId, Revision, TaskId, TenantId,
-};
-pub use kill::{Kill, KillTarget};
+pub use id::*;
+pub use kill::*;
 pub use normal::{is_nfc, nfc};
 pub use principal::{Principal, PrincipalKind, PrincipalName, Role};
 pub use question::{Action, Invalid, Question, Resource, Subject};
 pub use reason::Reason;
-pub use record::{
-    ActionHead, Caller, CallerHead, DecisionHead, DecisionRecord, FactsHead, PartyHead,
-    QuestionHead, RecordHead, TaskHead,
-};
+pub use record::*;
 pub use task::{
     Budget, CallFacts, Declaration, Dimension, Hop, Label, Limit, MOST_DEPTH, Outcome,
     OutcomeResult, Spending, Task, TaskFacts, TaskState, Window, World, call_digest, trusted_sinks,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::TaskId;
 use crate::normal::{NOT_NFC, is_nfc};
+use crate::{ApprovalId, TaskId};
 
 /// One access evaluation (AuthZEN Authorization API 1.0 §5): what an enforcement point asks before an action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +72,8 @@ const NAME_BYTES: usize = 256;
 const ID_BYTES: usize = 1_024;
 /// The longest proof of a build and the longest hash of a tool, in bytes.
 const PROOF_BYTES: usize = 128;
+/// The most types of obligations that an enforcement point may say it can do.
+const MOST_TYPES: usize = 64;
 
 // === impl Question ===
 
@@ -82,6 +84,10 @@ impl Question {
     pub const BUILD: &'static str = "build";
     /// The context member that has the hash of the tool's descriptor which the enforcement point sees.
     pub const TOOL_HASH: &'static str = "tool_hash";
+    /// The context member that presents an approval: an object with its `id`.
+    pub const APPROVAL: &'static str = "approval";
+    /// The context member that lists the types of obligations which the enforcement point can do.
+    pub const OBLIGATIONS: &'static str = "obligations_supported";
     /// The action that opens a task; what a task is limited to does not bear on it, its own gates do.
     pub const OPEN_TASK: &'static str = "open_task";
     /// The type of the resource of the question whether a task may be opened.
@@ -95,7 +101,24 @@ impl Question {
 
     /// Whether a context member is Remit's own: read by Remit, and by policies only where the schema declares it.
     pub fn is_own(member: &str) -> bool {
-        [Self::TASK, Self::BUILD, Self::TOOL_HASH].contains(&member)
+        [Self::TASK, Self::BUILD, Self::TOOL_HASH].contains(&member) || Self::is_machinery(member)
+    }
+
+    /// Whether a context member belongs to the protocol and not to what is asked: an approval is not bound to it.
+    pub fn is_machinery(member: &str) -> bool {
+        [Self::APPROVAL, Self::OBLIGATIONS].contains(&member)
+    }
+
+    /// Returns the id of the approval that it presents; `None` also for what is not an id of one.
+    pub fn approval(&self) -> Option<ApprovalId> {
+        let approval = self.context.get(Self::APPROVAL)?;
+        approval.get("id")?.as_str()?.parse().ok()
+    }
+
+    /// Returns the types of obligations that the enforcement point says it can do; `None` where it says nothing.
+    pub fn obligations_supported(&self) -> Option<impl Iterator<Item = &str>> {
+        let types = self.context.get(Self::OBLIGATIONS)?.as_array()?;
+        Some(types.iter().filter_map(Value::as_str))
     }
 
     /// Returns the task in which it is asked; `None` also for what is not an id of one.
@@ -123,7 +146,8 @@ impl Question {
     ///
     /// [`Invalid`] for an empty or over-long name or id, for a NUL character (no database column can hold one), for a
     /// name or id that is not in Unicode NFC, for a caller that supplies `context.facts`, which is Remit's alone, and for
-    /// a `context.task` that is no id of a task, or a `context.build` or `context.tool_hash` that is no short text.
+    /// a `context.task` or `context.approval` that names none, a `context.build` or `context.tool_hash` that is no short
+    /// text, and a `context.obligations_supported` that is no list of types.
     pub fn check(&self) -> Result<(), Invalid> {
         check_text("subject.type", &self.subject.kind, NAME_BYTES)?;
         check_text("subject.id", &self.subject.id, ID_BYTES)?;
@@ -142,6 +166,19 @@ impl Question {
                 problem: "must be the id of a task, a UUID",
             });
         }
+        if self.context.contains_key(Self::APPROVAL) && self.approval().is_none() {
+            return Err(Invalid {
+                member: "context.approval",
+                problem: "must be an object whose `id` is the id of an approval, a UUID",
+            });
+        }
+        let types = self.context.get(Self::OBLIGATIONS);
+        if types.is_some_and(|types| !is_list_of_types(types)) {
+            return Err(Invalid {
+                member: "context.obligations_supported",
+                problem: "must be a list of at most 64 texts of at most 256 bytes",
+            });
+        }
         for (member, name) in [
             ("context.build", Self::BUILD),
             ("context.tool_hash", Self::TOOL_HASH),
@@ -154,6 +191,13 @@ impl Question {
         }
         Ok(())
     }
+}
+
+fn is_list_of_types(types: &Value) -> bool {
+    let is_type = |one: &Value| one.as_str().is_some_and(|text| text.len() <= NAME_BYTES);
+    types
+        .as_array()
+        .is_some_and(|types| types.len() <= MOST_TYPES && types.iter().all(is_type))
 }
 
 fn is_proof(text: &str) -> bool {

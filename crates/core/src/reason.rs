@@ -72,6 +72,8 @@ reasons! {
     BudgetExhausted = "budget_exhausted";
     /// Somebody on whose authority it is done may not do it.
     DelegationDenied = "delegation_denied";
+    /// The enforcement point cannot do what the permit would oblige it to.
+    ObligationUnsupported = "obligation_unsupported";
     /// The schema has no entity type of the subject's type.
     UnknownSubjectType = "unknown_subject_type";
     /// The schema has no entity type of the resource's type.

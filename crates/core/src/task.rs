@@ -14,6 +14,7 @@ mod trust;
 
 pub use attenuation::{MOST_DEPTH, World};
 pub use call::call_digest;
+pub(crate) use call::exact_integers;
 pub use label::Label;
 pub use outcome::{Outcome, OutcomeResult};
 pub use trust::trusted_sinks;

@@ -417,6 +417,12 @@ impl Snapshot {
         Decision {
             verdict,
             limit: None,
+            approval: None,
+            duties: Vec::new(),
+            exceptions: Vec::new(),
+            lease: None,
+            modify: None,
+            ttl: None,
             reason,
             determining: Vec::new(),
             errors: Vec::new(),

@@ -58,6 +58,12 @@ fn record(clock: &Clock, padding: usize) -> DecisionRecord {
         decision: Decision {
             verdict: Verdict::Deny,
             limit: None,
+            approval: None,
+            duties: Vec::new(),
+            exceptions: Vec::new(),
+            lease: None,
+            modify: None,
+            ttl: None,
             reason: Reason::NoPermit,
             determining: Vec::new(),
             errors: Vec::new(),

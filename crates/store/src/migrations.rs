@@ -57,6 +57,7 @@ migrations! {
     "0021_tasks",
     "0022_budgets",
     "0023_outcomes",
+    "0024_approvals",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

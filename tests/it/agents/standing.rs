@@ -49,7 +49,7 @@ pub async fn call(
 pub fn reason(reply: &Reply) -> String {
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
     let answer = reply.json();
-    let code = answer["context"]["reason"]["code"].as_str().unwrap();
+    let code = answer["context"]["reason"].as_str().unwrap();
     assert_eq!(answer["decision"], json!(code == "policy_permit"));
     code.to_owned()
 }

@@ -27,6 +27,12 @@ pub fn record(fixture: &Fixture, tenant: TenantId, number: u64) -> ShippedRecord
     };
     let decision = Decision {
         limit: None,
+        approval: None,
+        duties: Vec::new(),
+        exceptions: Vec::new(),
+        lease: None,
+        modify: None,
+        ttl: None,
         verdict: if permit {
             Verdict::Permit
         } else {

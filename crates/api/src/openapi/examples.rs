@@ -47,7 +47,7 @@ pub(super) fn question() -> Value {
 pub(super) fn answer() -> Value {
     json!({ "decision": true, "context": {
         "evaluation_id": DECISION,
-        "reason": { "code": "policy_permit", "message": "A policy permits it and none forbids it." },
+        "reason": "policy_permit", "message": "A policy permits it and none forbids it.",
         "policies": ["reader-floor"], "revision": 42,
     } })
 }

@@ -83,10 +83,8 @@ fn answers() -> Value {
             "type": "object", "description": "Why. In a batch it is there only where an item is invalid, must be approved or carries obligations.",
             "properties": {
                 "evaluation_id": { "type": "string", "format": "uuid", "description": "The id of the decision; in a batch the ids are in `X-Decision-Id`." },
-                "reason": {
-                    "type": "object", "required": ["code", "message"],
-                    "properties": { "code": reference("Reason"), "message": { "type": "string", "description": "The reason in a sentence." } },
-                },
+                "reason": reference("Reason"),
+                "message": { "type": "string", "description": "The reason in a sentence." },
                 "limit": reference("Limit"),
                 "kill": {
                     "type": "object", "description": "What somebody has stopped, where the reason is `killed`.", "required": ["id", "target", "reason"],

@@ -28,20 +28,26 @@ struct Call<'q> {
 /// difference, and every digit of a whole number does.
 pub fn call_digest(question: &Question) -> ContentHash {
     let arguments = &question.action.properties;
-    let mut integers = Vec::new();
-    for (_, value) in sorted(arguments) {
-        large(value, &mut integers);
-    }
     let call = Call {
         action: &question.action.name,
         agent: EntityUid::new(&question.subject.kind, &question.subject.id),
         arguments,
-        integers,
+        integers: exact_integers(arguments),
         resource: EntityUid::new(&question.resource.kind, &question.resource.id),
         task: question.task(),
     };
     // It is JSON by construction: its maps have text keys, and JSON that was read has no infinite number.
     ContentHash::of(&canonical_json(&call).unwrap_or_default())
+}
+
+/// Returns the whole numbers that a double cannot tell from their neighbours, in the order of the canonical JSON of all,
+/// which rounds them.
+pub(crate) fn exact_integers(members: &Map<String, Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (_, value) in sorted(members) {
+        large(value, &mut found);
+    }
+    found
 }
 
 /// Returns members in the order of canonical JSON, whatever order the map keeps.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use imbl::{HashMap, HashSet};
-use remit_core::{Agent, EntityUid, Kill, PrincipalName, Revision, Task, TaskId, TaskState, Tool};
+use remit_core::{
+    Agent, Approval, ApprovalId, EntityUid, Exception, Kill, PrincipalName, Revision, Task, TaskId,
+    TaskState, Tool,
+};
 use smol_str::SmolStr;
 
 /// What Remit has registered of a tenant; immutable, and cheap to clone and to change.
@@ -13,7 +16,9 @@ use smol_str::SmolStr;
 #[derive(Debug, Clone, Default)]
 pub struct Live {
     agents: HashMap<EntityUid, Arc<(Agent, Revision)>>,
+    approvals: HashMap<ApprovalId, Arc<Approval>>,
     ended: HashMap<TaskId, TaskState>,
+    exceptions: Arc<[Exception]>,
     kills: Arc<[Kill]>,
     owners: HashSet<PrincipalName>,
     /// The agents that call Remit as each principal.
@@ -27,10 +32,16 @@ pub struct Live {
 pub struct LiveChange {
     /// Agents put in, each with the revision of its entry.
     pub agents: Vec<(Agent, Revision)>,
+    /// Approvals that can be used, put in.
+    pub approvals: Vec<Approval>,
+    /// Approvals that cannot be used any more: used up, over, withdrawn.
+    pub approvals_removed: Vec<ApprovalId>,
     /// Tasks that ended: their final state, kept for a while so that a denial can say it.
     pub ended: Vec<(TaskId, TaskState)>,
     /// Ended tasks that need not be told apart any more from those that never were.
     pub forgotten: Vec<TaskId>,
+    /// All exceptions that are confirmed and not ended, where any changed; whether their time is over is asked of them.
+    pub exceptions: Option<Vec<Exception>>,
     /// All kills in force, where any changed.
     pub kills: Option<Vec<Kill>>,
     /// All persons who can answer for an agent, where any changed.
@@ -81,6 +92,15 @@ impl Live {
         for tool in change.tools {
             next.tools.insert(tool.name.clone(), Arc::new(tool));
         }
+        for id in change.approvals_removed {
+            next.approvals.remove(&id);
+        }
+        for approval in change.approvals {
+            next.approvals.insert(approval.id, Arc::new(approval));
+        }
+        if let Some(exceptions) = change.exceptions {
+            next.exceptions = exceptions.into();
+        }
         if let Some(kills) = change.kills {
             next.kills = kills.into();
         }
@@ -113,6 +133,21 @@ impl Live {
     /// Returns a task that is not over by itself; its ancestors or the time may have ended it.
     pub fn task(&self, id: TaskId) -> Option<&Arc<Task>> {
         self.tasks.get(&id)
+    }
+
+    /// Returns an approval that could be used at this revision; its time may be over, and it may have been used since.
+    pub fn approval(&self, id: ApprovalId) -> Option<&Arc<Approval>> {
+        self.approvals.get(&id)
+    }
+
+    /// Returns how many approvals can be used.
+    pub fn approval_count(&self) -> usize {
+        self.approvals.len()
+    }
+
+    /// Returns every exception that is confirmed and not ended; the time of some may be over.
+    pub fn exceptions(&self) -> &[Exception] {
+        &self.exceptions
     }
 
     /// Returns how a task ended that did so lately.

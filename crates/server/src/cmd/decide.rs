@@ -41,7 +41,9 @@ struct Evaluation {
 struct Context {
     #[serde(default)]
     evaluation_id: Option<String>,
-    reason: ReasonBody,
+    reason: Reason,
+    #[serde(default)]
+    message: String,
     #[serde(default)]
     kill: Option<Killed>,
     #[serde(default)]
@@ -60,12 +62,6 @@ struct Killed {
     reason: String,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
-struct ReasonBody {
-    code: Reason,
-    message: String,
-}
-
 /// Asks the question and prints the answer.
 ///
 /// # Errors
@@ -81,7 +77,7 @@ pub(crate) async fn run(args: Args, out: &Output) -> Result<Exit, Error> {
     let body: Value = reply.json()?;
     let answer: Evaluation = reply.json()?;
     out.value(&body, |_| describe(&answer, out))?;
-    Ok(match (answer.decision, answer.context.reason.code) {
+    Ok(match (answer.decision, answer.context.reason) {
         (true, _) => Exit::Ok,
         (false, Reason::ApprovalRequired) => Exit::ApprovalRequired,
         (false, _) => Exit::Deny,
@@ -97,8 +93,8 @@ fn describe(answer: &Evaluation, out: &Output) -> String {
     };
     let mut lines = vec![format!(
         "{verdict}  {}: {}",
-        context.reason.code,
-        plain(&context.reason.message)
+        context.reason,
+        plain(&context.message)
     )];
     if let Some(kill) = &context.kill {
         lines.push(format!(

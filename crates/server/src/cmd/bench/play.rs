@@ -266,7 +266,7 @@ impl Open<'_> {
         let body: Value = reply.json()?;
         let context = body.get("context");
         let code = context
-            .and_then(|context| context.pointer("/reason/code"))
+            .and_then(|context| context.pointer("/reason"))
             .and_then(Value::as_str)
             .unwrap_or_default();
         let answer = match body.get("decision") {

@@ -40,13 +40,8 @@ struct Answer {
 #[derive(Debug, Deserialize)]
 struct AnswerContext {
     evaluation_id: String,
-    reason: AnswerReason,
+    reason: Reason,
     policies: Vec<PolicyId>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AnswerReason {
-    code: Reason,
 }
 
 /// A task, as far as the demo reads it.
@@ -209,7 +204,7 @@ impl<'a> Stage<'a> {
         self.remark(&line)?;
         self.summary.injected = Some(Denied {
             decision: id,
-            reason: denied.context.reason.code,
+            reason: denied.context.reason,
             policies: denied.context.policies,
         });
         Ok(())
@@ -272,7 +267,7 @@ impl<'a> Stage<'a> {
             if answer.decision {
                 return Err(astray("something is permitted in a task that is over"));
             }
-            self.summary.over.push(answer.context.reason.code);
+            self.summary.over.push(answer.context.reason);
         }
         Ok(())
     }
@@ -320,14 +315,14 @@ impl<'a> Stage<'a> {
         } else {
             self.summary.denied += 1;
         }
-        if context.reason.code == Reason::ApprovalRequired {
+        if context.reason == Reason::ApprovalRequired {
             self.summary.approval_required += 1;
         }
         let line = show::call(
             self.out,
             call,
             answer.decision,
-            context.reason.code,
+            context.reason,
             &context.policies,
         );
         self.say(&line)?;
