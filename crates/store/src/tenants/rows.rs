@@ -83,6 +83,29 @@ tables! {
         { "kind": Text, "id": Text, "revision": Number, "superseded": Number, "body": Text } without [];
     "idempotency" 500 by ["key"] after "$2"
         { "key": Text, "request": Text, "revision": Number, "answer": Text, "at": Number } without [];
+    "approval_uses" 500 by ["approval", "name"] after "$2, $3"
+        { "approval": Id, "name": Text, "decision": Id, "at": Number } without [];
+    "approval_answers" 500 by ["request", "principal"] after "$2, $3"
+        { "request": Id, "principal": Text, "by_key": Id, "answer": Text, "for_groups": Text, "for_person": Text,
+          "scope": Text, "card_hash": Text, "reason": Text, "at": Number } without [];
+    "access_request_names" 500 by ["requested_by", "name"] after "$2, $3"
+        { "requested_by": Text, "name": Text, "request": Text, "task": Id, "at": Number } without [];
+    "bulk_requests" 500 by ["id"] after "$2"
+        { "id": Id, "items": Text, "requested_by": Text, "requested_key": Id, "at": Number, "expires_at": Number,
+          "callback": Text } without [];
+    "access_request_joins" 500 by ["request", "decision"] after "$2, $3"
+        { "request": Id, "decision": Id, "joined_by": Text, "at": Number, "callback": Text } without [];
+    "access_request_groups" 500 by ["name", "state", "request"] after "$2, $3, $4"
+        { "name": Text, "state": Text, "request": Id } without [];
+    "access_requests" 100 by ["id"] after "$2"
+        { "id": Id, "revision": Number, "state": Text, "decision": Id, "digest": Text, "bundle": Text,
+          "violations": Text, "environment": Text, "bound": Text, "subject_type": Text, "subject_id": Text,
+          "action": Text, "resource_type": Text, "resource_id": Text, "task": Id, "sinks": Text, "wants": Text,
+          "requested_by": Text, "requested_key": Id, "requested_at": Number, "expires_at": Number,
+          "escalates_at": Number, "escalated_at": Number, "card": Text, "card_hash": Text, "question": Text,
+          "said": Text, "callback": Text, "ended_at": Number, "ended_by": Text, "ended_why": Text, "scope": Text,
+          "approvers": Text, "approved_until": Number, "uses_left": Number, "amount_left": Number,
+          "forgotten_at": Number } without [];
     "task_labels" 500 by ["task", "label"] after "$2, $3"
         { "task": Id, "label": Text, "decision": Id, "revision": Number } without [];
     "task_sinks" 500 by ["task", "hash"] after "$2, $3"
