@@ -16,6 +16,7 @@ mod db;
 
 mod admin_actions;
 mod api_key;
+mod approvals;
 mod budgets;
 mod bundles;
 mod decisions;
@@ -40,7 +41,7 @@ mod tenants;
 mod versions;
 
 pub use admin_actions::{AdminActionFilter, Change, Operation};
-pub use api_key::{ApiKey, ParseKeyError, Pepper};
+pub use {api_key::ApiKey, api_key::ParseKeyError, api_key::Pepper, approvals::*};
 pub use budgets::{Consumed, Consumption, Escrow, MOST_CHARGED, StoredBudget};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
@@ -49,8 +50,7 @@ pub use entities::{EntitiesChanged, EntityChanges, EntityCursor, MAX_ENTITIES, S
 pub use idempotency::{Once, StoredAnswer};
 pub use keys::{FirstKey, NewKey, StoredKey, Unusable};
 pub use principals::*;
-pub use registry::*;
-pub use replicas::*;
+pub use {registry::*, replicas::*};
 pub use shadows::{Disagreement, ShadowFindings, ShadowGroup, ShadowHead, ShadowNote, ShadowTally};
 pub use shipping::{SharedRecord, ShippedRecord, SpoolPosition};
 pub use store::{Options, Store};

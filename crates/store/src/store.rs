@@ -15,7 +15,7 @@ use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
-    admin_actions, budgets, bundles, decisions, dialect, drafts, entities, idempotency, keys,
+    admin_actions, approvals, budgets, bundles, decisions, dialect, drafts, entities, idempotency, keys,
     migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
     versions,
 };
@@ -193,6 +193,7 @@ impl Store {
         let all = [
             sql::ALL,
             admin_actions::sql::ALL,
+            approvals::groups::sql::ALL,
             budgets::escrow::sql::ALL,
             budgets::settling::sql::ALL,
             budgets::sql::ALL,
