@@ -18,6 +18,7 @@ use crate::{
     metadata, openapi, policies, revisions, search, tenants, versions,
 };
 
+mod approvers;
 mod registered;
 mod tasks;
 
@@ -74,7 +75,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 fn routes() -> Routes {
     let routes = work_on_drafts(bundle_and_policies(ask(Routes::default())));
     let routes = break_the_glass(administer(entities_and_decisions(routes)));
-    tenants_of_all(tasks::routes(registered::routes(routes)))
+    tenants_of_all(approvers::routes(tasks::routes(registered::routes(routes))))
         .get("/v1/whoami", Access::AnyKey, keys::who_am_i)
         .get("/openapi.json", Access::Anybody, openapi::get)
 }

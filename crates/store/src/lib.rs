@@ -41,7 +41,6 @@ mod tenants;
 mod versions;
 
 pub use admin_actions::{AdminActionFilter, Change, Operation};
-pub use {api_key::ApiKey, api_key::ParseKeyError, api_key::Pepper, approvals::*};
 pub use budgets::{Consumed, Consumption, Escrow, MOST_CHARGED, StoredBudget};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
@@ -50,11 +49,12 @@ pub use entities::{EntitiesChanged, EntityChanges, EntityCursor, MAX_ENTITIES, S
 pub use idempotency::{Once, StoredAnswer};
 pub use keys::{FirstKey, NewKey, StoredKey, Unusable};
 pub use principals::*;
-pub use {registry::*, replicas::*};
 pub use shadows::{Disagreement, ShadowFindings, ShadowGroup, ShadowHead, ShadowNote, ShadowTally};
 pub use shipping::{SharedRecord, ShippedRecord, SpoolPosition};
 pub use store::{Options, Store};
 pub use tasks::*;
 pub use tenants::*;
 pub use versions::{Authorship, StoredVersion};
+pub use {api_key::ApiKey, api_key::ParseKeyError, api_key::Pepper, approvals::*};
 pub use {error::Error, outcomes::*, scope::Scope};
+pub use {registry::*, replicas::*};

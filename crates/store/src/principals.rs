@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use remit_core::{
-    Principal, PrincipalKind, PrincipalName, Revision, Role, TenantId, Timestamp,
-};
+use remit_core::{Principal, PrincipalKind, PrincipalName, Revision, Role, TenantId, Timestamp};
 
 use crate::admin_actions::Change;
 use crate::db::Conn;
@@ -251,7 +249,8 @@ async fn first_account(
         .fetch_one(raw)
         .await)?;
     if others > 0 {
-        let problem = format!("`{name}` is the first account of others, and can be nobody's second");
+        let problem =
+            format!("`{name}` is the first account of others, and can be nobody's second");
         return Err(Error::Unfit { problem }.into());
     }
     Ok(())

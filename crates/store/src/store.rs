@@ -15,8 +15,8 @@ use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
-    admin_actions, approvals, budgets, bundles, decisions, dialect, drafts, entities, idempotency, keys,
-    migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
+    admin_actions, approvals, budgets, bundles, decisions, dialect, drafts, entities, idempotency,
+    keys, migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
     versions,
 };
 
@@ -194,6 +194,7 @@ impl Store {
             sql::ALL,
             admin_actions::sql::ALL,
             approvals::groups::sql::ALL,
+            approvals::past::sql::ALL,
             budgets::escrow::sql::ALL,
             budgets::settling::sql::ALL,
             budgets::sql::ALL,

@@ -85,6 +85,8 @@ pub struct Mandates {
     pub groups: BTreeMap<String, PrincipalName>,
     /// Every account of the person, and of those who handed their part to them.
     pub accounts: BTreeSet<PrincipalName>,
+    /// Every account of the person alone.
+    pub own: BTreeSet<PrincipalName>,
     /// The name of the natural person: of their first account.
     pub person: Option<PrincipalName>,
     /// The most answers that they give within an hour, by the groups: the least.
@@ -157,13 +159,12 @@ impl Store {
         tenant: TenantId,
         name: &str,
     ) -> Result<Option<StoredGroup>, Error> {
-        let row: Option<GroupRow> =
-            read!(self, tenant, "read a group of approvers", |raw| {
-                sqlx::query_as(sql::GROUP)
-                    .bind(tenant.uuid())
-                    .bind(name)
-                    .fetch_optional(raw)
-            })?;
+        let row: Option<GroupRow> = read!(self, tenant, "read a group of approvers", |raw| {
+            sqlx::query_as(sql::GROUP)
+                .bind(tenant.uuid())
+                .bind(name)
+                .fetch_optional(raw)
+        })?;
         let groups = self.with_members(tenant, row.into_iter().collect()).await?;
         Ok(groups.into_iter().next())
     }
@@ -180,14 +181,13 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredGroup>, Error> {
         let limit = i64::try_from(limit.min(MOST_GROUPS + 1)).unwrap_or(i64::MAX);
-        let rows: Vec<GroupRow> =
-            read!(self, tenant, "list the groups of approvers", |raw| {
-                sqlx::query_as(sql::GROUPS)
-                    .bind(tenant.uuid())
-                    .bind(after.unwrap_or_default())
-                    .bind(limit)
-                    .fetch_all(raw)
-            })?;
+        let rows: Vec<GroupRow> = read!(self, tenant, "list the groups of approvers", |raw| {
+            sqlx::query_as(sql::GROUPS)
+                .bind(tenant.uuid())
+                .bind(after.unwrap_or_default())
+                .bind(limit)
+                .fetch_all(raw)
+        })?;
         self.with_members(tenant, rows).await
     }
 
@@ -200,14 +200,13 @@ impl Store {
             return Ok(Vec::new());
         };
         let (first, last) = (first.0.clone(), last.0.clone());
-        let members: Vec<MemberRow> =
-            read!(self, tenant, "list the members of groups", |raw| {
-                sqlx::query_as(sql::MEMBERS)
-                    .bind(tenant.uuid())
-                    .bind(first.as_str())
-                    .bind(last.as_str())
-                    .fetch_all(raw)
-            })?;
+        let members: Vec<MemberRow> = read!(self, tenant, "list the members of groups", |raw| {
+            sqlx::query_as(sql::MEMBERS)
+                .bind(tenant.uuid())
+                .bind(first.as_str())
+                .bind(last.as_str())
+                .fetch_all(raw)
+        })?;
         let mut of: BTreeMap<String, Vec<GroupMember>> = BTreeMap::new();
         for (group, principal, until) in members {
             let principal = name_of(&principal)?;
@@ -451,12 +450,20 @@ impl Store {
                 found.groups.insert(group, member);
             }
         }
-        for (account, person) in accounts {
-            if account == of.as_str() {
-                found.person = Some(name_of(&person)?);
+        let own = accounts.iter().find(|(account, _)| account == of.as_str());
+        found.person = own.map(|(_, person)| name_of(person)).transpose()?;
+        for (account, person) in &accounts {
+            let account = name_of(account)?;
+            let theirs = found
+                .person
+                .as_ref()
+                .is_some_and(|own| own.as_str() == person);
+            if theirs {
+                found.own.insert(account.clone());
             }
-            found.accounts.insert(name_of(&account)?);
+            found.accounts.insert(account);
         }
+        found.own.insert(of.clone());
         found.accounts.insert(of.clone());
         Ok(found)
     }
@@ -499,9 +506,7 @@ fn rules_of(body: &str) -> Result<GroupRules, Error> {
 // === impl StoredDelegation ===
 
 impl StoredDelegation {
-    fn read(
-        (from, to, until, reason, made_by, at, brought): DelegationRow,
-    ) -> Result<Self, Error> {
+    fn read((from, to, until, reason, made_by, at, brought): DelegationRow) -> Result<Self, Error> {
         Ok(Self {
             from: name_of(&from)?,
             to: name_of(&to)?,

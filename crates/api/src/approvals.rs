@@ -1,0 +1,6 @@
+//! Approvals: where a person must answer, who may, what they see, and what comes of it.
+
+pub(crate) mod card;
+pub(crate) mod delegations;
+pub(crate) mod groups;
+pub(crate) mod wants;
