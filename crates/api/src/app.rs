@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use remit_core::controls::{Protection, holds};
 use remit_core::{
-    Clock, Decision, DecisionId, DecisionRecord, Facts, Question, Revision, TenantId,
-    Timestamp, Verdict,
+    Clock, Decision, DecisionId, DecisionRecord, Facts, Question, Revision, TenantId, Timestamp,
+    Verdict,
 };
 use remit_engine::{Engine, Snapshot};
 use remit_log::{DecisionLog, Receipt};

@@ -35,7 +35,7 @@ pub(crate) struct EvaluationBody {
 }
 
 /// A subject or a resource in a body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct EntityBody {
     #[serde(rename = "type")]
     pub(crate) kind: String,

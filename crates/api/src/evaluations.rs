@@ -57,7 +57,10 @@ pub(crate) async fn evaluate_all(
     let (items, semantic) = match body.asked()? {
         Asked::One(question) => {
             let answer = app.decide(&caller, *question).await?;
-            return Ok(respond(&answer, DecisionBody::unnamed(&app.options, &answer)));
+            return Ok(respond(
+                &answer,
+                DecisionBody::unnamed(&app.options, &answer),
+            ));
         }
         Asked::Many(items, semantic) => (items, semantic),
     };

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remit_core::{
-    AgentFacts, ApprovalFacts, ApprovalState, CallFacts, EntityUid, Facts, Hop, Kill, KillTarget, Label, PrincipalName, Question,
-    Standing, Task, TaskFacts, TaskId, TaskState, Timestamp, Tool, trusted_sinks,
+    AgentFacts, ApprovalFacts, ApprovalState, CallFacts, EntityUid, Facts, Hop, Kill, KillTarget,
+    Label, PrincipalName, Question, Standing, Task, TaskFacts, TaskId, TaskState, Timestamp, Tool,
+    trusted_sinks,
 };
 use remit_engine::{Live, Registry, Snapshot};
 
@@ -131,7 +132,10 @@ fn is_tool(snapshot: &Snapshot, question: &Question) -> bool {
 }
 
 /// Returns the id of the action of a question, and the question with the action in its one spelling.
-pub(crate) fn by_its_id<'q>(snapshot: &'q Snapshot, question: &'q Question) -> (&'q str, Cow<'q, Question>) {
+pub(crate) fn by_its_id<'q>(
+    snapshot: &'q Snapshot,
+    question: &'q Question,
+) -> (&'q str, Cow<'q, Question>) {
     let Some((id, spelling)) = snapshot.action_of(question) else {
         // Nothing of this name is there: it is denied.
         return (&question.action.name, Cow::Borrowed(question));

@@ -24,12 +24,16 @@ use crate::tenants::{number, revision};
 pub(crate) mod asking;
 pub(crate) mod changes;
 pub(crate) mod ending;
+pub(crate) mod groups;
+pub(crate) mod past;
 pub(crate) mod sweeping;
 pub(crate) mod using;
 
 pub use asking::{Asked, NewBulk, NewRequest, PendingLimits, RequestName, Requester, StoredBulk};
 pub use changes::{ApprovalChanges, ApprovalCursor};
 pub use ending::{Approving, EndedRequest};
+pub use groups::*;
+pub use past::Past;
 pub use sweeping::Swept;
 pub use using::ApprovalUse;
 

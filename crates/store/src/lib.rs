@@ -42,7 +42,6 @@ mod tenants;
 mod versions;
 
 pub use admin_actions::{AdminActionFilter, Change, Operation};
-pub use api_key::{ApiKey, ParseKeyError, Pepper};
 pub use budgets::{Consumed, Consumption, Escrow, MOST_CHARGED, StoredBudget};
 pub use bundles::{Expected, StoredBundle};
 pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
@@ -57,4 +56,5 @@ pub use store::{Options, Store};
 pub use tasks::*;
 pub use tenants::*;
 pub use versions::{Authorship, StoredVersion};
+pub use {api_key::ApiKey, api_key::ParseKeyError, api_key::Pepper};
 pub use {approvals::*, drafts::*, error::Error, outcomes::*, principals::*, scope::Scope};

@@ -199,6 +199,8 @@ impl Store {
             approvals::ending::sql::ALL,
             approvals::sweeping::sql::ALL,
             approvals::using::sql::ALL,
+            approvals::groups::sql::ALL,
+            approvals::past::sql::ALL,
             budgets::escrow::sql::ALL,
             budgets::settling::sql::ALL,
             budgets::sql::ALL,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remit_core::{
-    ApprovalState, DecisionId, DecisionRecord, Facts, Label, Revision, Spending, TaskId, TenantId, Tool, Verdict,
+    ApprovalState, DecisionId, DecisionRecord, Facts, Label, Revision, Spending, TaskId, TenantId,
+    Tool, Verdict,
 };
 use remit_engine::Snapshot;
 use remit_log::{Receipt, Shared, Takes};

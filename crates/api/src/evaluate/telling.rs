@@ -283,7 +283,11 @@ impl ApprovalBody {
             });
         }
         Some(Self {
-            next_action: Some(if requestable { "request_access" } else { "stop" }),
+            next_action: Some(if requestable {
+                "request_access"
+            } else {
+                "stop"
+            }),
             reason: Some(reason(facts.state, requestable)),
             ..plain
         })

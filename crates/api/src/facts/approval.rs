@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use remit_core::{
-    Approval, ApprovalFacts, ApprovalScope, ApprovalState, CallFacts, EntityUid, Question, Timestamp,
+    Approval, ApprovalFacts, ApprovalScope, ApprovalState, CallFacts, EntityUid, Question,
+    Timestamp,
 };
 use remit_engine::Snapshot;
 
@@ -64,7 +65,10 @@ impl Presented<'_> {
             ApprovalScope::Once => bound.digest == snapshot.approval_digest(question),
             ApprovalScope::Task { .. } => {
                 let sinks = self.call.map(|call| &call.sinks);
-                bound.task.is_some() && sinks.is_none_or(|sinks| sinks.is_subset(&bound.sinks))
+                bound.task.is_some()
+                    && sinks.is_none_or(|sinks| {
+                        sinks.iter().all(|sink| bound.sinks.contains(sink.as_str()))
+                    })
             }
         }
     }

@@ -90,7 +90,9 @@ impl IdempotencyKey {
         let Some(sent) = &self.0 else {
             return Ok(None);
         };
-        let bare = sent.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let bare = sent
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
         let name = bare.unwrap_or(sent);
         let once = Once {
             key: name,

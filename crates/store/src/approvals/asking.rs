@@ -74,6 +74,8 @@ pub enum Asked {
     Pending {
         /// The requests.
         requests: Vec<StoredRequest>,
+        /// The id of the request, or of several together.
+        whole: ApprovalId,
         /// How many of them were joined.
         joined: usize,
         /// The revision that it brought.
@@ -212,6 +214,7 @@ impl Store {
             conn.commit().await?;
             Ok(Asked::Pending {
                 requests: made,
+                whole,
                 joined,
                 revision: next,
             })

@@ -137,6 +137,13 @@ tables! {
         { "id": Id, "kind": Text, "target": Text, "reason": Text, "set_by": Text, "set_key": Id, "at": Number,
           "revision": Number, "asked_by": Text, "asked_key": Id, "asked_at": Number, "lifted_by": Text,
           "lifted_at": Number, "lifted": Number } without [];
+    "approver_members" 500 by ["group_name", "principal"] after "$2, $3"
+        { "group_name": Text, "principal": Text, "until": Number } without [];
+    "approver_groups" 500 by ["name"] after "$2"
+        { "name": Text, "revision": Number, "body": Text } without [];
+    "approver_delegations" 500 by ["from_person"] after "$2"
+        { "from_person": Text, "to_person": Text, "until": Number, "reason": Text, "made_by": Text, "at": Number,
+          "revision": Number } without [];
     "pending_settings" 500 by ["key"] after "$2"
         { "settings": Text, "asked_by": Text, "key": Id, "at": Number } without [];
     "bundles" 1 by ["revision"] after "$2"
@@ -146,7 +153,8 @@ tables! {
         { "id": Id, "name": Text, "environment": Text, "scopes": Text, "created_at": Number, "expires_at": Number,
           "revoked_at": Number, "principal": Text } without ["mac"];
     "principals" 500 by ["name"] after "$2"
-        { "name": Text, "kind": Text, "roles": Text, "created_at": Number, "disabled_at": Number } without [];
+        { "name": Text, "kind": Text, "roles": Text, "created_at": Number, "disabled_at": Number,
+          "person": Text } without [];
     "admin_actions" 500 by ["id"] after "$2"
         { "id": Id, "at": Number, "principal": Text, "key": Id, "action": Text, "resource_type": Text,
           "resource_id": Text, "verdict": Text, "reason": Text, "revision": Number, "request_id": Text,
