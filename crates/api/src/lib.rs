@@ -45,6 +45,7 @@ mod registry;
 mod revisions;
 mod router;
 mod search;
+mod stream;
 pub mod sync;
 mod tasks;
 mod tenants;
@@ -53,8 +54,11 @@ mod trace;
 mod versions;
 mod wire;
 
+pub use openapi::document as openapi;
 pub use problem::{Kind, Problem, page as errors_page};
 pub use router::{Access, Endpoint, endpoints, router};
-pub use {app::Answer, app::App, app::AppParts, app::Options, auth::Caller, auth::DevKey};
-pub use {listener::Limits, listener::serve, trace::Adopt, trace::TraceContext};
-pub use {openapi::document as openapi, operations::operations};
+pub use {
+    app::{Answer, App, AppParts, Options},
+    auth::{Caller, DevKey},
+};
+pub use {listener::Limits, listener::serve, operations::operations, trace::*};

@@ -15,8 +15,8 @@ use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
-    admin_actions, budgets, bundles, decisions, dialect, drafts, entities, idempotency, keys,
-    migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
+    admin_actions, budgets, bundles, decisions, dialect, drafts, entities, events, idempotency,
+    keys, migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
     versions,
 };
 
@@ -202,6 +202,7 @@ impl Store {
             drafts::reviews::sql::ALL,
             drafts::room::sql::ALL,
             entities::sql::ALL,
+            events::sql::ALL,
             idempotency::sql::ALL,
             keys::sql::ALL,
             migrations::sql::ALL,
