@@ -8,6 +8,7 @@ use remit_store::{Approving, Change};
 use remit_tests::app::{Reply, TestApp};
 use serde_json::{Value, json};
 
+mod automatic;
 mod clocks;
 mod examples;
 mod joining;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remit_core::{ApprovalId, ApprovalScope, Clock, DecisionId, TenantId, Timestamp};
-use remit_store::{Approving, Change, Store};
+use remit_store::{Approving, Change, NewKey, Pepper, Scope, Store};
 use remit_tests::postgres::Postgres;
-use remit_tests::server::{Remit, client};
+use remit_tests::server::{Remit, client, send};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -37,28 +37,75 @@ async fn process(url: &str, name: &str, folder: &std::path::Path) -> Remit {
     remit
 }
 
-/// What came of asking with a name: the decision and its id, or nothing where there was no answer.
-async fn named(url: &str, key: &str, question: &Value, name: &str) -> Option<(bool, String)> {
+/// What came of asking with a name: the decision and its id, or why there was no answer.
+async fn named(
+    url: &str,
+    key: &str,
+    question: &Value,
+    name: &str,
+) -> Result<(bool, String), String> {
     let request = client()
         .post(format!("{url}{EVALUATION}"))
         .bearer_auth(key)
         .header("idempotency-key", name)
         .json(question);
-    let answer = request.send().await.ok()?;
-    if answer.status() != 200 {
-        return None;
+    let answer = request.send().await.map_err(|error| error.to_string())?;
+    let status = answer.status();
+    let text = answer.text().await.map_err(|error| error.to_string())?;
+    if status != 200 {
+        return Err(format!("{status}: {text}"));
     }
-    let body: Value = answer.json().await.ok()?;
-    let id = body["context"]["evaluation_id"].as_str()?.to_owned();
-    Some((body["decision"].as_bool()?, id))
+    let body: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let id = body["context"]["evaluation_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    Ok((body["decision"].as_bool().unwrap(), id))
+}
+
+/// Posts with the key that all servers know.
+async fn post(server: &Remit, key: &str, path: &str, body: &Value) -> remit_tests::server::Answer {
+    let request = client().post(format!("{}{path}", server.url));
+    send(request.bearer_auth(key).json(body)).await
+}
+
+/// Makes a key that is the same principal on every server; a development key is another one on each.
+async fn shared_key(store: &Store, tenant: TenantId) -> String {
+    let new = NewKey {
+        name: "the enforcement point".to_owned(),
+        environment: "live".to_owned(),
+        scopes: BTreeSet::from([Scope::Evaluate]),
+        expires_at: None,
+        principal: None,
+    };
+    let pepper = Pepper::new("pepper".repeat(8).as_bytes()).unwrap();
+    let (_, key) = store.create_key(tenant, &new, &pepper).await.unwrap();
+    key.reveal()
+}
+
+/// Waits until a server knows the key.
+async fn knows(server: &Remit, key: &str) {
+    let until = Instant::now() + PATIENCE;
+    while post(server, key, EVALUATION, &super::payment())
+        .await
+        .status
+        != 200
+    {
+        assert!(Instant::now() < until, "{}", server.output());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Gets an approval of one payment, and returns the question that presents it.
-async fn approval(server: &Remit, store: &Store, tenant: TenantId, amount: usize) -> Value {
+async fn approval(
+    (server, key): (&Remit, &str),
+    (store, tenant): (&Store, TenantId),
+    amount: usize,
+) -> Value {
     let mut question = super::payment();
     question["action"]["properties"]["amount"] = json!(amount);
-    let denied: Value = server.post(EVALUATION, &question).await.json();
-    let handle = server.post(REQUESTS, &submission(&question, &denied)).await;
+    let denied: Value = post(server, key, EVALUATION, &question).await.json();
+    let handle = post(server, key, REQUESTS, &submission(&question, &denied)).await;
     assert_eq!(handle.status, 202, "{}", handle.text());
     let id = handle.json::<Value>()["task"]["id"]
         .as_str()
@@ -93,7 +140,7 @@ struct Tally {
 
 /// One round: all clients at once, half on each server; one server is killed in the middle.
 async fn round(
-    (a, b): (&Remit, &Remit),
+    (a, b, key): (&Remit, &Remit, &str),
     (store, tenant): (&Store, TenantId),
     question: &Arc<Value>,
     tally: &mut Tally,
@@ -102,14 +149,14 @@ async fn round(
     let mut racing = JoinSet::new();
     for index in 0..CLIENTS {
         let server = if index % 2 == 0 { a } else { b };
-        let (url, key) = (server.url.clone(), server.key.clone());
+        let (url, key) = (server.url.clone(), key.to_owned());
         let question = Arc::clone(question);
         racing.spawn(async move {
             let name = format!("r{number}c{index}");
             (index, named(&url, &key, &question, &name).await)
         });
     }
-    let kill = Duration::from_millis(2 + (u64::try_from(number).unwrap() * 7) % 40);
+    let kill = Duration::from_millis(2 + (u64::try_from(number).unwrap() * 37) % 200);
     tokio::time::sleep(kill).await;
     let killed = Command::new("kill")
         .args(["-KILL", &b.pid().to_string()])
@@ -118,7 +165,7 @@ async fn round(
     let answers = racing.join_all().await;
     let permitted: Vec<_> = answers
         .iter()
-        .filter(|(_, answer)| answer.as_ref().is_some_and(|(permit, _)| *permit))
+        .filter(|(_, answer)| answer.as_ref().is_ok_and(|(permit, _)| *permit))
         .collect();
     assert!(permitted.len() <= 1, "{permitted:?}");
     tally.rounds += 1;
@@ -130,8 +177,8 @@ async fn round(
     let mut winners = Vec::new();
     for index in 0..CLIENTS {
         let name = format!("r{number}c{index}");
-        let again = named(&a.url, &a.key, question, &name).await;
-        let (permit, id) = again.expect("the server that is left answers");
+        let again = named(&a.url, key, question, &name).await;
+        let (permit, id) = again.unwrap();
         if permit {
             winners.push((index, id));
         } else {
@@ -146,7 +193,7 @@ async fn round(
     tally.one_winner += 1;
     let (index, id) = &winners[0];
     match permitted.first() {
-        Some((heard, Some((_, first)))) => {
+        Some((heard, Ok((_, first)))) => {
             assert_eq!(
                 (heard, first),
                 (index, id),
@@ -178,12 +225,16 @@ async fn one_approval_is_one_permit_whoever_dies() {
     let a = process(&url, "a", folder.path()).await;
     let store = Store::open(&options, Clock::system()).await.unwrap();
     let tenant = store.ensure_tenant("default").await.unwrap();
+    let key = shared_key(&store, tenant).await;
     let mut tally = Tally::default();
     let began = Instant::now();
     for number in 0..rounds {
         let b = process(&url, "b", folder.path()).await;
-        let question = Arc::new(approval(&a, &store, tenant, number).await);
-        round((&a, &b), (&store, tenant), &question, &mut tally, number).await;
+        knows(&a, &key).await;
+        knows(&b, &key).await;
+        let question = approval((&a, &key), (&store, tenant), number).await;
+        let (servers, question) = ((&a, &b, key.as_str()), Arc::new(question));
+        round(servers, (&store, tenant), &question, &mut tally, number).await;
     }
     println!(
         "{CLIENTS} clients, two servers, one killed: {tally:?} in {} ms",
