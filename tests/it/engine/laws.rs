@@ -183,15 +183,7 @@ fn step(case: &Case) -> Step {
         approved: case.facts.approved,
         entities: Vec::new(),
         facts: remit_core::CaseFacts::default(),
-        expect: Expectation {
-            decision: Verdict::Deny,
-            reason: None,
-            limit: None,
-            because: None,
-            errors: None,
-            shadow: None,
-            obligations: None,
-        },
+        expect: Expectation::of(Verdict::Deny),
     }
 }
 
