@@ -1,10 +1,14 @@
 //! The engine: that it decides as Cedar does, plus our error rule, whatever the bundle.
 
+mod approvals;
 mod changes;
+mod duties;
 mod entities;
+mod exceptions;
 mod findings;
 mod laws;
 mod limits;
+mod narrowing;
 mod numbers;
 mod oracle;
 mod questions;
