@@ -16,6 +16,7 @@ mod rules;
 mod searches;
 mod shadows;
 mod shaping;
+mod supposed;
 pub mod tasks;
 mod world;
 

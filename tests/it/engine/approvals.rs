@@ -296,6 +296,42 @@ fn policies_read_who_approved_while_it_is_valid_and_never_while_it_is_supposed()
     assert_eq!(outcome(&by("intern"), "ask"), "Satisfied");
 }
 
+/// What a caller says of an approval is for Remit to look up, and no policy sees it.
+#[test]
+fn what_presents_an_approval_is_nothing_that_policies_read() {
+    let decide = |declared: &str| {
+        let schema = format!(
+            "entity A; action look appliesTo {{ principal: [A], resource: [A], context: {{ {declared} }} }};"
+        );
+        let policies = r#"@id("all") permit (principal, action, resource);
+            @id("seen") forbid (principal, action, resource) when { context has approval || context has obligations_supported };"#;
+        let bundle = serde_json::from_value(json!({
+            "schema": [{ "file": "s.cedarschema", "text": schema }],
+            "policies": [{ "file": "p.cedar", "text": policies }],
+        }));
+        let question = serde_json::from_value(json!({
+            "subject": { "type": "A", "id": "a" }, "action": { "name": "look" }, "resource": { "type": "A", "id": "b" },
+            "context": { "approval": { "id": ID }, "obligations_supported": [] },
+        }));
+        let facts = Facts::plain(
+            remit_core::KeyId::nil(),
+            "dev",
+            Timestamp::from_micros(super::tasks::draw::NOW),
+        );
+        let snapshot = Snapshot::compile(&bundle.unwrap()).unwrap();
+        snapshot.decide(&question.unwrap(), &facts)
+    };
+    let decision = decide("approval?: { id: String }, obligations_supported?: Set<String>");
+    assert!(permits(&decision), "{decision:?}");
+    assert_eq!(
+        decision.notes.len(),
+        4,
+        "two that are not stored, two that no caller may assert"
+    );
+    let decision = decide("approval: { id: String }, obligations_supported?: Set<String>");
+    assert_eq!(decision.reason, Reason::MissingContext, "{decision:?}");
+}
+
 /// A policy that approvals close is no reason to close what is open without one.
 #[test]
 fn adding_an_approval_never_denies() {
