@@ -13,6 +13,8 @@ use remit_core::{
 };
 use remit_engine::{Live, Registry, Snapshot};
 
+mod exceptions;
+
 /// The most tasks of one chain: a task and the eight above it.
 const LONGEST_CHAIN: usize = 9;
 
@@ -91,9 +93,18 @@ pub(crate) fn gather(
         (&agent, &hops),
         (tool, chain.as_ref()),
     );
+    let asked = exceptions::Asked {
+        action,
+        environment: &plain.environment,
+        question,
+        subject: &subject,
+        tasks: chain.as_ref().map_or(&[], |chain| &chain.tasks),
+    };
+    let exceptions = exceptions::of(live, &asked, now);
     Facts {
         agent,
         call,
+        exceptions,
         hops,
         kill,
         subject_not_yours,

@@ -22,12 +22,13 @@ use crate::shape::Reads;
 /// The longest policy id, in bytes.
 const ID_BYTES: usize = 256;
 /// The annotations that travel with a decision.
-const OBLIGATIONS: [&str; 6] = [
+const OBLIGATIONS: [&str; 7] = [
     "advice",
     "control",
     "controls",
     "cure",
     "obligation",
+    "relax",
     "severity",
 ];
 

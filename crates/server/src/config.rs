@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) policy: Policy,
     pub(crate) tasks: Tasks,
+    pub(crate) exceptions: Exceptions,
     pub(crate) replica: Replica,
     pub(crate) telemetry: Telemetry,
 }
@@ -113,6 +114,13 @@ pub(crate) struct Tasks {
     pub(crate) reserved_ms: u64,
     pub(crate) orphan_after_ms: u64,
     pub(crate) escrow_from: u32,
+}
+
+/// What exceptions are held to.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Exceptions {
+    pub(crate) longest_days: u64,
 }
 
 /// This process among the others that decide by the same database.
@@ -244,6 +252,10 @@ impl Config {
         positive("tasks.idle_timeout_ms", self.tasks.idle_timeout_ms);
         positive("tasks.reserved_ms", self.tasks.reserved_ms);
         positive("tasks.orphan_after_ms", self.tasks.orphan_after_ms);
+        if !(1..=366).contains(&self.exceptions.longest_days) {
+            let fault = "must be 1 to 366".to_owned();
+            faults.push(("exceptions.longest_days", fault));
+        }
         faults.extend(self.database.faults());
         if self.auth.pepper.is_some() && self.auth.pepper_file.is_some() {
             faults.push((

@@ -210,6 +210,7 @@ impl Store {
             principals::break_glass::sql::ALL,
             registry::sql::ALL,
             registry::agents::sql::ALL,
+            registry::exceptions::sql::ALL,
             registry::kills::sql::ALL,
             registry::tools::sql::ALL,
             replicas::sql::ALL,

@@ -1,4 +1,4 @@
-//! What is registered of a tenant, brought to its head: agents, tools, kills, and who can answer for an agent.
+//! What is registered of a tenant, brought to its head: agents, tools, kills, exceptions, and who can answer for an agent.
 //!
 //! It is a part of the snapshot that is being made, and comes into force with it. Whatever way the snapshot came about,
 //! its live facts are those of its revision, and what changed after that is read here.
@@ -23,6 +23,7 @@ pub(super) async fn bring(
     let store = app.store.ahead();
     let now = store.live_now(head.tenant, head.revision).await?;
     let mut change = LiveChange {
+        exceptions: Some(now.exceptions),
         kills: Some(now.kills),
         owners: Some(now.owners),
         ..Default::default()

@@ -114,6 +114,10 @@ tables! {
         { "id": Id, "kind": Text, "target": Text, "reason": Text, "set_by": Text, "set_key": Id, "at": Number,
           "revision": Number, "asked_by": Text, "asked_key": Id, "asked_at": Number, "lifted_by": Text,
           "lifted_at": Number, "lifted": Number } without [];
+    "exceptions" 500 by ["id"] after "$2"
+        { "id": Id, "policy": Text, "body": Text, "hash": Text, "ends_at": Number, "proposed_by": Text,
+          "proposed_key": Id, "proposed_at": Number, "lapses_at": Number, "confirmed_by": Text, "confirmed_key": Id,
+          "confirmed_at": Number, "revision": Number, "ended_by": Text, "ended_at": Number, "ended": Number } without [];
     "pending_settings" 500 by ["key"] after "$2"
         { "settings": Text, "asked_by": Text, "key": Id, "at": Number } without [];
     "bundles" 1 by ["revision"] after "$2"
