@@ -41,6 +41,7 @@ mod engine;
 mod entities;
 mod evaluate;
 mod evaluations;
+mod exceptions;
 mod facts;
 mod govern_story;
 mod house;

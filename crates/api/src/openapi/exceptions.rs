@@ -214,7 +214,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     let schemas = json!({
         "ExceptionScope": {
             "type": "object", "description": "Which questions it is for: those that fulfil every member; at least one is there.",
-            "additionalProperties": false, "minProperties": 1,
+            "additionalProperties": false,
             "properties": {
                 "action": line(256, "The id of the action."), "agent": uid("Who acts."),
                 "environment": line(256, "The environment of the key that asks."),

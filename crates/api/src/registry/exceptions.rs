@@ -378,7 +378,7 @@ fn check(body: &ProposalBody) -> Result<(), Problem> {
         name.iter().try_for_each(|name| line(member, name, NAME))?;
     }
     for (member, uid) in [("scope.agent", agent), ("scope.resource", resource)] {
-        for uid in uid {
+        if let Some(uid) = uid {
             line(&format!("{member}.type"), &uid.kind, NAME)?;
             line(&format!("{member}.id"), &uid.id, LINE)?;
         }

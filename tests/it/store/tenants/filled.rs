@@ -153,6 +153,9 @@ async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
         .await
         .unwrap();
     ask(fixture, tenant, "maya", at).await.unwrap();
+    crate::store::exceptions::propose(fixture, tenant)
+        .await
+        .unwrap();
 }
 
 /// Puts a shadow that has found something.
