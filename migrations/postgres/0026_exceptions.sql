@@ -1,6 +1,7 @@
--- Exceptions: a control that does not count for a while, in one scope. One person proposes it, another confirms exactly
--- that; it is in force from `revision` until `ends_at` by the clock, or until `ended`.
+-- Exceptions, and leases that ended.
 
+-- A control that does not count for a while, in one scope. One person proposes it, another confirms exactly that; it is in
+-- force from `revision` until `ends_at` by the clock, or until `ended`.
 CREATE TABLE exceptions (
     tenant        UUID   NOT NULL,
     id            UUID   NOT NULL,
@@ -34,5 +35,14 @@ CREATE TABLE exceptions (
 
 -- Serves every replica that catches up, and the count of what is open.
 CREATE INDEX exceptions_open_idx ON exceptions (tenant, ends_at) WHERE ended_at IS NULL;
+
+-- Permits whose lease has ended: one was denied when it was renewed, and is never renewed again.
+CREATE TABLE lease_ends (
+    tenant   UUID   NOT NULL,
+    decision UUID   NOT NULL,
+    at       BIGINT NOT NULL,
+    CONSTRAINT lease_ends_pkey PRIMARY KEY (tenant, decision),
+    CONSTRAINT lease_ends_tenant_fkey FOREIGN KEY (tenant) REFERENCES tenants (id)
+);
 
 SELECT remit_protect_tenants(NULL);

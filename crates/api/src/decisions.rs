@@ -19,6 +19,7 @@ use crate::query::{Query, Segments};
 use crate::wire::Json;
 
 pub(crate) mod case;
+pub(crate) mod leases;
 pub(crate) mod outcomes;
 
 /// How long a list waits for what this replica has answered to arrive in the store.

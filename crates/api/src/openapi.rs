@@ -14,6 +14,7 @@ mod exceptions;
 mod facts;
 mod impact;
 mod kills;
+mod leases;
 mod lifecycle;
 mod manage;
 mod outcomes;
@@ -106,6 +107,7 @@ pub fn document() -> Value {
         .chain(tools::operations())
         .chain(kills::operations())
         .chain(exceptions::operations())
+        .chain([leases::operation()])
         .chain(outcomes::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();

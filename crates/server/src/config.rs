@@ -32,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) policy: Policy,
     pub(crate) tasks: Tasks,
     pub(crate) exceptions: Exceptions,
+    pub(crate) leases: Leases,
     pub(crate) replica: Replica,
     pub(crate) telemetry: Telemetry,
 }
@@ -121,6 +122,13 @@ pub(crate) struct Tasks {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Exceptions {
     pub(crate) longest_days: u64,
+}
+
+/// What leases are held to.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Leases {
+    pub(crate) longest_hours: u64,
 }
 
 /// This process among the others that decide by the same database.
@@ -255,6 +263,10 @@ impl Config {
         if !(1..=366).contains(&self.exceptions.longest_days) {
             let fault = "must be 1 to 366".to_owned();
             faults.push(("exceptions.longest_days", fault));
+        }
+        if !(1..=168).contains(&self.leases.longest_hours) {
+            let fault = "must be 1 to 168".to_owned();
+            faults.push(("leases.longest_hours", fault));
         }
         faults.extend(self.database.faults());
         if self.auth.pepper.is_some() && self.auth.pepper_file.is_some() {

@@ -1,4 +1,4 @@
-//! The operations around exceptions, and the proposal that is restored for them.
+//! The operations around exceptions and leases, and the proposal that is restored for them.
 
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(super) fn recipe(world: &World, id: &str) -> Option<Recipe> {
         ),
         "get_exception" => (one, Value::Null),
         "confirm_exception" => (format!("{one}/confirm"), json!({ "seen": hash })),
+        // The decision has none, which is told to whoever asked for it.
+        "renew_lease" => (format!("/v1/leases/{}", world.decision), Value::Null),
         "end_exception" => (format!("{one}/end"), Value::Null),
         _ => return None,
     };

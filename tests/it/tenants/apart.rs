@@ -107,7 +107,10 @@ impl Ours {
     /// The path of an operation with something of ours in it, and the same with something that nobody has.
     fn paths(&self, template: &str) -> (String, String) {
         let nobody = "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77";
-        let (ours, made_up) = if template.starts_with("/v1/decisions/") {
+        let (ours, made_up) = if ["/v1/decisions/", "/v1/leases/"]
+            .iter()
+            .any(|named| template.starts_with(named))
+        {
             (self.decision.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/keys/") {
             (self.key.clone(), nobody.to_owned())

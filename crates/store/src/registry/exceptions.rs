@@ -5,11 +5,13 @@ use remit_core::{
     TenantId, Timestamp, canonical_json,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::admin_actions::Change;
 use crate::db::Conn;
 use crate::error::{Error, Failure};
+use crate::events;
 use crate::store::Store;
 use crate::tenants::{number, revision};
 use crate::versions::{MESSAGE_BYTES, check_line};
@@ -162,6 +164,17 @@ impl Store {
                 .execute(raw)
                 .await
                 .map(drop))?;
+            let told = told(proposed, by);
+            let subject = proposed.id.to_string();
+            events::note(
+                &mut conn,
+                tenant,
+                head,
+                "exception.proposed",
+                &subject,
+                &told,
+            )
+            .await?;
             conn.commit().await
         })
         .await
@@ -200,6 +213,17 @@ impl Store {
                 let problem = "it does not wait for this confirmation".to_owned();
                 return Err(Error::Unfit { problem }.into());
             }
+            let told = json!({ "id": id, "by": by.name, "at": by.at });
+            let subject = id.to_string();
+            events::note(
+                &mut conn,
+                tenant,
+                next,
+                "exception.in_force",
+                &subject,
+                &told,
+            )
+            .await?;
             conn.commit().await?;
             Ok(next)
         })
@@ -256,6 +280,9 @@ impl Store {
                 let problem = "it was ended or confirmed by another; read it again".to_owned();
                 return Err(Error::Unfit { problem }.into());
             }
+            let told = told(&found.proposed, by);
+            let subject = found.proposed.id.to_string();
+            events::note(&mut conn, tenant, at, "exception.ended", &subject, &told).await?;
             conn.commit().await?;
             Ok(in_force.then_some(at))
         })
@@ -334,6 +361,13 @@ pub(super) async fn read_in_force(
         })
     });
     Ok(exceptions.collect::<Result<_, Error>>()?)
+}
+
+/// What others are told of an exception: nothing that somebody wrote.
+fn told(proposed: &ProposedException, by: &ExceptionBy) -> Value {
+    json!({
+        "id": proposed.id, "policy": proposed.policy, "until": proposed.until, "by": by.name, "at": by.at,
+    })
 }
 
 fn read_body(id: Uuid, body: &str) -> Result<ProposedException, Error> {
