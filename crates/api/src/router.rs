@@ -309,6 +309,11 @@ fn entities_and_decisions(routes: Routes) -> Routes {
             decisions::leases::renew,
         )
         .get(
+            "/v1/revocations",
+            Access::Key(Scope::Evaluate),
+            decisions::revocations::watch,
+        )
+        .get(
             "/v1/outcomes",
             May(Read, Action::ListOutcomes),
             decisions::outcomes::lists::list,

@@ -27,8 +27,6 @@ pub struct Options {
     pub longest_exception: Duration,
     /// How old a permit may be whose lease is renewed.
     pub longest_lease: Duration,
-    /// How often a stream says that it is there.
-    pub heartbeat: Duration,
     /// How long one request may take, its body included.
     pub deadline: Duration,
     /// The largest body, in bytes; bundles and bulk imports have a limit of their own.
@@ -91,7 +89,6 @@ impl Default for Options {
             escrow_from: 100,
             longest_exception: Duration::from_hours(90 * 24),
             longest_lease: Duration::from_hours(24),
-            heartbeat: Duration::from_secs(5),
             deadline: Duration::from_secs(15),
             body_bytes: 1 << 20,
             body_deadline: Duration::from_secs(10),

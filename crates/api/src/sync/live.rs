@@ -7,19 +7,20 @@ use remit_core::Revision;
 use remit_engine::{Live, LiveChange};
 use remit_store::Head;
 
+use super::revocations::{self, Changed};
 use super::{Failure, blocking};
 use crate::app::App;
 
 /// The most agents or tools that are read at a time.
 const PAGE: usize = 10_000;
 
-/// Returns what is registered at the head, given what was at the revision `after`.
+/// Returns what is registered at the head, given what was at the revision `after`, and what is different by that.
 pub(super) async fn bring(
     app: &App,
     head: Head,
     before: &Live,
     after: Revision,
-) -> Result<Live, Failure> {
+) -> Result<(Live, Vec<Changed>), Failure> {
     let store = app.store.ahead();
     let now = store.live_now(head.tenant, head.revision).await?;
     let mut change = LiveChange {
@@ -37,7 +38,11 @@ pub(super) async fn bring(
     tasks_changed(app, head, after, &mut change).await?;
     approvals_changed(app, head, after, &mut change).await?;
     let before = before.clone();
-    blocking(move || before.with(change)).await
+    blocking(move || {
+        let different = revocations::of(&before, &change);
+        (before.with(change), different)
+    })
+    .await
 }
 
 /// Adds the agents that changed.
