@@ -353,6 +353,13 @@ impl TestApp {
         answer.into_body().collect().await.is_err()
     }
 
+    /// Sends a request without a body, and returns its status and its body as it comes; nothing is held against the document.
+    pub async fn unread(&self, request: http::request::Builder) -> (StatusCode, Body) {
+        let request = request.body(Body::empty()).unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        (answer.status(), answer.into_body())
+    }
+
     /// Reads a path of the operations port.
     pub async fn operations(&self, path: &str) -> Reply {
         self.operations_accepting(path, "*/*").await

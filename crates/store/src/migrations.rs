@@ -60,6 +60,7 @@ migrations! {
     "0024_approvals",
     "0025_approvers",
     "0026_exceptions",
+    "0027_events",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -29,6 +29,8 @@ pub(super) fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "confirm_exception" => (format!("{one}/confirm"), json!({ "seen": hash })),
         // The decision has none, which is told to whoever asked for it.
         "renew_lease" => (format!("/v1/leases/{}", world.decision), Value::Null),
+        // It ends once everything is told.
+        "watch_revocations" => ("/v1/revocations?follow=false".to_owned(), Value::Null),
         "end_exception" => (format!("{one}/end"), Value::Null),
         _ => return None,
     };

@@ -166,15 +166,8 @@ impl Store {
                 .map(drop))?;
             let told = told(proposed, by);
             let subject = proposed.id.to_string();
-            events::note(
-                &mut conn,
-                tenant,
-                head,
-                "exception.proposed",
-                &subject,
-                &told,
-            )
-            .await?;
+            let at = (head, by.at);
+            events::note(&mut conn, tenant, at, "exception.proposed", &subject, &told).await?;
             conn.commit().await
         })
         .await
@@ -215,15 +208,8 @@ impl Store {
             }
             let told = json!({ "id": id, "by": by.name, "at": by.at });
             let subject = id.to_string();
-            events::note(
-                &mut conn,
-                tenant,
-                next,
-                "exception.in_force",
-                &subject,
-                &told,
-            )
-            .await?;
+            let at = (next, by.at);
+            events::note(&mut conn, tenant, at, "exception.in_force", &subject, &told).await?;
             conn.commit().await?;
             Ok(next)
         })
@@ -282,7 +268,8 @@ impl Store {
             }
             let told = told(&found.proposed, by);
             let subject = found.proposed.id.to_string();
-            events::note(&mut conn, tenant, at, "exception.ended", &subject, &told).await?;
+            let now = (at, by.at);
+            events::note(&mut conn, tenant, now, "exception.ended", &subject, &told).await?;
             conn.commit().await?;
             Ok(in_force.then_some(at))
         })
