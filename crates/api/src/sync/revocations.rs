@@ -13,7 +13,6 @@ use remit_core::{
 };
 use remit_engine::{Live, LiveChange, Snapshot};
 use serde::Serialize;
-use smol_str::SmolStr;
 use tokio::sync::watch;
 
 /// The most changes of one tenant that are kept.
@@ -33,7 +32,7 @@ pub(crate) enum Changed {
     /// An agent that was registered, or what is registered of it.
     Agent { agent: EntityUid },
     /// A tool of the catalogue.
-    Tool { tool: SmolStr },
+    Tool { tool: String },
     /// A task that was there: what it may, what it has touched, or how it stands.
     Task { task: TaskId, state: TaskState },
     /// Something must stop.
@@ -105,8 +104,8 @@ pub(super) fn of(before: &Live, change: &LiveChange) -> Vec<Changed> {
         agent: agent.uid.clone(),
     });
     found.extend(agents);
-    let put = change.tools.iter().map(|tool| tool.name.clone());
-    let tools = put.chain(change.tools_removed.iter().cloned());
+    let put = change.tools.iter().map(|tool| tool.name.to_string());
+    let tools = put.chain(change.tools_removed.iter().map(ToString::to_string));
     found.extend(tools.map(|tool| Changed::Tool { tool }));
     let changed = change.tasks.iter().map(|task| (task.id, task.state));
     let tasks = changed.chain(change.ended.iter().copied());
