@@ -107,12 +107,14 @@ async fn a_permit_is_renewed_while_it_would_be_given() {
     assert_eq!(record["facts"]["lease"], json!(root));
     over(&renew(test, &test.key, &second).await, &root);
     // A kill ends it: also when the kill is lifted.
-    let robot = test
+    let stopper = test
         .key_of(PrincipalKind::Machine, "stopper", &[Role::Operator])
         .await;
     let target = json!({ "kind": "agent", "agent": { "type": "Agent", "id": "bot" } });
     let kill = json!({ "target": target, "reason": "x" });
-    let set = test.as_key(&robot, Method::POST, "/v1/kills", &kill).await;
+    let set = test
+        .as_key(&stopper, Method::POST, "/v1/kills", &kill)
+        .await;
     assert_eq!(set.status, StatusCode::CREATED, "{}", set.text);
     let denied = renew(test, &test.key, &root).await;
     assert_eq!(denied.status, StatusCode::OK, "{}", denied.text);
@@ -151,8 +153,8 @@ async fn what_is_no_lease_is_not_renewed() {
         &renew(test, &test.key, denied.header("x-decision-id")).await,
         "has none",
     );
-    let day = Duration::from_hours(24);
-    advance(test, day - Duration::from_micros(1)).await;
+    let day_but_one = Duration::from_micros(24 * 60 * 60 * 1_000_000 - 1);
+    advance(test, day_but_one).await;
     let last = renew(test, &test.key, &root).await;
     assert_eq!(last.json()["decision"], json!(true), "{}", last.text);
     advance(test, Duration::from_micros(1)).await;
@@ -248,9 +250,10 @@ async fn no_renewal_permits_after_the_revision_that_ends_it() {
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
         let revision: u64 = reply.header("remit-revision").parse().unwrap();
         seen.push((revision, reply.json()["decision"] == json!(true)));
-        match reply.json()["decision"] == json!(true) {
-            true => permits += 1,
-            false => denial = Some(revision),
+        if reply.json()["decision"] == json!(true) {
+            permits += 1;
+        } else {
+            denial = Some(revision);
         }
     }
     let ended = putting.await.unwrap().number();

@@ -71,7 +71,7 @@ async fn an_exception_is_in_force_between_two_revisions(fixture: Fixture) {
     assert_eq!(store.exceptions(other, None, None, 10).await.unwrap(), []);
     let limit = PolicyId::new("limit");
     let listed = store.exceptions(tenant, Some(&limit), None, 10);
-    assert_eq!(listed.await.unwrap(), [found.clone()]);
+    assert_eq!(listed.await.unwrap(), std::slice::from_ref(&found));
     let another = PolicyId::new("another");
     assert_eq!(
         store
