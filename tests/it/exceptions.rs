@@ -9,6 +9,7 @@ use remit_store::Scope;
 use remit_tests::app::{Reply, TestApp};
 use serde_json::{Value, json};
 
+mod commands;
 mod kept;
 mod refused;
 mod scopes;

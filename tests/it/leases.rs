@@ -9,6 +9,8 @@ use remit_store::Scope;
 use remit_tests::app::{Reply, TestApp};
 use serde_json::{Value, json};
 
+mod approved;
+
 use crate::tasks::{World as Tasks, id_of};
 
 const LEASED: &str = "@id(\"leased\") @lease(\"60\") permit (principal is Agent, action == Action::\"get_file\", resource);\n";

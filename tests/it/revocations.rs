@@ -233,7 +233,8 @@ async fn everything_that_is_different_is_told() {
     let told = stream.until("exception_ended").await;
     assert_eq!(change(&told, "exception_ended")["policy"], "boss-pays-not");
 
-    let policy = json!({ "policy": "@id(\"one-more\") forbid (principal, action, resource) when { false };" });
+    let policy =
+        json!({ "text": "@id(\"one-more\") forbid (principal, action, resource) when { false };" });
     let put = test
         .as_key(&ana, Method::PUT, "/v1/policies/one-more", &policy)
         .await;
