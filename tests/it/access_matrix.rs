@@ -11,6 +11,7 @@ use remit_tests::contract::DOCUMENT;
 use remit_tests::golden;
 use serde_json::{Value, json};
 
+mod exceptions;
 mod registered;
 mod tasks;
 
@@ -48,6 +49,7 @@ struct World {
     grant: String,
     agent: String,
     kill: String,
+    exception: (String, String),
 }
 
 /// One request of an operation: its path with the parts filled in, a precondition, and a body.
@@ -219,7 +221,11 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "resume_tenant" => (format!("{tenant}/resume"), body(Value::Null)),
         "export_tenant" => (format!("{tenant}/export"), body(Value::Null)),
         "delete_tenant" => (format!("{tenant}?name=default"), body(Value::Null)),
-        _ => return registered::recipe(world, id).or_else(|| tasks::recipe(id)),
+        _ => {
+            return registered::recipe(world, id)
+                .or_else(|| exceptions::recipe(world, id))
+                .or_else(|| tasks::recipe(id));
+        }
     };
     Some(Recipe {
         path,
@@ -287,6 +293,7 @@ impl World {
             grant: String::new(),
             agent: String::new(),
             kill: String::new(),
+            exception: Default::default(),
         };
         world.settle(key.reveal()).await;
         world.decision = world.ask().await;
@@ -393,6 +400,7 @@ impl World {
         self.draft = draft.id.to_string();
         self.ask_for_break_glass().await;
         self.register().await;
+        self.propose().await;
     }
 
     async fn send(
@@ -468,6 +476,7 @@ async fn every_operation_is_asked_by_everybody() {
                     &world.victim,
                     &world.draft,
                     &world.kill,
+                    &world.exception.0,
                     &world.test.tenant.to_string(),
                 ];
                 // A refusal says what was asked of whom, whether that is there or not.

@@ -64,6 +64,21 @@ pub struct Reply {
     pub text: String,
 }
 
+/// A body that is read as it comes.
+#[derive(Debug)]
+pub struct Unread(Body);
+
+// === impl Unread ===
+
+impl Unread {
+    /// Returns the next part of it; `None` at its end.
+    pub async fn part(&mut self) -> Option<String> {
+        let frame = self.0.frame().await.transpose().unwrap()?;
+        let bytes = frame.into_data().unwrap();
+        Some(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+}
+
 // === impl TestApp ===
 
 impl TestApp {
@@ -351,6 +366,13 @@ impl TestApp {
         let answer = self.router.clone().oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         answer.into_body().collect().await.is_err()
+    }
+
+    /// Sends a request without a body, and returns its status and its body as it comes; nothing is held against the document.
+    pub async fn unread(&self, request: http::request::Builder) -> (StatusCode, Unread) {
+        let request = request.body(Body::empty()).unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        (answer.status(), Unread(answer.into_body()))
     }
 
     /// Reads a path of the operations port.

@@ -20,6 +20,7 @@ mod consuming;
 mod escrow;
 mod options;
 mod readiness;
+mod renewing;
 mod using;
 
 pub(crate) use consuming::{chain, charges, keep_expiring};
@@ -40,6 +41,7 @@ use crate::metrics::{Metrics, Stage};
 use crate::problem::{Kind, Problem};
 use crate::stream::Streams;
 use crate::sync::progress::Progress;
+use crate::sync::revocations::Revocations;
 use crate::tasks::keeping::Activity;
 use crate::token::Seal;
 
@@ -86,6 +88,7 @@ pub struct App {
     pub(crate) metrics: Metrics,
     pub(crate) shadows: Shadows,
     pub(crate) seal: Seal,
+    pub(crate) revocations: Revocations,
     escrows: Escrows,
     pub(crate) glass: Seen,
     /// The requests that still fit in.
@@ -157,6 +160,7 @@ impl App {
         Arc::new(Self {
             shadows: Shadows::new(Self::again, metrics.shadow()),
             seal: Seal::new(parts.pepper.derive("page tokens")),
+            revocations: Revocations::default(),
             keys: Keys::new(parts.pepper, parts.dev_key),
             activity: Activity::default(),
             denials: Denials::default(),

@@ -303,6 +303,16 @@ fn entities_and_decisions(routes: Routes) -> Routes {
             Access::Key(Scope::Evaluate),
             decisions::outcomes::report,
         )
+        .post(
+            "/v1/leases/{id}",
+            Access::Key(Scope::Evaluate),
+            decisions::leases::renew,
+        )
+        .get(
+            "/v1/revocations",
+            Access::Key(Scope::Evaluate),
+            decisions::revocations::watch,
+        )
         .get(
             "/v1/outcomes",
             May(Read, Action::ListOutcomes),
