@@ -28,7 +28,10 @@ pub(super) fn text(shown: &Shown) -> String {
     lines.say("until", shown.expires_at.to_string());
     lines.say("card", shown.card_hash.to_string());
     for one in items(card, "/said_by_agent") {
-        lines.say("IT SAYS", format!("({}) {}", member(one, "what"), member(one, "text")));
+        lines.say(
+            "IT SAYS",
+            format!("({}) {}", member(one, "what"), member(one, "text")),
+        );
     }
     lines.lines.join("\n")
 }
@@ -61,7 +64,11 @@ fn sink(one: &Value) -> String {
         let like = one_line(like);
         format!(" BEWARE: it looks like {like} and is another")
     });
-    format!("{} ({known}){}", member(one, "value"), beware.unwrap_or_default())
+    format!(
+        "{} ({known}){}",
+        member(one, "value"),
+        beware.unwrap_or_default()
+    )
 }
 
 fn items<'c>(card: &'c Value, path: &str) -> impl Iterator<Item = &'c Value> + use<'c> {
@@ -72,7 +79,8 @@ fn items<'c>(card: &'c Value, path: &str) -> impl Iterator<Item = &'c Value> + u
 // === impl Lines ===
 
 impl Lines<'_> {
-    fn say(&mut self, name: &str, text: String) {
+    fn say(&mut self, name: &str, text: impl AsRef<str>) {
+        let text = text.as_ref();
         if !text.is_empty() {
             self.lines.push(format!("  {name:<12} {text}"));
         }
@@ -92,16 +100,25 @@ impl Lines<'_> {
         self.say("effect", self.at("/call/effect"));
         self.say("to", self.entity("/call/resource"));
         for one in items(self.card, "/call/arguments") {
-            let hidden = one.get("redacted").map(|_| " (taken out)").unwrap_or_default();
+            let hidden = one
+                .get("redacted")
+                .map(|_| " (taken out)")
+                .unwrap_or_default();
             let value = one.get("value").or_else(|| one.get("redacted"));
             let value = value.map(one_line).unwrap_or_default();
-            self.say("argument", format!("{} = {value}{hidden}", member(one, "name")));
+            self.say(
+                "argument",
+                format!("{} = {value}{hidden}", member(one, "name")),
+            );
         }
         for one in items(self.card, "/sinks") {
             self.say("affects", sink(one));
         }
         if let Some(minor) = self.card.pointer("/amount/minor") {
-            self.say("amount", format!("{minor} in units of 10^-{}", self.at("/amount/scale")));
+            self.say(
+                "amount",
+                format!("{minor} in units of 10^-{}", self.at("/amount/scale")),
+            );
         }
     }
 
@@ -114,7 +131,11 @@ impl Lines<'_> {
         self.say("opened by", self.at("/task/opened_by"));
         self.say("for", self.entity("/task/on_behalf_of"));
         for one in items(self.card, "/task/labels") {
-            let text = format!("{} by decision {}", member(one, "label"), member(one, "decision"));
+            let text = format!(
+                "{} by decision {}",
+                member(one, "label"),
+                member(one, "decision")
+            );
             self.say("touched", text);
         }
         for one in items(self.card, "/chain") {
@@ -132,17 +153,20 @@ impl Lines<'_> {
         let (reversible, first) = (is("/hints/reversible"), is("/hints/first_tool"));
         if reversible == Some(false) {
             let text = "it cannot be undone, or nobody has said that it can";
-            self.say("note", text.to_owned());
+            self.say("note", text);
         }
         if first == Some(true) {
-            self.say("note", "the agent was not seen doing this before".to_owned());
+            self.say("note", "the agent was not seen doing this before");
         }
         for one in items(self.card, "/hints/first_sinks") {
             self.say("note", format!("not seen before: {}", one_line(one)));
         }
         let refused = self.at("/hints/recent_refusals");
         if !refused.is_empty() && refused != "0" {
-            self.say("note", format!("{refused} requests of the agent were refused within a day"));
+            self.say(
+                "note",
+                format!("{refused} requests of the agent were refused within a day"),
+            );
         }
     }
 }
