@@ -23,6 +23,7 @@ mod admin_actions;
 mod agent_baseline;
 mod agentdojo;
 mod agents;
+mod approvals;
 mod approvers;
 mod authzen;
 mod bad_input;

@@ -47,6 +47,7 @@ macro_rules! for_each_database {
     )*};
 }
 
+pub mod approvals;
 mod break_glass;
 mod budgets;
 mod bundles;

@@ -167,7 +167,6 @@ impl Standing {
 /// # Errors
 ///
 /// `not-ready` and `store-unavailable`.
-#[expect(dead_code, reason = "asked where a request is made")]
 pub(crate) async fn auto_approved(
     app: &App,
     snapshot: &Snapshot,
@@ -187,7 +186,6 @@ pub(crate) async fn auto_approved(
 /// # Errors
 ///
 /// `too-many-requests` where as many wait for one of them as its members can answer.
-#[expect(dead_code, reason = "asked where a request is made")]
 pub(crate) async fn room(
     app: &App,
     tenant: TenantId,

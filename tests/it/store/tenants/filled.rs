@@ -66,6 +66,7 @@ pub async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
     fill_drafts(fixture, tenant).await;
     fill_approvers(fixture, tenant).await;
     fill_budgets(fixture, tenant).await;
+    fill_approvals(fixture, tenant).await;
     crate::store::tasks::fill(fixture, tenant).await;
     let replica = fixture.replica();
     fill_shadow(fixture, tenant, replica).await;
@@ -143,6 +144,11 @@ async fn fill_budgets(fixture: &Fixture, tenant: TenantId) {
         trusted: &BTreeSet::from([[7; 16]]),
     };
     fixture.store.report(tenant, &report).await.unwrap();
+}
+
+/// Makes requests that were joined and asked together, and one that was approved and used.
+async fn fill_approvals(fixture: &Fixture, tenant: TenantId) {
+    crate::store::approvals::used(fixture, tenant).await;
 }
 
 /// Makes a draft with a review, and a change of the settings and a break-glass grant that wait for another person.
