@@ -11,6 +11,7 @@
 
 mod admin;
 mod app;
+mod approvals;
 mod auth;
 mod background;
 mod bundle;
@@ -54,11 +55,8 @@ mod trace;
 mod versions;
 mod wire;
 
-pub use openapi::document as openapi;
-pub use problem::{Kind, Problem, page as errors_page};
-pub use router::{Access, Endpoint, endpoints, router};
 pub use {
-    app::{Answer, App, AppParts, Options},
-    auth::{Caller, DevKey},
+    app::Answer, app::App, app::AppParts, app::Approvals, app::Drafts, app::Options, auth::*,
 };
-pub use {listener::Limits, listener::serve, operations::operations, trace::*};
+pub use {listener::*, openapi::document as openapi, operations::operations, router::*, trace::*};
+pub use {problem::Kind, problem::Problem, problem::page as errors_page};

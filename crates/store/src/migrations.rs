@@ -58,6 +58,7 @@ migrations! {
     "0022_budgets",
     "0023_outcomes",
     "0024_approvals",
+    "0025_approvers",
     "0027_events",
 }
 
