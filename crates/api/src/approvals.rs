@@ -9,3 +9,4 @@ pub(crate) mod requests;
 pub(crate) mod submission;
 pub(crate) mod sweeping;
 pub(crate) mod wants;
+pub(crate) mod watching;
