@@ -55,8 +55,8 @@ mod trace;
 mod versions;
 mod wire;
 
+pub use app::{Answer, App, AppParts, Approvals, Drafts, Options};
 pub use {
-    app::Answer, app::App, app::AppParts, app::Approvals, app::Drafts, app::Options, auth::*,
+    auth::Caller, auth::DevKey, problem::Kind, problem::Problem, problem::page as errors_page,
 };
 pub use {listener::*, openapi::document as openapi, operations::operations, router::*, trace::*};
-pub use {problem::Kind, problem::Problem, problem::page as errors_page};

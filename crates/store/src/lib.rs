@@ -54,6 +54,7 @@ pub use store::{Options, Store};
 pub use tasks::*;
 pub use tenants::*;
 pub use versions::{Authorship, StoredVersion};
-pub use {api_key::ApiKey, api_key::ParseKeyError, api_key::Pepper};
-pub use {approvals::*, drafts::*, error::Error, events::*, outcomes::*, principals::*};
-pub use {registry::*, replicas::*, scope::Scope};
+pub use {api_key::ApiKey, api_key::ParseKeyError, api_key::Pepper, registry::*, replicas::*};
+pub use {
+    approvals::*, drafts::*, error::Error, events::*, outcomes::*, principals::*, scope::Scope,
+};

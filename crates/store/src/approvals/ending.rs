@@ -318,13 +318,21 @@ async fn tell(
     conn: &mut Conn,
     tenant: TenantId,
     id: ApprovalId,
-    at: (Revision, Timestamp),
+    at_time: (Revision, Timestamp),
     kind: &str,
 ) -> Result<StoredRequest, Failure> {
     let Some(request) = find(conn, tenant, id).await? else {
         return Err(Error::NotFound { what: "request" }.into());
     };
-    events::note(conn, tenant, at, kind, &id.to_string(), &body(&request)).await?;
+    events::note(
+        conn,
+        tenant,
+        at_time,
+        kind,
+        &id.to_string(),
+        &body(&request),
+    )
+    .await?;
     Ok(request)
 }
 
