@@ -30,15 +30,15 @@ async fn write(test: &TestApp, events: &[(u64, u64)], body: &Value) {
         })
         .collect();
     let rows = rows.join(", ");
-    let text = format!(
+    let sql = format!(
         "INSERT INTO events (tenant, revision, place, kind, subject, at, body) VALUES {rows}"
     );
-    execute(&test.database.url, &text).await;
+    execute(&test.database.url, &sql).await;
 }
 
 async fn forget(test: &TestApp, revision: u64) {
-    let text = format!("DELETE FROM events WHERE revision = {revision}");
-    execute(&test.database.url, &text).await;
+    let sql = format!("DELETE FROM events WHERE revision = {revision}");
+    execute(&test.database.url, &sql).await;
 }
 
 async fn open(test: &TestApp, key: &str, after: Option<&str>) -> Stream {
@@ -238,11 +238,11 @@ async fn nothing_of_another_tenant_is_told() {
     let test = TestApp::start(&pack("starter")).await;
     let mut stream = open(&test, &test.key, None).await;
     let other = test.store.ensure_tenant("other").await.unwrap();
-    let text = format!(
+    let sql = format!(
         "INSERT INTO events (tenant, revision, place, kind, subject, at, body) \
          VALUES (x'{}', 100, 0, 'test.happened', 'it', 1, '{{}}')",
         other.uuid().simple()
     );
-    execute(&test.database.url, &text).await;
+    execute(&test.database.url, &sql).await;
     stream.is_quiet(Duration::from_millis(1_500)).await;
 }

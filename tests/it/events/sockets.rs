@@ -132,7 +132,7 @@ async fn who_does_not_read_holds_nobody_up_and_is_let_go() {
         let last = text
             .lines()
             .filter_map(|line| line.strip_prefix("id: "))
-            .last();
+            .next_back();
         (bytes.len(), last.map(str::to_owned))
     })
     .await
