@@ -43,6 +43,7 @@ mod engine;
 mod entities;
 mod evaluate;
 mod evaluations;
+mod events;
 mod facts;
 mod govern_story;
 mod house;
