@@ -11,13 +11,14 @@ use remit_tests::contract::DOCUMENT;
 use remit_tests::golden;
 use serde_json::{Value, json};
 
+mod approvers;
 mod exceptions;
 mod registered;
 mod tasks;
 
 /// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, a person in each role with a key
 /// that has every scope, and all of another tenant.
-const CALLERS: [&str; 18] = [
+const CALLERS: [&str; 19] = [
     "nobody",
     "revoked",
     "evaluate",
@@ -26,6 +27,7 @@ const CALLERS: [&str; 18] = [
     "write",
     "keys",
     "tasks",
+    "approve",
     "tenants",
     "all",
     "reader",
@@ -224,7 +226,8 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         _ => {
             return registered::recipe(world, id)
                 .or_else(|| exceptions::recipe(world, id))
-                .or_else(|| tasks::recipe(id));
+                .or_else(|| tasks::recipe(id))
+                .or_else(|| approvers::recipe(id));
         }
     };
     Some(Recipe {

@@ -56,6 +56,7 @@ mod decisions;
 mod drafts;
 mod entities;
 mod escrow;
+mod events;
 mod exceptions;
 mod keys;
 mod kills;

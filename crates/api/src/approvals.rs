@@ -14,3 +14,4 @@ pub(crate) mod standing;
 pub(crate) mod submission;
 pub(crate) mod sweeping;
 pub(crate) mod wants;
+pub(crate) mod watching;

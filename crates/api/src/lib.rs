@@ -56,5 +56,5 @@ mod versions;
 mod wire;
 
 pub use app::{Answer, App, AppParts, Approvals, Drafts, Options};
-pub use {auth::*, listener::*, problem::Kind, problem::Problem, router::*, trace::*};
-pub use {openapi::document as openapi, operations::operations, problem::page as errors_page};
+pub use {auth::*, problem::Kind, problem::Problem, problem::page as errors_page};
+pub use {listener::*, openapi::document as openapi, operations::operations, router::*, trace::*};

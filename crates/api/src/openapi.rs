@@ -10,6 +10,7 @@ mod approvers;
 mod break_glass;
 mod decide;
 mod drafts;
+mod events;
 mod examples;
 mod exceptions;
 mod facts;
@@ -112,6 +113,7 @@ pub fn document() -> Value {
         .chain(exceptions::operations())
         .chain(leases::operations())
         .chain(approvers::operations())
+        .chain(events::operations())
         .chain(outcomes::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
@@ -201,8 +203,8 @@ fn tags() -> Value {
         { "name": "Agents", "description": "The registry of agents: who answers for each, until when, and what it may do at most." },
         { "name": "Tools", "description": "The catalogue of tools: what a call does, says of whom, and brings back." },
         { "name": "Kills", "description": "What must stop now, whatever the policies say." },
-        { "name": "Tasks", "description": "What agents are asked to do, for whom, and how far it may go." },
         { "name": "Approvals", "description": "Where a person must answer: who may, what they are shown, and what they said." },
+        { "name": "Tasks", "description": "What agents are asked to do, for whom, and how far it may go." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
         { "name": "Settings", "description": "What the tenant demands of its administration." },

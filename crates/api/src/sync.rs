@@ -26,6 +26,7 @@ use remit_store::{Head, MAX_ENTITIES};
 use crate::app::{App, keep_expiring, keep_returning};
 use crate::approvals::escalating;
 use crate::approvals::sweeping::keep_sweeping;
+use crate::approvals::watching::keep_forgetting;
 use crate::background::survive;
 use crate::tasks::keeping;
 
@@ -69,6 +70,7 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
             survive("the tasks", || keeping::keep(Arc::clone(&app))),
             survive("what is reserved", || keep_expiring(Arc::clone(&app))),
             survive("access requests", || keep_sweeping(Arc::clone(&app))),
+            survive("events of long ago", || keep_forgetting(Arc::clone(&app))),
             survive("what is in escrow", || keep_returning(Arc::clone(&app))),
             survive("what goes on to others", || escalating::keep(Arc::clone(
                 &app

@@ -140,6 +140,7 @@ actions! {
     DeleteApproverDelegation "delete_approver_delegation" "Principal" true;
     ListApprovals "list_approvals" "Tenant" false;
     CountApprovals "count_approvals" "Tenant" false;
+    WatchApprovals "watch_approvals" "Tenant" false;
     GetApproval "get_approval" "AccessRequest" false;
     ApproveRequest "approve_request" "AccessRequest" true;
     DenyRequest "deny_request" "AccessRequest" true;

@@ -216,7 +216,7 @@ fn list() -> Operation {
     .query("action", &text, "Only those of this action.", &json!("call"))
     .query("task", &json!({ "type": "string", "format": "uuid" }), "Only those in this task.", &json!(DECISION))
     .query("mine", &json!({ "type": "boolean" }), "Only those that wait for you.", &json!(true))
-    .gives(200, "One page.", "AccessRequestPage", &json!({ "approvals": [listed()] }), &["Link"])
+    .gives(200, "One page.", "ApprovalRequestPage", &json!({ "approvals": [listed()] }), &["Link"])
     .fails(&[Kind::INVALID_REQUEST, Kind::STORE_UNAVAILABLE])
 }
 
@@ -224,7 +224,7 @@ fn count() -> Operation {
     new("GET", "/v1/approvals/facets", "count_approvals")
         .says("Count access requests", "By state, and the pending ones by group, agent and action; each up to 10,000.")
         .scope("approve")
-        .gives(200, "How many there are.", "AccessRequestCounts", &json!({
+        .gives(200, "How many there are.", "ApprovalRequestCounts", &json!({
             "states": { "pending": 2, "approved": 1, "denied": 0, "expired": 0, "cancelled": 0 },
             "groups": { "finance": 2 }, "actions": { "call": 2 },
             "agents": [{ "agent": { "type": "Agent", "id": "invoice-bot" }, "count": 2 }],
@@ -241,7 +241,7 @@ fn get() -> Operation {
              it now. The `ETag` is the hash of the card, which never changes: an answer names it as `seen`.",
         )
         .scope("approve")
-        .gives(200, "The access request.", "AccessRequest", &shown(), &["ETag"])
+        .gives(200, "The access request.", "ApprovalRequest", &shown(), &["ETag"])
         .fails(&[Kind::INVALID_REQUEST, Kind::NOT_FOUND, Kind::NOT_READY, Kind::STORE_UNAVAILABLE])
 }
 
@@ -572,10 +572,10 @@ fn of_requests() -> Map<String, Value> {
         }),
     );
     let schemas = json!({
-        "AccessRequestListed": object("An access request.", &required, &listed),
-        "AccessRequestPage": page("approvals", "AccessRequestListed"),
-        "AccessRequest": object("An access request with its card.", &all_of_it, &shown),
-        "AccessRequestCounts": object("How many there are.", &["states", "groups", "agents", "actions", "counted_to", "more"], &json!({
+        "ApprovalRequestListed": object("An access request.", &required, &listed),
+        "ApprovalRequestPage": page("approvals", "ApprovalRequestListed"),
+        "ApprovalRequest": object("An access request with its card.", &all_of_it, &shown),
+        "ApprovalRequestCounts": object("How many there are.", &["states", "groups", "agents", "actions", "counted_to", "more"], &json!({
             "states": numbers("By state."), "groups": numbers("The pending ones by group."), "actions": numbers("The pending ones by action."),
             "agents": { "type": "array", "description": "The pending ones by agent.", "items": agent },
             "counted_to": { "type": "integer", "description": "How far it is counted." },

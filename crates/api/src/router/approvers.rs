@@ -5,11 +5,19 @@ use remit_store::Scope::{Approve, Keys, Read};
 use super::Access::May;
 use super::Routes;
 use crate::admin::Action;
-use crate::approvals::{answering, delegations, groups, queue};
+use crate::approvals::{answering, delegations, groups, queue, watching};
 
 /// Adds them.
 pub(super) fn routes(routes: Routes) -> Routes {
-    answered(waiting(handed_on(grouped(routes))))
+    answered(waiting(watched(handed_on(grouped(routes)))))
+}
+
+fn watched(routes: Routes) -> Routes {
+    routes.get(
+        "/v1/approvals/events",
+        May(Approve, Action::WatchApprovals),
+        watching::watch,
+    )
 }
 
 fn grouped(routes: Routes) -> Routes {

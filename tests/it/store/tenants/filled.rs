@@ -64,6 +64,7 @@ pub async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
         .await
         .unwrap();
     fill_drafts(fixture, tenant).await;
+    fill_approvers(fixture, tenant).await;
     fill_budgets(fixture, tenant).await;
     fill_approvals(fixture, tenant).await;
     crate::store::tasks::fill(fixture, tenant).await;
@@ -86,6 +87,37 @@ pub async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
         failure: None,
     };
     store.heartbeat(&beating, &[applied]).await.unwrap();
+}
+
+/// Makes a group of approvers, and somebody who answers in the place of another.
+async fn fill_approvers(fixture: &Fixture, tenant: TenantId) {
+    let (store, none) = (&fixture.store, Change::default);
+    let rules = remit_store::GroupRules {
+        escalate_after: None,
+        escalates_to: None,
+        most_open: 1,
+        most_per_hour: 1,
+    };
+    let members = [remit_store::GroupMember {
+        principal: "maya".parse().unwrap(),
+        until: None,
+    }];
+    let group = ("finance", &rules, &members[..]);
+    store
+        .put_approver_group(tenant, None, group, none())
+        .await
+        .unwrap();
+    let delegation = remit_store::StoredDelegation {
+        from: "maya".parse().unwrap(),
+        to: "ben".parse().unwrap(),
+        until: fixture.clock.now(),
+        reason: "on leave".to_owned(),
+        made_by: "maya".parse().unwrap(),
+        at: fixture.clock.now(),
+        revision: remit_core::Revision::default(),
+    };
+    let put = store.put_approver_delegation(tenant, None, &delegation, none());
+    put.await.unwrap();
 }
 
 /// Opens a task with a budget, of which something is reserved and something was told.

@@ -79,7 +79,8 @@ fn items<'c>(card: &'c Value, path: &str) -> impl Iterator<Item = &'c Value> + u
 // === impl Lines ===
 
 impl Lines<'_> {
-    fn say(&mut self, name: &str, text: String) {
+    fn say(&mut self, name: &str, text: impl AsRef<str>) {
+        let text = text.as_ref();
         if !text.is_empty() {
             self.lines.push(format!("  {name:<12} {text}"));
         }
@@ -152,13 +153,10 @@ impl Lines<'_> {
         let (reversible, first) = (is("/hints/reversible"), is("/hints/first_tool"));
         if reversible == Some(false) {
             let text = "it cannot be undone, or nobody has said that it can";
-            self.say("note", text.to_owned());
+            self.say("note", text);
         }
         if first == Some(true) {
-            self.say(
-                "note",
-                "the agent was not seen doing this before".to_owned(),
-            );
+            self.say("note", "the agent was not seen doing this before");
         }
         for one in items(self.card, "/hints/first_sinks") {
             self.say("note", format!("not seen before: {}", one_line(one)));
