@@ -23,6 +23,7 @@ mod admin_actions;
 mod agent_baseline;
 mod agentdojo;
 mod agents;
+mod approval_story;
 mod authzen;
 mod bad_input;
 mod bench_agentdojo;
@@ -55,6 +56,7 @@ mod mutants;
 mod openapi;
 mod operations;
 mod outcomes;
+mod phone_page;
 mod policies;
 mod policy_test;
 #[cfg(feature = "verify")]

@@ -86,7 +86,7 @@ impl Stand {
     pub(super) async fn set_up(
         client: Client,
         suite: &Suite,
-        bundle: Bundle,
+        bundle: &Bundle,
         replace: bool,
     ) -> Result<Self, Error> {
         let stand = Self { client };
@@ -99,7 +99,7 @@ impl Stand {
             stand
                 .send(|| {
                     let request = stand.client.request(Method::PUT, &path)?;
-                    Ok(request.header(IF_MATCH, &tag).json(&bundle))
+                    Ok(request.header(IF_MATCH, &tag).json(bundle))
                 })
                 .await?;
         }
@@ -141,7 +141,12 @@ impl Stand {
         })
     }
 
-    async fn put(&self, path: &[&str], body: &Value) -> Result<Reply, Error> {
+    /// Puts something.
+    ///
+    /// # Errors
+    ///
+    /// Those of the client.
+    pub(super) async fn put(&self, path: &[&str], body: &Value) -> Result<Reply, Error> {
         self.send(|| Ok(self.client.request(Method::PUT, path)?.json(body)))
             .await
     }
