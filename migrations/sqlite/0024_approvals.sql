@@ -4,7 +4,7 @@
 -- `expired` or `cancelled`; an approval that was withdrawn is `cancelled` as well. It is bound to `digest`, `bundle`,
 -- `violations` and `environment`, of all of which `bound` is
 -- the hash; one that is pending of the same is joined, not made again. `card` is what whoever
--- answers is shown, as canonical JSON, and `card_hash` its hash. `wants` says, as a JSON object, how many persons of each
+-- answers is shown, as canonical JSON, and `card_hash` its hash. `said` is what the caller said beside the question. `wants` says, as a JSON object, how many persons of each
 -- group have to approve. `revision` is that of the last change that decides: only `approved` ones do. An approval is used
 -- up when `uses_left` is 0, or it is withdrawn, or `approved_until` has passed by the database's clock.
 CREATE TABLE access_requests (
@@ -35,6 +35,7 @@ CREATE TABLE access_requests (
     card           TEXT    NOT NULL,
     card_hash      TEXT    NOT NULL,
     question       TEXT    NOT NULL,
+    said           TEXT    NOT NULL,
     callback       TEXT,
     ended_at       INTEGER,
     ended_by       TEXT,
@@ -58,8 +59,9 @@ CREATE INDEX access_requests_open_idx ON access_requests (tenant, expires_at, id
 CREATE INDEX access_requests_subject_idx ON access_requests (tenant, subject_type, subject_id, state, id);
 CREATE INDEX access_requests_action_idx ON access_requests (tenant, action, state, id);
 CREATE INDEX access_requests_task_idx ON access_requests (tenant, task, state, id) WHERE task IS NOT NULL;
-CREATE INDEX access_requests_revision_idx ON access_requests (tenant, revision, id)
-    WHERE ended_at IS NOT NULL AND scope IS NOT NULL AND forgotten_at IS NULL;
+CREATE INDEX access_requests_revision_idx ON access_requests (tenant, revision, id) WHERE scope IS NOT NULL;
+CREATE INDEX access_requests_usable_idx ON access_requests (tenant, approved_until, id)
+    WHERE state = 'approved' AND forgotten_at IS NULL;
 
 -- Which groups a request waits for.
 CREATE TABLE access_request_groups (
@@ -93,6 +95,18 @@ CREATE TABLE bulk_requests (
     expires_at     INTEGER NOT NULL,
     callback       TEXT,
     CONSTRAINT bulk_requests_pkey PRIMARY KEY (tenant, id)
+) STRICT;
+
+-- What callers call what they ask for (`Idempotency-Key`), each of their own: the same name and the same body are the same
+-- request. `request` is the hash of the body, `task` what was made of it.
+CREATE TABLE access_request_names (
+    tenant       BLOB    NOT NULL,
+    requested_by TEXT    NOT NULL,
+    name         TEXT    NOT NULL,
+    request      TEXT    NOT NULL,
+    task         BLOB    NOT NULL,
+    at           INTEGER NOT NULL,
+    CONSTRAINT access_request_names_pkey PRIMARY KEY (tenant, requested_by, name)
 ) STRICT;
 
 -- What persons said: `answer` is `approve` or `deny`, once each and in the name of nobody else but whoever handed their

@@ -72,7 +72,7 @@ const checks = {
     await shown(page);
     const text = await page.locator("#card").innerText();
     for (const part of ["invoice-bot wants to pay 12,500.00 EUR with payments.send", "FI2112345600000785", "Named in the task", "dana",
-      "This cannot be undone.", "First time to FI2112345600000785.", "more than 10,000.00", "untrusted", "kept back: text, length 24"]) {
+      "This cannot be undone.", "First time to FI2112345600000785.", "more than 10,000.00", "untrusted", "kept back: string, length 24"]) {
       assert.ok(text.includes(part), `${part} is not in:\n${text}`);
     }
     assert.match(await page.locator("#clock").innerText(), /^9:\d\d left$/);

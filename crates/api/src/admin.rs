@@ -48,6 +48,8 @@ pub(crate) struct Act {
     own: bool,
     reviewed: bool,
     loosens: Option<bool>,
+    /// What else is known of it, for the policies.
+    known: Map<String, Value>,
     details: Map<String, Value>,
 }
 
@@ -63,6 +65,7 @@ impl Act {
             own: false,
             reviewed: false,
             loosens: None,
+            known: Map::new(),
             details: Map::new(),
         }
     }
@@ -99,6 +102,13 @@ impl Act {
             loosens: Some(loosens),
             ..self
         }
+    }
+
+    /// Adds what else is known of it, which the policies see and the record holds.
+    pub(crate) fn knowing(mut self, known: Map<String, Value>) -> Self {
+        self.known.extend(known.clone());
+        self.details.extend(known);
+        self
     }
 
     /// Adds what else the record is to hold.
@@ -178,6 +188,7 @@ impl Act {
         context.insert("own".to_owned(), json!(self.own));
         context.insert("reviewed".to_owned(), json!(self.reviewed));
         context.insert("break_glass".to_owned(), json!(break_glass));
+        context.extend(self.known.clone());
         context.extend(
             self.loosens
                 .map(|loosens| ("loosens".to_owned(), json!(loosens))),
@@ -202,7 +213,7 @@ impl Act {
 fn canonical(kind: &str, value: &str) -> String {
     let same = || value.to_owned();
     match kind {
-        "Policy" | "Tool" | "TaskTemplate" => same(),
+        "Policy" | "Tool" | "TaskTemplate" | "ApproverGroup" => same(),
         "Version" | "Revision" => value
             .parse::<u64>()
             .map_or_else(|_| same(), |number| number.to_string()),

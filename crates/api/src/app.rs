@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use remit_core::controls::{Protection, holds};
 use remit_core::{
-    Clock, Decision, DecisionId, DecisionRecord, Facts, Kill, Question, Revision, TenantId,
-    Timestamp, Verdict,
+    Clock, Decision, DecisionId, DecisionRecord, Facts, Question, Revision, TenantId, Timestamp,
+    Verdict,
 };
 use remit_engine::{Engine, Snapshot};
 use remit_log::{DecisionLog, Receipt};
@@ -18,10 +18,13 @@ use tracing::field::display;
 
 mod consuming;
 mod escrow;
+mod options;
 mod readiness;
+mod using;
 
 pub(crate) use consuming::{chain, charges, keep_expiring};
 pub(crate) use escrow::keep_returning;
+pub use options::{Approvals, Drafts, Options};
 
 use consuming::Made;
 use escrow::Escrows;
@@ -29,6 +32,7 @@ use escrow::Escrows;
 use crate::admin::denials::Denials;
 use crate::admin::footing::Seen;
 use crate::auth::{Caller, DevKey, Keys};
+use crate::evaluate::telling::Telling;
 use crate::facts;
 use crate::finishing::Finishing;
 use crate::impact::shadowing::Shadows;
@@ -37,7 +41,6 @@ use crate::problem::{Kind, Problem};
 use crate::sync::progress::Progress;
 use crate::tasks::keeping::Activity;
 use crate::token::Seal;
-use crate::trace::Adopt;
 
 /// The most drafts that are assessed at once.
 const ASSESSMENTS: usize = 2;
@@ -65,43 +68,6 @@ pub struct AppParts {
     pub dev_key: Option<DevKey>,
     /// The settings.
     pub options: Options,
-}
-
-/// The settings of the API.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The base URL that clients use, without a trailing slash, such as `https://pdp.example.com`.
-    pub public_url: String,
-    /// How old the last confirmation that the policies are the newest may be; past it nothing is decided.
-    pub max_staleness: Duration,
-    /// How often the database is asked for news.
-    pub poll: Duration,
-    /// How long a request may wait for a revision that this replica has not reached.
-    pub revision_wait: Duration,
-    /// How long what a permit reserves of a budget waits for an outcome, before it counts as spent.
-    pub reserved: Duration,
-    /// From how many permits a second a task has a part of its budgets in escrow on a replica; 0 for never.
-    pub escrow_from: u32,
-    /// After which time a permit in a task without an outcome is listed as an orphan.
-    pub orphan_after: Duration,
-    /// How long one request may take, its body included.
-    pub deadline: Duration,
-    /// The largest body, in bytes; bundles and bulk imports have a limit of their own.
-    pub body_bytes: usize,
-    /// How long a body may take to arrive.
-    pub body_deadline: Duration,
-    /// How many requests may be in flight; more are refused.
-    pub concurrency: usize,
-    /// For how long nothing may be asked in a task before it ends, where its template does not say.
-    pub task_idle_timeout: Duration,
-    /// How many tasks of a tenant may live: all of them are in the memory of every replica.
-    pub most_tasks: usize,
-    /// What people call this replica, such as its host and port; other replicas show it.
-    pub replica: String,
-    /// The commit this was built from, for `remit_build_info`.
-    pub commit: String,
-    /// Joins the span of a request to its trace, where traces are exported.
-    pub adopt: Option<Adopt>,
 }
 
 /// The state behind every endpoint.
@@ -137,8 +103,8 @@ pub struct App {
 #[derive(Debug)]
 pub struct Answer {
     decision: Decision,
-    /// The kill that stopped it, where one did.
-    kill: Option<Kill>,
+    /// What else is told of it.
+    telling: Telling,
     receipt: Receipt,
 }
 
@@ -155,31 +121,6 @@ pub(crate) enum Semantic {
     PermitOnFirstPermit,
 }
 
-// === impl Options ===
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            public_url: "http://127.0.0.1:7364".to_owned(),
-            max_staleness: Duration::from_secs(5),
-            poll: Duration::from_secs(1),
-            revision_wait: Duration::from_millis(500),
-            reserved: Duration::from_mins(15),
-            orphan_after: Duration::from_mins(5),
-            escrow_from: 100,
-            deadline: Duration::from_secs(15),
-            body_bytes: 1 << 20,
-            body_deadline: Duration::from_secs(10),
-            concurrency: 1_024,
-            task_idle_timeout: Duration::from_mins(15),
-            most_tasks: 250_000,
-            replica: "remit".to_owned(),
-            commit: "unknown".to_owned(),
-            adopt: None,
-        }
-    }
-}
-
 // === impl Answer ===
 
 impl Answer {
@@ -188,9 +129,9 @@ impl Answer {
         &self.decision
     }
 
-    /// Returns the kill that stopped it, where one did.
-    pub(crate) fn kill(&self) -> Option<&Kill> {
-        self.kill.as_ref()
+    /// Returns what is told of it beside what was decided.
+    pub(crate) fn telling(&self) -> &Telling {
+        &self.telling
     }
 
     /// Returns the id of the decision and its record.
@@ -249,7 +190,26 @@ impl App {
         question: Question,
     ) -> Result<Answer, Problem> {
         let mut answers = self
-            .decide_all(caller, vec![Ok(question)], Semantic::ExecuteAll)
+            .decide_items(caller, vec![Ok(question)], Semantic::ExecuteAll, None)
+            .await?;
+        answers.pop().unwrap_or_else(|| Err(Kind::INTERNAL.into()))
+    }
+
+    /// Answers as [`App::decide`] does what its caller calls `name`: where it used an approval before, with the same decision.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::decide`]; `idempotency-key-reused` where another question had the name.
+    pub(crate) async fn decide_named(
+        self: &Arc<Self>,
+        caller: &Caller,
+        question: Question,
+        name: Option<&str>,
+    ) -> Result<Answer, Problem> {
+        let name = name.map(|name| using::name_of(&caller.principal.name, name));
+        let items = vec![Ok(question)];
+        let mut answers = self
+            .decide_items(caller, items, Semantic::ExecuteAll, name)
             .await?;
         answers.pop().unwrap_or_else(|| Err(Kind::INTERNAL.into()))
     }
@@ -264,23 +224,36 @@ impl App {
         items: Vec<Result<Question, Problem>>,
         semantic: Semantic,
     ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
+        self.decide_items(caller, items, semantic, None).await
+    }
+
+    async fn decide_items(
+        self: &Arc<Self>,
+        caller: &Caller,
+        items: Vec<Result<Question, Problem>>,
+        semantic: Semantic,
+        name: Option<String>,
+    ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
         let snapshot = self.snapshot(caller).await?;
         let app = Arc::clone(self);
         let caller = caller.clone();
         // A client that goes away takes the handler with it, but not the count of what was recorded.
-        Finishing::new(async move { app.settle(&snapshot, &caller, items, semantic).await }).await
+        let settled = async move {
+            let name = name.as_deref();
+            app.settle(snapshot, &caller, items, (semantic, name)).await
+        };
+        Finishing::new(settled).await
     }
 
     /// Decides every item up to where `semantic` stops. What takes something is recorded with it, item by item; the others
     /// are recorded all at once.
     async fn settle(
         &self,
-        snapshot: &Arc<Snapshot>,
+        mut snapshot: Arc<Snapshot>,
         caller: &Caller,
         items: Vec<Result<Question, Problem>>,
-        semantic: Semantic,
+        (semantic, name): (Semantic, Option<&str>),
     ) -> Result<Vec<Result<Answer, Problem>>, Problem> {
-        let mut snapshot = Arc::clone(snapshot);
         let mut outcomes = Vec::with_capacity(items.len());
         let mut moved = None;
         for item in items {
@@ -291,10 +264,12 @@ impl App {
             }
             let checked = item.and_then(|question| {
                 question.check()?;
-                Ok(self.evaluate(&snapshot, caller, question))
+                Ok(question)
             });
             let outcome = match checked {
-                Ok(record) => Ok(self.take(&snapshot, record, began).await?),
+                Ok(question) => Ok(self
+                    .make(&mut snapshot, caller, question, (began, name))
+                    .await?),
                 Err(problem) => Err(problem),
             };
             let verdict = match &outcome {
@@ -308,6 +283,25 @@ impl App {
             }
         }
         self.finish(caller, outcomes).await
+    }
+
+    /// Makes one decision and takes what it consumes; one that used an approval under this name is given again.
+    async fn make(
+        &self,
+        snapshot: &mut Arc<Snapshot>,
+        caller: &Caller,
+        question: Question,
+        (began, name): (Instant, Option<&str>),
+    ) -> Result<Made, Problem> {
+        if let Some(name) = name
+            && let Some(made) = self.named(snapshot, caller, &question, name).await?
+        {
+            return Ok(made);
+        }
+        let pending = self.bring_approval(snapshot, caller, &question).await?;
+        let record = self.evaluate(snapshot, caller, question);
+        let made = self.take(snapshot, caller, record, (began, name)).await?;
+        Ok(Made { pending, ..made })
     }
 
     /// Records what is not recorded yet, and makes answers of what is.
@@ -334,14 +328,14 @@ impl App {
             if let Err(problem) = still {
                 return Ok(Err(problem));
             }
-            let kill = made.record.facts.kill.clone();
+            let telling = Telling::of(&made.record, made.pending);
             let decision = match &shadow {
                 Some(shadow) => shadow.follow(&made.snapshot, made.record),
                 None => made.record.decision,
             };
             Ok(Ok(Answer {
                 decision,
-                kill,
+                telling,
                 receipt,
             }))
         };

@@ -1,3 +1,12 @@
-//! Approvals: what a person is asked, and what they say.
+//! Approvals: where a person must answer, who may, what they see, and what comes of it.
 
+pub(crate) mod card;
+pub(crate) mod delegations;
+pub(crate) mod denial;
+pub(crate) mod groups;
+pub(crate) mod handle;
 pub(crate) mod page;
+pub(crate) mod requests;
+pub(crate) mod submission;
+pub(crate) mod sweeping;
+pub(crate) mod wants;

@@ -10,11 +10,16 @@ use remit_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::app::{Answer, App};
+use crate::app::{Answer, App, Options};
 use crate::auth::Caller;
 use crate::layers::Told;
 use crate::problem::Problem;
+use crate::publish::idempotency::IdempotencyKey;
 use crate::wire::{Body, Json, Wire, absent_if_null, object};
+
+pub(crate) mod telling;
+
+use telling::ToldBody;
 
 /// The body of an evaluation: a question; unknown members are ignored (AuthZEN 1.0 §5).
 #[derive(Debug, Deserialize)]
@@ -30,7 +35,7 @@ pub(crate) struct EvaluationBody {
 }
 
 /// A subject or a resource in a body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct EntityBody {
     #[serde(rename = "type")]
     pub(crate) kind: String,
@@ -59,7 +64,8 @@ pub(crate) struct DecisionBody {
 /// What explains one answer.
 #[derive(Debug, Serialize)]
 pub(crate) struct DecisionContext {
-    /// The id of the decision; absent in a batch, whose bodies are the same for the same questions.
+    /// The id of the decision; in a batch, whose bodies are the same for the same questions, only where an approval can be
+    /// asked for by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) evaluation_id: Option<String>,
     /// Why, as a stable code.
@@ -74,9 +80,11 @@ pub(crate) struct DecisionContext {
     pub(crate) kill: Option<KillBody>,
     /// The ids of the policies that settled it.
     pub(crate) policies: Vec<PolicyId>,
-    /// What the enforcement point must do with the answer.
+    /// What the determining policies say of themselves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) obligations: Vec<Obligation>,
+    pub(crate) annotations: Vec<Obligation>,
+    #[serde(flatten)]
+    pub(crate) told: ToldBody,
     /// The revision that answered.
     pub(crate) revision: u64,
 }
@@ -93,10 +101,15 @@ pub(crate) struct KillBody {
 pub(crate) async fn evaluate(
     State(app): State<Arc<App>>,
     caller: Caller,
+    key: IdempotencyKey,
     Body(body): Body<EvaluationBody>,
 ) -> Result<Response, Problem> {
-    let answer = app.decide(&caller, body.into()).await?;
-    Ok(respond(&answer, DecisionBody::single(&answer)))
+    let name = key.text()?;
+    let answer = app
+        .decide_named(&caller, body.into(), name.as_deref())
+        .await?;
+    let body = DecisionBody::single(&app.options, &answer);
+    Ok(respond(&answer, body))
 }
 
 /// Writes one answer with its headers.
@@ -163,8 +176,8 @@ impl From<ActionBody> for Action {
 
 impl DecisionBody {
     /// Writes the answer to a single question: explained, and named.
-    pub(crate) fn single(answer: &Answer) -> Self {
-        let mut context = DecisionContext::of(answer);
+    pub(crate) fn single(options: &Options, answer: &Answer) -> Self {
+        let mut context = DecisionContext::of(options, answer);
         context.evaluation_id = Some(answer.id().to_string());
         Self {
             decision: answer.permits(),
@@ -172,42 +185,49 @@ impl DecisionBody {
         }
     }
 
-    /// Writes the answer to a batch without items: explained, and the same body every time.
-    pub(crate) fn unnamed(answer: &Answer) -> Self {
+    /// Writes the answer to a batch without items: explained, and the same body every time, but for what can be approved.
+    pub(crate) fn unnamed(options: &Options, answer: &Answer) -> Self {
         Self {
             decision: answer.permits(),
-            context: Some(DecisionContext::of(answer)),
+            context: Some(DecisionContext::of(options, answer)),
         }
     }
 
     /// Writes the answer to one item of a batch: explained only where the caller has something to do about it.
-    pub(crate) fn item(answer: &Answer) -> Self {
+    pub(crate) fn item(options: &Options, answer: &Answer) -> Self {
         let decision = answer.decision();
-        let must = |obligation: &Obligation| obligation.annotations.contains_key("obligation");
-        let matters =
-            decision.reason == Reason::ApprovalRequired || decision.obligations.iter().any(must);
+        let matters = decision.reason == Reason::ApprovalRequired
+            || !decision.duties.is_empty()
+            || decision.modify.is_some()
+            || decision.approval.is_some()
+            || decision.lease.is_some()
+            || decision.ttl.is_some()
+            || answer.telling().approval.is_some();
         Self {
             decision: answer.permits(),
-            context: matters.then(|| DecisionContext::of(answer)),
+            context: matters.then(|| DecisionContext::of(options, answer)),
         }
     }
 }
 
 impl DecisionContext {
-    fn of(answer: &Answer) -> Self {
+    fn of(options: &Options, answer: &Answer) -> Self {
         let decision = answer.decision();
+        let told = ToldBody::of(options, answer);
         Self {
-            evaluation_id: None,
+            // A lease is renewed, and an approval asked for, by the id.
+            evaluation_id: told.is_named().then(|| answer.id().to_string()),
             reason: decision.reason,
             message: decision.reason.sentence(),
             limit: decision.limit.clone(),
-            kill: answer.kill().map(|kill| KillBody {
+            kill: answer.telling().kill.as_ref().map(|kill| KillBody {
                 id: kill.id,
                 target: kill.target.clone(),
                 reason: kill.reason.to_string(),
             }),
             policies: decision.determining.clone(),
-            obligations: decision.obligations.clone(),
+            annotations: decision.obligations.clone(),
+            told,
             revision: decision.revision.number(),
         }
     }

@@ -57,7 +57,10 @@ pub(crate) async fn evaluate_all(
     let (items, semantic) = match body.asked()? {
         Asked::One(question) => {
             let answer = app.decide(&caller, *question).await?;
-            return Ok(respond(&answer, DecisionBody::unnamed(&answer)));
+            return Ok(respond(
+                &answer,
+                DecisionBody::unnamed(&app.options, &answer),
+            ));
         }
         Asked::Many(items, semantic) => (items, semantic),
     };
@@ -65,7 +68,7 @@ pub(crate) async fn evaluate_all(
     let bodies: Vec<Value> = answers
         .iter()
         .map(|answer| match answer {
-            Ok(answer) => json!(DecisionBody::item(answer)),
+            Ok(answer) => json!(DecisionBody::item(&app.options, answer)),
             Err(problem) => problem.authzen_item(),
         })
         .collect();

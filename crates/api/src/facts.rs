@@ -8,10 +8,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remit_core::{
-    AgentFacts, CallFacts, EntityUid, Facts, Hop, Kill, KillTarget, Label, PrincipalName, Question,
-    Standing, Task, TaskFacts, TaskId, TaskState, Timestamp, Tool, trusted_sinks,
+    AgentFacts, ApprovalFacts, ApprovalState, CallFacts, EntityUid, Facts, Hop, Kill, KillTarget,
+    Label, PrincipalName, Question, Standing, Task, TaskFacts, TaskId, TaskState, Timestamp, Tool,
+    trusted_sinks,
 };
 use remit_engine::{Live, Registry, Snapshot};
+
+mod approval;
+
+use approval::Presented;
 
 /// The most tasks of one chain: a task and the eight above it.
 const LONGEST_CHAIN: usize = 9;
@@ -91,8 +96,18 @@ pub(crate) fn gather(
         (&agent, &hops),
         (tool, chain.as_ref()),
     );
+    let presented = Presented {
+        question,
+        call: call.as_ref(),
+        environment: &plain.environment,
+        now,
+    };
+    let approval = presented.facts(snapshot);
+    let valid = |approval: &ApprovalFacts| approval.state == ApprovalState::Valid;
     Facts {
         agent,
+        approved: approval.as_ref().map_or(plain.approved, valid),
+        approval,
         call,
         hops,
         kill,
@@ -117,7 +132,10 @@ fn is_tool(snapshot: &Snapshot, question: &Question) -> bool {
 }
 
 /// Returns the id of the action of a question, and the question with the action in its one spelling.
-fn by_its_id<'q>(snapshot: &'q Snapshot, question: &'q Question) -> (&'q str, Cow<'q, Question>) {
+pub(crate) fn by_its_id<'q>(
+    snapshot: &'q Snapshot,
+    question: &'q Question,
+) -> (&'q str, Cow<'q, Question>) {
     let Some((id, spelling)) = snapshot.action_of(question) else {
         // Nothing of this name is there: it is denied.
         return (&question.action.name, Cow::Borrowed(question));

@@ -26,6 +26,8 @@ use crate::trace::{TRACEPARENT, TraceContext};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header that names the decisions of a request.
 const DECISION_ID: HeaderName = HeaderName::from_static("x-decision-id");
+/// Where approvals are asked for.
+const REQUESTS: &str = "/access/v1/requests";
 /// The longest request id.
 const REQUEST_ID_BYTES: usize = 128;
 /// How much of a parameter's name is told.
@@ -222,7 +224,9 @@ impl Seen {
             .get::<MatchedPath>()
             .and_then(|path| template(path.as_str()))
             .unwrap_or("unmatched");
-        let authzen = request.uri().path().starts_with("/access/");
+        let path = request.uri().path();
+        // The profile of access requests demands the full form.
+        let authzen = path.starts_with("/access/") && !path.starts_with(REQUESTS);
         let seen = Self {
             started: Instant::now(),
             method: request.method().clone(),

@@ -53,8 +53,7 @@ mod trace;
 mod versions;
 mod wire;
 
-pub use problem::{Kind, Problem, page as errors_page};
-pub use router::{Access, Endpoint, endpoints, router};
-pub use {app::Answer, app::App, app::AppParts, app::Options, auth::Caller, auth::DevKey};
-pub use {listener::Limits, listener::serve, trace::Adopt, trace::TraceContext};
-pub use {openapi::document as openapi, operations::operations};
+pub use {app::Answer, app::App, app::AppParts, app::Approvals, app::Drafts, app::Options};
+pub use {auth::Caller, auth::DevKey, router::Access, router::Endpoint, router::endpoints};
+pub use {listener::*, openapi::document as openapi, operations::operations, trace::*};
+pub use {problem::Kind, problem::Problem, problem::page as errors_page, router::router};

@@ -2,7 +2,7 @@
 //!
 //! A handler returns a [`Problem`]; [`layers`](crate::layers) renders it, because only there the route, the `Accept`
 //! header and the request id are known together. On `/access/v1/…` the body is a JSON string (AuthZEN 1.0 §10.1.3),
-//! inside a batch it is one item, everywhere else it is `application/problem+json` (RFC 9457).
+//! inside a batch it is one item, everywhere else, access requests included, it is `application/problem+json` (RFC 9457).
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -50,6 +50,10 @@ problems! {
     MALFORMED_BODY 400 "malformed-body" "the body is not well-formed JSON";
     /// The body is JSON but not what this operation takes; `detail` names the member and what was expected.
     INVALID_REQUEST 400 "invalid-request" "the request is not valid";
+    /// The decision that `denial` names is not one that a person's approval would turn into a permit: it is a permit, it was denied for another reason, or by now it would be permitted or denied whoever approves. `detail` says which.
+    NOT_REQUESTABLE 400 "not-requestable" "this denial is not one to ask an approval for";
+    /// What is asked is not what was denied: the decision is not known here, was asked by another principal or from another environment, or the subject, resource, action or a relevant member of the context differs. `detail` says which. Whole numbers beyond 2^53 cannot be bound; send them as text.
+    INVALID_DENIAL_BINDING 400 "invalid-denial-binding" "this is not what was denied";
     /// The request has no usable API key. Send `Authorization: Bearer <key>`; `remit key create` makes one.
     UNAUTHENTICATED 401 "unauthenticated" "a valid API key is required";
     /// The API key is valid, but none of its scopes allows this operation; `detail` names the one that would.
@@ -64,6 +68,8 @@ problems! {
     TASK_DENIED 403 "task-denied" "the policies do not permit this task";
     /// There is nothing of that name here, or it is not yours. Paths are matched exactly: no dot segments, no doubled or trailing slashes.
     NOT_FOUND 404 "not-found" "there is nothing here";
+    /// There is no access request of this id, or it is not yours.
+    UNKNOWN_TASK 404 "unknown-task" "there is no such access request";
     /// The path exists, but not with this method; `Allow` lists those it takes.
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "this path does not take that method";
     /// The body did not arrive in time.
@@ -74,6 +80,14 @@ problems! {
     KILLED 409 "killed" "this is killed";
     /// The decision takes no such outcome: it is a deny, another outcome of it was reported before, `sinks` are reported of a tool that outsiders can write into, or an agent's own key tells more than that its call succeeded; `why` says which. Nothing was changed.
     OUTCOME_REFUSED 409 "outcome-refused" "this decision takes no such outcome";
+    /// The `Idempotency-Key` was sent with another access request before; take a new one for each.
+    DUPLICATE_REQUEST 409 "duplicate-request" "this Idempotency-Key belongs to another access request";
+    /// The access request has ended, so that it cannot be cancelled.
+    INVALID_TASK_STATE 409 "invalid-task-state" "the access request has ended";
+    /// The denial is too old to ask an approval for; ask the question again, and use the new denial.
+    EXPIRED_DENIAL 410 "expired-denial" "the denial is too old";
+    /// The access request ended so long ago that nothing is told of it any more.
+    TASK_EXPIRED 410 "task-expired" "the access request is over";
     /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
     STALE_REVISION 412 "stale-revision" "somebody changed this first";
     /// The body is larger than this operation takes.
@@ -92,6 +106,8 @@ problems! {
     LOCK_OUT 422 "lock-out" "this would lock everybody out";
     /// This change needs `If-Match` with the `ETag` that was read, or `If-None-Match: *` for the first one.
     PRECONDITION_REQUIRED 428 "precondition-required" "say which revision this replaces";
+    /// Too much of this waits for people already: of this agent, in this task, or of the tenant; `detail` says what and how many. Try again after `Retry-After`.
+    TOO_MANY_REQUESTS 429 "too-many-requests" "too much waits for people already";
     /// A fault in Remit. The request id finds it in the log.
     INTERNAL 500 "internal" "something went wrong in Remit";
     /// No bundle is loaded for this tenant: push one with `remit bundle push`, or wait for the replica to load it.
@@ -112,6 +128,30 @@ problems! {
     DEADLINE 503 "deadline" "the request took too long";
     /// `?wait=fleet` was over before every live replica decided with the change. It is committed, as `revision`, and in force on the replica that answers; `missing` names those without it. Ask `GET /v1/revisions/{n}` again instead of sending the change again.
     FLEET_NOT_REACHED 504 "fleet-not-reached" "committed, but not in force on every replica yet";
+}
+
+/// The kinds that the Access Request and Approval Profile (Draft 1) names, by its names.
+const OF_THE_PROFILE: [&str; 7] = [
+    "not-requestable",
+    "expired-denial",
+    "invalid-denial-binding",
+    "duplicate-request",
+    "unknown-task",
+    "task-expired",
+    "invalid-task-state",
+];
+
+// === impl Kind ===
+
+impl Kind {
+    /// Returns the `type` of the problem: a name of the profile's, or one of our own.
+    pub fn urn(&self) -> String {
+        if OF_THE_PROFILE.contains(&self.code) {
+            let name = self.code.replace('-', "_");
+            return format!("urn:openid:authzen:access-request:error:{name}");
+        }
+        format!("urn:remit:problem:{}", self.code)
+    }
 }
 
 /// One thing that went wrong, with what the client may know and what only the log may.
@@ -141,7 +181,11 @@ impl From<&'static Kind> for Problem {
             detail: None,
             members: Map::new(),
             // A client that is told nothing retries at once; every 503 here clears within seconds or not at all.
-            retry_after: (kind.status == 503).then_some(1),
+            retry_after: match kind.status {
+                503 => Some(1),
+                429 => Some(60),
+                _ => None,
+            },
             revision: None,
             challenge: None,
             source: None,
@@ -220,10 +264,7 @@ impl Problem {
     pub(crate) fn problem_json(&self, request_id: &str) -> Value {
         let kind = self.0.kind;
         let mut body = self.0.members.clone();
-        body.insert(
-            "type".to_owned(),
-            json!(format!("urn:remit:problem:{}", kind.code)),
-        );
+        body.insert("type".to_owned(), json!(kind.urn()));
         body.insert("code".to_owned(), json!(kind.code));
         body.insert("title".to_owned(), json!(kind.title));
         body.insert("status".to_owned(), json!(kind.status));
@@ -323,7 +364,7 @@ pub fn page() -> String {
         "# Errors\n\n\
          <!-- Generated from `crates/api/src/problem.rs`; a test says when it is out of date. -->\n\n\
          On `/access/v1/…` an error is a JSON string, as AuthZEN 1.0 has it; send `Accept: application/problem+json` for\n\
-         the full form. Everywhere else it is `application/problem+json` (RFC 9457): `type`, `code`, `title`, `status`,\n\
+         the full form. Everywhere else, and on `/access/v1/requests…`, it is `application/problem+json` (RFC 9457): `type`, `code`, `title`, `status`,\n\
          `request_id`, `detail` on a 4xx, and further members where the table says so. A 5xx never says more than its title\n\
          and the request id; the cause is in the log line of that id.\n\n\
          | status | code | title | when, and what to do |\n|---|---|---|---|\n",

@@ -10,7 +10,7 @@ use remit_store::Scope;
 
 use crate::admin::{Action, admin_actions, break_glass, principals, settings};
 use crate::app::App;
-use crate::approvals::page;
+use crate::approvals::{page, requests};
 use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
 use crate::publish::drafts::{self, edit, findings, release, review};
@@ -19,6 +19,7 @@ use crate::{
     metadata, openapi, policies, revisions, search, tenants, versions,
 };
 
+mod approvers;
 mod registered;
 mod tasks;
 
@@ -75,7 +76,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 fn routes() -> Routes {
     let routes = work_on_drafts(bundle_and_policies(ask(Routes::default())));
     let routes = break_the_glass(administer(entities_and_decisions(routes)));
-    tenants_of_all(tasks::routes(registered::routes(routes)))
+    tenants_of_all(approvers::routes(tasks::routes(registered::routes(routes))))
         .get("/v1/whoami", Access::AnyKey, keys::who_am_i)
         .get("/openapi.json", Access::Anybody, openapi::get)
 }
@@ -91,6 +92,18 @@ fn ask(routes: Routes) -> Routes {
             "/access/v1/evaluations",
             Key(Evaluate),
             evaluations::evaluate_all,
+        )
+        .post("/access/v1/requests", Key(Evaluate), requests::submit)
+        .get("/access/v1/requests/{id}", Key(Evaluate), requests::get)
+        .post(
+            "/access/v1/requests/{id}/cancel",
+            Key(Evaluate),
+            requests::cancel,
+        )
+        .delete(
+            "/access/v1/requests/{id}/cancel",
+            Key(Evaluate),
+            requests::cancel,
         )
         .post("/access/v1/search/subject", Key(Search), search::subjects)
         .post("/access/v1/search/resource", Key(Search), search::resources)

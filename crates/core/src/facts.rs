@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentFacts, ApprovalFacts, CallFacts, DecisionId, ExceptionFacts, Hop, KeyId, Kill, TaskFacts,
-    Timestamp, Tool,
+    AgentFacts, ApprovalFacts, ApprovalState, CallFacts, DecisionId, ExceptionFacts, Hop, KeyId,
+    Kill, TaskFacts, Timestamp, Tool,
 };
 
 /// What Remit knows about one question of its own knowledge, never what the caller claims.
@@ -60,6 +60,15 @@ pub struct Facts {
 // === impl Facts ===
 
 impl Facts {
+    /// Whether a person has approved exactly this call, and the approval can be used at the moment of the question.
+    pub fn is_approved(&self) -> bool {
+        let usable = |approval: &ApprovalFacts| {
+            approval.state == ApprovalState::Valid
+                && approval.until.is_none_or(|until| self.now < until)
+        };
+        self.approved && self.approval.as_ref().is_none_or(usable)
+    }
+
     /// Returns what is known where there is no task and nothing registered: who asks, from where, and when.
     pub fn plain(caller: KeyId, environment: impl Into<String>, now: Timestamp) -> Self {
         Self {

@@ -290,7 +290,7 @@ impl Sides<'_> {
         } else if let Some((code, what)) = self.other(old, new) {
             changes.push(change(code, loosens(), new, what));
         }
-        if old.obligations != new.obligations {
+        if old.obligations != new.obligations || old.terms != new.terms {
             let what = "the annotations that travel with a decision differ".to_owned();
             changes.push(change(ChangeCode::ObligationsChanged, false, new, what));
         }

@@ -19,11 +19,13 @@ use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use remit_core::controls::{Protection, holds, provoke};
 use remit_core::{
-    Decision, Effect, Facts, Note, Obligation, PolicyError, Question, Reason, Shadow, Verdict,
+    Decision, Effect, ExceptionId, Facts, Note, Obligation, PolicyError, Question, Reason, Shadow,
+    Verdict,
 };
 use smol_str::SmolStr;
 
 use self::gates::{Gate, unreadable};
+use self::worlds::{Relaxation, World};
 use crate::Snapshot;
 use crate::index::Place;
 use crate::policy::CompiledPolicy;
@@ -32,6 +34,8 @@ use crate::shape::{Party, Shaped, shape};
 
 mod gates;
 mod hops;
+mod narrow;
+mod worlds;
 
 /// The most policies that one decision may evaluate.
 const MOST_CANDIDATES: usize = 10_000;
@@ -59,9 +63,12 @@ pub(crate) struct Asked<'s> {
 }
 
 /// What the outcomes add up to.
+#[derive(Debug)]
 struct Verdicts {
     reason: Reason,
     determining: Vec<usize>,
+    /// The exceptions that relaxed a satisfied forbid.
+    relaxed: Vec<ExceptionId>,
 }
 
 // === impl Snapshot ===
@@ -70,7 +77,8 @@ impl Snapshot {
     /// Answers a question; whatever goes wrong is a deny with a reason.
     ///
     /// First come the gates, which no policy opens: kills, the agent's standing, the task with its scope and budgets. Then
-    /// the policies; and where they permit it, each hop of [`Facts::hops`] must be permitted the same.
+    /// the policies; and where they permit it, each hop of [`Facts::hops`] must be permitted the same. An approval is
+    /// looked at last, where it is not permitted without one.
     ///
     /// A function of its inputs (INV-4): the same question, facts and snapshot always give an equal decision. Call it on
     /// a thread with 16 MiB of stack.
@@ -79,7 +87,8 @@ impl Snapshot {
         // Nothing is seen of what a panic leaves behind but the notes, which are whole at all times.
         let decided = catch_unwind(AssertUnwindSafe(|| {
             provoke(&question.subject.id);
-            self.answer(question, facts, false, &mut notes)
+            let decision = self.answer(question, facts, false, &mut notes);
+            self.with_narrower(question, facts, decision)
         }));
         let decision = match decided {
             Ok(decision) => decision,
@@ -113,7 +122,7 @@ impl Snapshot {
             (Ok(asked), gate) => {
                 let scope = asked.shaped.scope;
                 match gate.or_else(|| Self::inner_gate(facts, scope)) {
-                    Some(gate) => self.shut(&asked, gate),
+                    Some(gate) => self.shut(&asked, question, facts, gate),
                     None => self.settle(&asked, question, facts, hop),
                 }
             }
@@ -213,68 +222,32 @@ impl Snapshot {
     }
 
     /// Denies for a gate; the policies that forbid it as well are named, and no approval helps.
-    fn shut(&self, asked: &Asked<'_>, gate: Gate) -> Decision {
-        let outcomes = self.outcomes(asked);
-        let mut verdicts = self.weigh(&outcomes);
+    fn shut(&self, asked: &Asked<'_>, question: &Question, facts: &Facts, gate: Gate) -> Decision {
+        let outcomes = self.outcomes(asked, World::Plain.context(asked, facts));
+        let mut verdicts = self.weigh(&outcomes, &self.relaxations(question, facts));
         if verdicts.reason == Reason::PolicyPermit {
             verdicts.determining.clear();
         }
         verdicts.reason = gate.reason;
         Decision {
             limit: gate.limit,
-            ..self.decision(&verdicts, outcomes)
+            ..self.decision(question, &verdicts, outcomes)
         }
     }
 
-    /// Evaluates what was asked and makes one decision of it, hops included unless it is that of a `hop`.
-    fn settle(&self, asked: &Asked<'_>, question: &Question, facts: &Facts, hop: bool) -> Decision {
-        let chain = |approved| {
-            let asks = !hop && (facts.task.is_some() || !facts.hops.is_empty());
-            asks.then(|| self.chain(question, facts, approved))
-                .flatten()
-        };
-        let outcomes = self.outcomes(asked);
-        let mut verdicts = self.weigh(&outcomes);
-        if verdicts.reason == Reason::PolicyPermit
-            && let Some(stopped) = chain(facts.approved)
-        {
-            // An approval is of the call, so it is one for every hop.
-            let cured = !facts.approved
-                && stopped.wants_approval()
-                && self.permits_approved(asked, &outcomes)
-                && chain(true).is_none();
-            verdicts.determining.clear();
-            verdicts.reason = if cured {
-                Reason::ApprovalRequired
-            } else {
-                Reason::DelegationDenied
-            };
-            return Decision {
-                limit: Some(stopped.limit),
-                determining: stopped.by.determining,
-                obligations: stopped.by.obligations,
-                ..self.decision(&verdicts, outcomes)
-            };
-        }
-        let requestable = matches!(verdicts.reason, Reason::PolicyForbid | Reason::NoPermit);
-        if requestable
-            && !facts.approved
-            && self.approval_would_permit(asked, &outcomes, &verdicts)
-            && chain(true).is_none()
-        {
-            verdicts.reason = Reason::ApprovalRequired;
-        }
-        self.decision(&verdicts, outcomes)
-    }
-
-    /// Whether what was asked is permitted, and nothing else.
+    /// Whether what was asked is permitted, and nothing else: without an approval and without an exception.
     pub(crate) fn permits(&self, asked: &Asked<'_>) -> bool {
-        self.weigh(&self.outcomes(asked)).reason == Reason::PolicyPermit
+        let outcomes = self.outcomes(asked, Arc::clone(&asked.shaped.context));
+        self.weigh(&outcomes, &[]).reason == Reason::PolicyPermit
     }
 
-    /// Evaluates every candidate.
-    fn outcomes(&self, asked: &Asked<'_>) -> Vec<(usize, Outcome)> {
-        let evaluator = asked.evaluator(Arc::clone(&asked.shaped.context));
+    /// Evaluates every candidate in a context.
+    fn outcomes(
+        &self,
+        asked: &Asked<'_>,
+        context: Arc<BTreeMap<SmolStr, Value>>,
+    ) -> Vec<(usize, Outcome)> {
+        let evaluator = asked.evaluator(context);
         asked
             .candidates
             .iter()
@@ -293,8 +266,11 @@ impl Snapshot {
     }
 
     /// Applies the error rule: an erroring forbid denies, an erroring permit is not given.
-    fn weigh(&self, outcomes: &[(usize, Outcome)]) -> Verdicts {
+    ///
+    /// A forbid that is satisfied does not count where an exception relaxes it; one that errors always does.
+    fn weigh(&self, outcomes: &[(usize, Outcome)], relaxations: &[Relaxation]) -> Verdicts {
         let (mut permits, mut forbids, mut failed) = (Vec::new(), Vec::new(), false);
+        let mut relaxed: Vec<ExceptionId> = Vec::new();
         for (place, outcome) in outcomes {
             let Some(policy) = self.policy(*place).filter(|policy| !policy.shadow) else {
                 continue;
@@ -302,7 +278,14 @@ impl Snapshot {
             match (policy.effect, outcome) {
                 (_, Outcome::Unsatisfied) | (Effect::Permit, Outcome::Error(_)) => {}
                 (Effect::Permit, Outcome::Satisfied) => permits.push(*place),
-                (Effect::Forbid, Outcome::Satisfied) => forbids.push(*place),
+                (Effect::Forbid, Outcome::Satisfied) => {
+                    let before = relaxed.len();
+                    let of = relaxations.iter().filter(|one| one.place == *place);
+                    relaxed.extend(of.map(|one| one.exception));
+                    if relaxed.len() == before {
+                        forbids.push(*place);
+                    }
+                }
                 (Effect::Forbid, Outcome::Error(_)) if !holds(Protection::ErroringForbidDenies) => {
                 }
                 (Effect::Forbid, Outcome::Error(_)) => {
@@ -320,44 +303,8 @@ impl Snapshot {
         Verdicts {
             reason,
             determining,
+            relaxed,
         }
-    }
-
-    /// Asks once more as if a person had approved this call; only policies that look at the approval can change.
-    fn approval_would_permit(
-        &self,
-        asked: &Asked<'_>,
-        outcomes: &[(usize, Outcome)],
-        verdicts: &Verdicts,
-    ) -> bool {
-        let could_change = outcomes
-            .iter()
-            .any(|(place, _)| self.looks_at_approval(*place))
-            && verdicts
-                .determining
-                .iter()
-                .all(|place| self.looks_at_approval(*place));
-        could_change && self.permits_approved(asked, outcomes)
-    }
-
-    /// Whether it would be permitted had a person approved this call.
-    fn permits_approved(&self, asked: &Asked<'_>, outcomes: &[(usize, Outcome)]) -> bool {
-        let Some(context) = approved(&asked.shaped.context) else {
-            return self.weigh(outcomes).reason == Reason::PolicyPermit;
-        };
-        let evaluator = asked.evaluator(Arc::new(context));
-        let outcomes: Vec<(usize, Outcome)> = outcomes
-            .iter()
-            .map(|(place, outcome)| {
-                let outcome = if self.looks_at_approval(*place) {
-                    self.outcome(*place, &evaluator)
-                } else {
-                    outcome.clone()
-                };
-                (*place, outcome)
-            })
-            .collect();
-        self.weigh(&outcomes).reason == Reason::PolicyPermit
     }
 
     fn looks_at_approval(&self, place: usize) -> bool {
@@ -366,14 +313,29 @@ impl Snapshot {
     }
 
     /// Writes the decision; places are in the order of ids, so everything in it is sorted.
-    fn decision(&self, verdicts: &Verdicts, outcomes: Vec<(usize, Outcome)>) -> Decision {
+    fn decision(
+        &self,
+        question: &Question,
+        verdicts: &Verdicts,
+        outcomes: Vec<(usize, Outcome)>,
+    ) -> Decision {
         let mut decision = self.refuse(verdicts.reason);
+        decision.exceptions.clone_from(&verdicts.relaxed);
+        decision.exceptions.sort_unstable();
+        decision.exceptions.dedup();
+        let permitted = decision.verdict == Verdict::Permit;
         for policy in verdicts
             .determining
             .iter()
             .filter_map(|place| self.policy(*place))
         {
             decision.determining.push(policy.id.clone());
+            let terms = &policy.terms;
+            decision.duties.extend(terms.duty(&policy.id, question));
+            if permitted {
+                decision.lease = least(decision.lease, terms.lease);
+                decision.ttl = least(decision.ttl, terms.ttl);
+            }
             if !policy.obligations.is_empty() {
                 decision.obligations.push(Obligation {
                     policy: policy.id.clone(),
@@ -469,17 +431,7 @@ pub(crate) fn evaluate(expr: &Expr, evaluator: &Evaluator<'_>) -> Outcome {
     }
 }
 
-/// Returns the context as it would be had a person approved; nothing where the action takes no facts.
-fn approved(context: &BTreeMap<SmolStr, Value>) -> Option<BTreeMap<SmolStr, Value>> {
-    let ValueKind::Record(facts) = &context.get("facts")?.value else {
-        return None;
-    };
-    let mut facts = BTreeMap::clone(facts);
-    *facts.get_mut("approved")? = Value::new(true, None);
-    let mut context = context.clone();
-    context.insert(
-        SmolStr::new_static("facts"),
-        Value::record_arc(Arc::new(facts), None),
-    );
-    Some(context)
+/// Returns the lesser of two numbers of which either may not be said.
+fn least(one: Option<u32>, other: Option<u32>) -> Option<u32> {
+    one.into_iter().chain(other).min()
 }

@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use remit_core::{Decision, Effect, Facts, PolicyId, Question, Reason};
+use remit_core::{Decision, Effect, ExceptionId, Facts, PolicyId, Question, Reason};
 use serde::{Deserialize, Serialize};
 
 use crate::Snapshot;
@@ -50,6 +50,9 @@ pub struct PolicyExplanation {
     pub shadow: bool,
     /// What came of it.
     pub outcome: PolicyOutcome,
+    /// The exception because of which it does not count although it is satisfied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception: Option<ExceptionId>,
     /// The file it stands in; its template's, for a link.
     pub file: String,
     /// The line it starts on.
@@ -186,7 +189,7 @@ impl Snapshot {
                 _ => Vec::new(),
             };
             Some((
-                self.candidates(&asked, &explanation.decision),
+                self.candidates(&asked, question, facts, &explanation.decision),
                 asked.candidates.len(),
                 nearest,
             ))
@@ -199,19 +202,35 @@ impl Snapshot {
         explanation
     }
 
-    fn candidates(&self, asked: &Asked<'_>, decision: &Decision) -> Vec<PolicyExplanation> {
+    fn candidates(
+        &self,
+        asked: &Asked<'_>,
+        question: &Question,
+        facts: &Facts,
+        decision: &Decision,
+    ) -> Vec<PolicyExplanation> {
         let policies = &self.rules().program.policies;
         let mut candidates: Vec<_> = asked
             .candidates
             .iter()
-            .filter_map(|place| policies.get(*place))
+            .filter_map(|place| Some((*place, policies.get(*place)?)))
             .collect();
         // They come by id, and so do the determining ones.
-        candidates.sort_by_key(|policy| decision.determining.binary_search(&policy.id).is_err());
-        let evaluator = asked.evaluator(Arc::clone(&asked.shaped.context));
+        candidates
+            .sort_by_key(|(_, policy)| decision.determining.binary_search(&policy.id).is_err());
+        let evaluator = asked.evaluator(self.seen_in(asked, question, facts, decision));
         let shown = candidates.into_iter().take(CANDIDATES);
         shown
-            .map(|policy| clauses::explain(policy, self.scope(policy, &asked.shaped), &evaluator))
+            .map(|(place, policy)| {
+                let scope = self.scope(policy, &asked.shaped);
+                let explained = clauses::explain(policy, scope, &evaluator);
+                let satisfied = explained.outcome == PolicyOutcome::Satisfied;
+                let exception = self.relaxed_by(place, question, facts);
+                PolicyExplanation {
+                    exception: exception.filter(|_| satisfied && !policy.shadow),
+                    ..explained
+                }
+            })
             .collect()
     }
 

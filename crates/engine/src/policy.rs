@@ -11,7 +11,7 @@ use remit_core::{Effect, PolicyId};
 
 use crate::diagnostic::Span;
 use crate::reach::Reach;
-use crate::rule::Rule;
+use crate::rule::{Rule, Terms};
 use crate::shape::Reads;
 
 /// One policy ready to be evaluated: a static policy, or one link of a template.
@@ -23,12 +23,14 @@ pub(crate) struct CompiledPolicy {
     pub(crate) effect: Effect,
     /// Whether it is annotated `@mode("shadow")`: evaluated and listed, never enforced.
     pub(crate) shadow: bool,
-    /// Whether its outcome may depend on `context.facts.approved`.
+    /// Whether its outcome may depend on `context.facts.approved` or `context.facts.approval`.
     pub(crate) mentions_approval: bool,
     /// The facts that it can get at.
     pub(crate) reads: Reads,
     /// The annotations that become obligations when it determines a decision.
     pub(crate) obligations: BTreeMap<String, String>,
+    /// What its annotations mean to the engine.
+    pub(crate) terms: Arc<Terms>,
     /// Its scope, slots resolved.
     pub(crate) scope: Scope,
     /// The conjunction of its `when` and `unless` clauses, free of slots; `None` when it has none, which is true.
@@ -106,6 +108,7 @@ impl CompiledPolicy {
             mentions_approval: rule.mentions_approval,
             reads: rule.reads,
             obligations: rule.obligations.clone(),
+            terms: Arc::clone(&rule.terms),
             scope: Scope::of(policy)?,
             body: policy.non_scope_constraints_arc().cloned(),
             reach: rule.reach.clone(),

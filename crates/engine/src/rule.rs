@@ -11,6 +11,7 @@ use cedar_policy_core::parser::parse_policy_or_template;
 use cedar_policy_core::validator::{ValidationError, ValidationMode, ValidationWarning};
 use miette::Diagnostic as CedarDiagnostic;
 use remit_core::{Effect, PolicyId, is_nfc};
+use smol_str::SmolStr;
 
 use crate::diagnostic::Severity;
 use crate::finding::{Finding, each};
@@ -19,15 +20,22 @@ use crate::reach::Reach;
 use crate::schema::CompiledSchema;
 use crate::shape::Reads;
 
+mod terms;
+
+pub(crate) use terms::{Narrowing, Terms};
+
 /// The longest policy id, in bytes.
 const ID_BYTES: usize = 256;
 /// The annotations that travel with a decision.
-const OBLIGATIONS: [&str; 6] = [
+const OBLIGATIONS: [&str; 9] = [
     "advice",
     "control",
     "controls",
     "cure",
+    "modify",
     "obligation",
+    "quorum",
+    "relax",
     "severity",
 ];
 
@@ -42,12 +50,14 @@ pub(crate) struct Rule {
     pub(crate) effect: Effect,
     /// Whether it is in shadow mode.
     pub(crate) shadow: bool,
-    /// Whether its outcome may depend on `context.facts.approved`.
+    /// Whether its outcome may depend on `context.facts.approved` or `context.facts.approval`.
     pub(crate) mentions_approval: bool,
     /// The facts that it can get at.
     pub(crate) reads: Reads,
     /// The annotations that become obligations.
     pub(crate) obligations: BTreeMap<String, String>,
+    /// What its annotations mean to the engine.
+    pub(crate) terms: Arc<Terms>,
     /// How far its conditions look into entities.
     pub(crate) reach: Reach,
     /// Its text.
@@ -83,6 +93,9 @@ impl Rule {
         let mut errors = Vec::new();
         let annotated = id(&template, text).map_err(|error| errors.push(error)).ok();
         let shadow = shadow(&template).map_err(|error| errors.push(error)).ok();
+        let terms = Terms::of(&template)
+            .map_err(|found| errors.extend(found))
+            .ok();
         errors.extend(misspelt(&template));
         let (id, id_range) = annotated.clone().unwrap_or((PolicyId::new(""), (0, 0)));
         let template = Arc::new(template.new_id(ast::PolicyID::from_string(id.as_str())));
@@ -100,7 +113,7 @@ impl Rule {
                 warnings.extend(lint::check(&template, text, schema));
             }
         }
-        let (Some(shadow), true) = (shadow, errors.is_empty()) else {
+        let (Some(shadow), Some(terms), true) = (shadow, terms, errors.is_empty()) else {
             return Err(Refused {
                 id: annotated.map(|(id, _)| id),
                 errors,
@@ -119,6 +132,7 @@ impl Rule {
                 .map(Reads::of)
                 .unwrap_or_default(),
             obligations: obligations(&template),
+            terms: Arc::new(terms),
             reach: template
                 .non_scope_constraints()
                 .map(Reach::of)
@@ -308,17 +322,21 @@ fn obligations(template: &Template) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Says whether the value of `context.facts.approved` can reach the outcome of an expression.
+/// Says whether the value of `context.facts.approved` or `context.facts.approval` can reach the outcome of an expression.
 ///
-/// The one way to read it is by its name; the other is to take the whole context or the whole facts as a value.
+/// The one way to read them is by their names; the other is to take the whole context or the whole facts as a value.
 fn mentions_approval(body: &Expr) -> bool {
     let is_context = |expr: &Expr| matches!(expr.expr_kind(), ExprKind::Var(Var::Context));
     let is_facts = |expr: &Expr| matches!(expr.expr_kind(), ExprKind::GetAttr { expr, attr } if attr == "facts" && is_context(expr));
+    let is_name = |attr: &SmolStr| attr == "approved" || attr == "approval";
     let (mut whole, mut taken_apart) = (0, 0);
     for expr in body.subexpressions() {
         whole += usize::from(is_context(expr) || is_facts(expr));
         match expr.expr_kind() {
-            ExprKind::GetAttr { attr, .. } if attr == "approved" => return true,
+            ExprKind::GetAttr { attr, .. } | ExprKind::HasAttr { attr, .. } if is_name(attr) => {
+                return true;
+            }
+            ExprKind::ExtHasAttr { attrs, .. } if attrs.iter().any(is_name) => return true,
             ExprKind::GetAttr { expr, .. }
             | ExprKind::HasAttr { expr, .. }
             | ExprKind::ExtHasAttr { expr, .. } => {

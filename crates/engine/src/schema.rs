@@ -14,6 +14,7 @@ use crate::shape::Reads;
 
 mod build;
 pub(crate) mod mcp;
+mod volatile;
 
 /// The namespace of Remit's own facts, in Cedar's schema syntax.
 ///
@@ -72,8 +73,19 @@ pub(crate) struct ActionSchema {
     pub(crate) resources: FxHashSet<EntityType>,
     /// What its context holds.
     pub(crate) context: Fields,
+    /// The members of that which are annotated `@volatile`: an approval is not bound to them.
+    pub(crate) volatile: FxHashSet<SmolStr>,
     /// Every action group it is in, directly or not; sorted.
     pub(crate) ancestors: Vec<EntityUID>,
+}
+
+// === impl ActionSchema ===
+
+impl ActionSchema {
+    /// Whether an approval is bound to what a caller says in this member of the context.
+    pub(crate) fn binds(&self, member: &str) -> bool {
+        self.context.contains_key(member) && !self.volatile.contains(member)
+    }
 }
 
 /// The members of a record, or the attributes of an entity.

@@ -266,8 +266,14 @@ impl Snapshot {
             && !sample.hop
             && !sample.subject_not_yours
             && sample.task.is_none()
-            && sample.tool.is_none();
-        bare && question.task().is_none() && !self.has_registered() && self.live().is_quiet()
+            && sample.tool.is_none()
+            && sample.approval.is_none()
+            && !sample.approved
+            && sample.exceptions.is_empty();
+        bare && question.obligations_supported().is_none()
+            && question.task().is_none()
+            && !self.has_registered()
+            && self.live().is_quiet()
     }
 
     fn permits_whole(&self, question: &Question, facts: &dyn Fn(&Question) -> Facts) -> bool {

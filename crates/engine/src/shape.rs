@@ -159,15 +159,21 @@ pub(crate) fn resolve<'s>(
 // === impl Snapshot ===
 
 impl Snapshot {
+    /// Returns what the schema declares of the action that a question is about.
+    pub(crate) fn action_schema(&self, question: &Question) -> Option<&ActionSchema> {
+        let schema = &self.rules().program.schema;
+        let (subject, resource) = (&question.subject.kind, &question.resource.kind);
+        let (principal, resource) = Frame::types(schema, subject, resource).ok()?;
+        resolve(schema, &question.action.name, principal, resource)
+    }
+
     /// Returns the action that a question is about: its id, which is the name of its tool, and the one spelling that tells
     /// it from every other action: the id again or, where several namespaces declare it, the full form.
     ///
     /// Nothing where the schema does not know the types or the name; such a question is denied.
     pub fn action_of(&self, question: &Question) -> Option<(&str, Cow<'_, str>)> {
         let schema = &self.rules().program.schema;
-        let (subject, resource) = (&question.subject.kind, &question.resource.kind);
-        let (principal, resource) = Frame::types(schema, subject, resource).ok()?;
-        let uid = &resolve(schema, &question.action.name, principal, resource)?.uid;
+        let uid = &self.action_schema(question)?.uid;
         let id: &str = uid.eid().as_ref();
         let several = schema.actions.get(id).is_some_and(|all| all.len() > 1);
         let spelling = if several {

@@ -1,5 +1,6 @@
 //! A snapshot: a compiled bundle with the entities of one revision, ready to decide.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{Entity as CedarEntity, EntityUID as CedarUid};
@@ -275,6 +276,14 @@ impl Snapshot {
     /// Returns the ids of the policies, in byte order; a template counts by its links.
     pub fn policy_ids(&self) -> impl ExactSizeIterator<Item = &PolicyId> {
         self.rules.program.policies.iter().map(|policy| &policy.id)
+    }
+
+    /// Returns the annotations of a policy that travel with a decision, those of the template for a link of one; `None` where
+    /// there is no such policy.
+    pub fn annotations(&self, id: &PolicyId) -> Option<BTreeMap<String, String>> {
+        let policies = &self.rules.program.policies;
+        let place = policies.binary_search_by(|policy| policy.id.cmp(id)).ok()?;
+        policies.get(place).map(|policy| policy.obligations.clone())
     }
 
     /// Tells whether an entity belongs to the bundle and so changes only with it.

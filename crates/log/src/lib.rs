@@ -34,7 +34,7 @@ pub use error::Error;
 pub use fsck::{Problem, ReplicaReport, Report, fsck};
 pub use log::{DecisionLog, Options};
 pub use receipt::{FrameHash, Receipt};
-pub use shared::{Shared, Takes};
+pub use shared::{Shared, Takes, UsedApproval};
 pub use status::Status;
 
 #[cfg(test)]

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use remit_core::{DecisionRecord, Dimension, Label, Revision, Spending, TaskId, TaskState};
-use remit_store::{Consumed, Consumption, SharedRecord, Store};
+use remit_core::{
+    ApprovalId, ApprovalState, DecisionId, DecisionRecord, Dimension, Label, Revision, Spending,
+    TaskId, TaskState,
+};
+use remit_store::{ApprovalUse, Consumed, Consumption, SharedRecord, Store, StoredDecision};
 use sha2::{Digest, Sha256};
 
 use crate::log::body_of;
@@ -14,6 +17,8 @@ use crate::{DecisionLog, Error, Receipt};
 /// What a permit takes on every replica alike.
 #[derive(Debug, Clone)]
 pub struct Takes {
+    /// What it uses of an approval, and what the use is called.
+    pub approval: Option<UsedApproval>,
     /// The task of the question and those above it, nearest first.
     pub chain: Vec<TaskId>,
     /// How much of every budget in the chain it uses.
@@ -22,6 +27,17 @@ pub struct Takes {
     pub hold: Duration,
     /// The labels that it brings onto every task of the chain.
     pub labels: BTreeSet<Label>,
+}
+
+/// What a permit uses of an approval.
+#[derive(Debug, Clone)]
+pub struct UsedApproval {
+    /// The money that the call moves, where that is known.
+    pub amount: Option<u64>,
+    /// Which approval.
+    pub id: ApprovalId,
+    /// What the use is called: the same name is the same decision.
+    pub name: String,
 }
 
 /// What came of recording a decision with what it takes.
@@ -38,6 +54,10 @@ pub enum Shared {
     Exhausted(Dimension),
     /// The task, or one above it, does not work; nothing was recorded.
     Ended(TaskState),
+    /// The approval cannot be used; nothing was recorded.
+    Approval(ApprovalState),
+    /// The approval was used under this name by an earlier decision; nothing was recorded.
+    Named(DecisionId),
 }
 
 // === impl DecisionLog ===
@@ -69,7 +89,13 @@ impl DecisionLog {
             head: serde_json::from_str(&body).map_err(encode)?,
             body,
         };
+        let used = takes.approval.as_ref();
         let consumption = Consumption {
+            approval: used.map(|used| ApprovalUse {
+                amount: used.amount,
+                id: used.id,
+                name: &used.name,
+            }),
             chain: &takes.chain,
             charges: takes.charges,
             hold: takes.hold,
@@ -83,6 +109,19 @@ impl DecisionLog {
             },
             Consumed::Exhausted { dimension, .. } => Shared::Exhausted(dimension),
             Consumed::Ended { state, .. } => Shared::Ended(state),
+            Consumed::Approval(state) => Shared::Approval(state),
+            Consumed::Named(decision) => Shared::Named(decision),
         })
+    }
+
+    /// Returns the proof of a decision that the database has: that of one that used an approval, asked for again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] and [`Error::Encode`] for reasons that lie with the record.
+    pub fn proof_of(stored: &StoredDecision) -> Result<Receipt, Error> {
+        let hash = Sha256::digest(body_of(&stored.record)?).into();
+        let id = stored.record.id;
+        Ok(Receipt::new(id, stored.replica, stored.sequence, hash))
     }
 }

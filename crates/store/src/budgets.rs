@@ -6,9 +6,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use remit_core::{Budget, Dimension, Label, Revision, Spending, TaskId, TaskState, TenantId};
+use remit_core::{
+    ApprovalState, Budget, DecisionId, Dimension, Label, Revision, Spending, TaskId, TaskState,
+    TenantId,
+};
 use uuid::Uuid;
 
+use crate::approvals::{ApprovalUse, using};
 use crate::db::Conn;
 use crate::dialect;
 use crate::error::{Error, Failure};
@@ -32,7 +36,9 @@ const TRIES: usize = 3;
 /// What a permitted call consumes, and the record of its decision.
 #[derive(Debug, Clone, Copy)]
 pub struct Consumption<'a> {
-    /// The task of the question and those above it, nearest first.
+    /// What it uses of an approval, where it needs one.
+    pub approval: Option<ApprovalUse<'a>>,
+    /// The task of the question and those above it, nearest first; nothing outside a task, where an approval is used.
     pub chain: &'a [TaskId],
     /// How much of every budget in the chain it uses.
     pub charges: Spending,
@@ -67,6 +73,10 @@ pub enum Consumed {
         /// How it stands.
         state: TaskState,
     },
+    /// The approval cannot be used.
+    Approval(ApprovalState),
+    /// The approval was used under this name, by this decision.
+    Named(DecisionId),
 }
 
 /// A budget and what became of it.
@@ -87,6 +97,8 @@ pub(crate) enum Step {
     Again,
     Exhausted(TaskId, Dimension),
     Ended(TaskId, TaskState),
+    Approval(ApprovalState),
+    Named(DecisionId),
 }
 
 pub(crate) mod sql {
@@ -209,8 +221,10 @@ impl Store {
         tenant: TenantId,
         consumption: &Consumption<'_>,
     ) -> Result<Consumed, Error> {
-        let Some(nearest) = consumption.chain.first().copied() else {
-            return Err(Error::invalid("chain", "is empty"));
+        let nearest = match consumption.chain.first().copied() {
+            Some(nearest) => nearest,
+            None if consumption.approval.is_some() => TaskId::NIL,
+            None => return Err(Error::invalid("chain", "is empty")),
         };
         let charges = match charges_of(&consumption.charges) {
             Ok(charges) => charges,
@@ -315,7 +329,7 @@ impl Store {
                 conn.rollback().await?;
                 Ok(step.consumed(Some(head)))
             }
-            Step::Exhausted(..) | Step::Ended(..) => {
+            Step::Exhausted(..) | Step::Ended(..) | Step::Approval(_) | Step::Named(_) => {
                 conn.rollback().await?;
                 Ok(step.consumed(None))
             }
@@ -343,6 +357,11 @@ async fn consume_by_statements(
         return Ok(Step::Ended(nearest, TaskState::Unknown));
     }
     let now = dialect::time(conn, store.clock()).await?.micros();
+    if let Some(wanted) = &consumption.approval
+        && let Some(refused) = using::refused(conn, tenant, wanted, now).await?
+    {
+        return Ok(refused);
+    }
     for task in consumption.chain {
         let stands: Option<(String, i64)> = on!(conn, |raw| sqlx::query_as(sql::TASK_STANDS)
             .bind(tenant.uuid())
@@ -366,6 +385,9 @@ async fn consume_by_statements(
             }
             limited.push(*task);
         }
+    }
+    if let Some(wanted) = &consumption.approval {
+        using::take(conn, tenant, wanted, (decision, now)).await?;
     }
     let expires_at = now.saturating_add(micros(consumption.hold));
     for task in limited {
@@ -518,6 +540,8 @@ impl Step {
             Self::Done | Self::Again => Consumed::Done { revision },
             Self::Exhausted(task, dimension) => Consumed::Exhausted { task, dimension },
             Self::Ended(task, state) => Consumed::Ended { task, state },
+            Self::Approval(state) => Consumed::Approval(state),
+            Self::Named(decision) => Consumed::Named(decision),
         }
     }
 }

@@ -58,6 +58,7 @@ migrations! {
     "0022_budgets",
     "0023_outcomes",
     "0024_approvals",
+    "0025_approvers",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use remit_core::{Principal, PrincipalName, Revision, Role, TenantId, Timestamp};
+use remit_core::{Principal, PrincipalKind, PrincipalName, Revision, Role, TenantId, Timestamp};
 
 use crate::admin_actions::Change;
 use crate::db::Conn;
@@ -25,22 +25,39 @@ pub struct StoredPrincipal {
     pub created_at: Timestamp,
     /// When it was disabled, if it is.
     pub disabled_at: Option<Timestamp>,
+    /// The natural person behind it, by the name of their first account; `None` where that is this one.
+    pub person: Option<PrincipalName>,
 }
 
-type Row = (String, String, String, i64, Option<i64>);
+/// Who is behind an account, where somebody says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind<'a> {
+    /// Whoever was.
+    AsItWas,
+    /// Nobody but itself.
+    Itself,
+    /// The natural person whose first account this is.
+    Person(&'a PrincipalName),
+}
+
+type Row = (String, String, String, i64, Option<i64>, Option<String>);
 
 pub(crate) mod sql {
     statements! {
         /// Makes a principal, or gives one other roles and takes back that it is disabled.
-        UPSERT_PRINCIPAL = "INSERT INTO principals (tenant, name, kind, roles, created_at) VALUES ($1, $2, $3, $4, $5) \
-            ON CONFLICT (tenant, name) DO UPDATE SET kind = excluded.kind, roles = excluded.roles, disabled_at = NULL";
+        UPSERT_PRINCIPAL = "INSERT INTO principals (tenant, name, kind, roles, created_at, person) \
+            VALUES ($1, $2, $3, $4, $5, nullif($6, '')) ON CONFLICT (tenant, name) DO UPDATE SET \
+            kind = excluded.kind, roles = excluded.roles, disabled_at = NULL, \
+            person = nullif(coalesce($6, principals.person), '')";
+        /// Counts the accounts that this one is the first of.
+        SECOND_ACCOUNTS = "SELECT count(*) FROM principals WHERE tenant = $1 AND person = $2";
         /// Disables a principal; one that is disabled stays so since the first time.
         DISABLE_PRINCIPAL = "UPDATE principals SET disabled_at = coalesce(disabled_at, $3) \
             WHERE tenant = $1 AND name = $2";
         /// Finds one principal.
-        PRINCIPAL = "SELECT name, kind, roles, created_at, disabled_at FROM principals WHERE tenant = $1 AND name = $2";
+        PRINCIPAL = "SELECT name, kind, roles, created_at, disabled_at, person FROM principals WHERE tenant = $1 AND name = $2";
         /// Lists principals by name.
-        PRINCIPALS = "SELECT name, kind, roles, created_at, disabled_at FROM principals \
+        PRINCIPALS = "SELECT name, kind, roles, created_at, disabled_at, person FROM principals \
             WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3";
     }
 }
@@ -63,6 +80,23 @@ impl Store {
         principal: &Principal,
         change: Change<'_>,
     ) -> Result<Revision, Error> {
+        self.put_principal_of(tenant, checked, (principal, Behind::AsItWas), change)
+            .await
+    }
+
+    /// Makes a principal or changes one as [`Store::put_principal`] does, and says who is behind it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put_principal`]; [`Error::Invalid`] for a person who is not the first account of one, and
+    /// [`Error::Unfit`] where this one is the first account of others.
+    pub async fn put_principal_of(
+        &self,
+        tenant: TenantId,
+        checked: Option<Revision>,
+        (principal, behind): (&Principal, Behind<'_>),
+        change: Change<'_>,
+    ) -> Result<Revision, Error> {
         if principal.name.is_reserved() {
             return Err(Error::invalid(
                 "name",
@@ -71,6 +105,9 @@ impl Store {
         }
         self.within("keep a principal", async {
             let (mut conn, next) = self.begin_change_since(tenant, checked).await?;
+            if let Behind::Person(person) = behind {
+                first_account(&mut conn, tenant, &principal.name, person).await?;
+            }
             self.accompany(&mut conn, tenant, next, change).await?;
             on!(conn, |raw| sqlx::query(sql::UPSERT_PRINCIPAL)
                 .bind(tenant.uuid())
@@ -78,6 +115,11 @@ impl Store {
                 .bind(principal.kind.as_str())
                 .bind(join(&principal.roles))
                 .bind(self.clock().now().micros())
+                .bind(match behind {
+                    Behind::AsItWas => None,
+                    Behind::Itself => Some(""),
+                    Behind::Person(person) => Some(person.as_str()),
+                })
                 .execute(raw)
                 .await
                 .map(drop))?;
@@ -174,21 +216,58 @@ impl Store {
             .await)?;
         let problem = match row {
             None => "names nobody; make the principal first, with `PUT /v1/principals/{name}`",
-            Some((.., Some(_))) => "names a principal that is disabled",
-            Some((.., None)) => return Ok(()),
+            Some((.., Some(_), _)) => "names a principal that is disabled",
+            Some((.., None, _)) => return Ok(()),
         };
         Err(Error::invalid("principal", problem).into())
     }
 }
 
+/// Checks that `person` is the first account of a natural person, and can be that of `name`.
+async fn first_account(
+    conn: &mut Conn,
+    tenant: TenantId,
+    name: &PrincipalName,
+    person: &PrincipalName,
+) -> Result<(), Failure> {
+    let row: Option<Row> = on!(conn, |raw| sqlx::query_as(sql::PRINCIPAL)
+        .bind(tenant.uuid())
+        .bind(person.as_str())
+        .fetch_optional(raw)
+        .await)?;
+    let found = row.map(StoredPrincipal::read).transpose()?;
+    let first = found.filter(|found| {
+        found.principal.kind == PrincipalKind::Person && found.person.is_none() && person != name
+    });
+    if first.is_none() {
+        let problem = "must name another principal that is a person and has no `person` of its own";
+        return Err(Error::invalid("person", problem).into());
+    }
+    let others: i64 = on!(conn, |raw| sqlx::query_scalar(sql::SECOND_ACCOUNTS)
+        .bind(tenant.uuid())
+        .bind(name.as_str())
+        .fetch_one(raw)
+        .await)?;
+    if others > 0 {
+        let problem =
+            format!("`{name}` is the first account of others, and can be nobody's second");
+        return Err(Error::Unfit { problem }.into());
+    }
+    Ok(())
+}
+
 // === impl StoredPrincipal ===
 
 impl StoredPrincipal {
-    fn read((name, kind, roles, created_at, disabled_at): Row) -> Result<Self, Error> {
+    fn read((name, kind, roles, created_at, disabled_at, person): Row) -> Result<Self, Error> {
         Ok(Self {
             principal: read(&name, &kind, &roles)?,
             created_at: Timestamp::from_micros(created_at),
             disabled_at: disabled_at.map(Timestamp::from_micros),
+            person: person
+                .map(|person| person.parse())
+                .transpose()
+                .map_err(|error| Error::corrupt("principals", format!("{error}")))?,
         })
     }
 }

@@ -39,6 +39,8 @@ scopes! {
     Keys = "keys";
     /// Open and end tasks, and stop agents, tools and models.
     Tasks = "tasks";
+    /// Answer access requests, and see what waits for an answer.
+    Approve = "approve";
     /// Create, suspend, export and delete tenants; in none of the others, and only who has it can give it.
     Tenants = "tenants";
 }
@@ -54,6 +56,7 @@ impl Scope {
         Scope::Write,
         Scope::Keys,
         Scope::Tasks,
+        Scope::Approve,
     ];
 }
 
@@ -66,6 +69,7 @@ impl Scope {
             Self::Write => &[Role::Author, Role::Publisher],
             Self::Keys | Self::Tenants => &[Role::Admin],
             Self::Tasks => &[Role::Operator],
+            Self::Approve => &[Role::Approver],
         }
     }
 }
@@ -86,7 +90,7 @@ impl FromStr for Scope {
             .find(|scope| scope.as_str() == text)
             .ok_or_else(|| ParseIdError {
                 text: text.chars().take(80).collect(),
-                expected: "scope: `evaluate`, `search`, `read`, `write`, `keys`, `tasks` or `tenants`",
+                expected: "scope: `evaluate`, `search`, `read`, `write`, `keys`, `tasks`, `approve` or `tenants`",
             })
     }
 }

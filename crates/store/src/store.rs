@@ -15,8 +15,8 @@ use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
-    admin_actions, budgets, bundles, decisions, dialect, drafts, entities, idempotency, keys,
-    migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
+    admin_actions, approvals, budgets, bundles, decisions, dialect, drafts, entities, idempotency,
+    keys, migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
     versions,
 };
 
@@ -193,6 +193,14 @@ impl Store {
         let all = [
             sql::ALL,
             admin_actions::sql::ALL,
+            approvals::sql::ALL,
+            approvals::asking::sql::ALL,
+            approvals::changes::sql::ALL,
+            approvals::ending::sql::ALL,
+            approvals::sweeping::sql::ALL,
+            approvals::using::sql::ALL,
+            approvals::groups::sql::ALL,
+            approvals::past::sql::ALL,
             budgets::escrow::sql::ALL,
             budgets::settling::sql::ALL,
             budgets::sql::ALL,

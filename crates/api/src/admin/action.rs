@@ -125,4 +125,19 @@ actions! {
     GetTaskTemplate "get_task_template" "TaskTemplate" false;
     PutTaskTemplate "put_task_template" "TaskTemplate" true;
     DeleteTaskTemplate "delete_task_template" "TaskTemplate" true;
+    ListApproverGroups "list_approver_groups" "Tenant" false;
+    GetApproverGroup "get_approver_group" "ApproverGroup" false;
+    PutApproverGroup "put_approver_group" "ApproverGroup" true;
+    DeleteApproverGroup "delete_approver_group" "ApproverGroup" true;
+    ListApproverDelegations "list_approver_delegations" "Tenant" false;
+    GetApproverDelegation "get_approver_delegation" "Principal" false;
+    PutApproverDelegation "put_approver_delegation" "Principal" true;
+    DeleteApproverDelegation "delete_approver_delegation" "Principal" true;
+    ListApprovals "list_approvals" "Tenant" false;
+    CountApprovals "count_approvals" "Tenant" false;
+    GetApproval "get_approval" "AccessRequest" false;
+    ApproveRequest "approve_request" "AccessRequest" true;
+    DenyRequest "deny_request" "AccessRequest" true;
+    EscalateRequest "escalate_request" "AccessRequest" true;
+    WithdrawApproval "withdraw_approval" "AccessRequest" true;
 }

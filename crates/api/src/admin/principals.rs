@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 use remit_core::{AdminAction, Principal, PrincipalKind, PrincipalName, Revision, Role, Timestamp};
-use remit_store::{Change, StoredPrincipal};
+use remit_store::{Behind, Change, StoredPrincipal};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -30,6 +30,8 @@ use crate::wire::{Body, Json, Wire};
 pub(crate) struct PrincipalBody {
     kind: PrincipalKind,
     roles: BTreeSet<Role>,
+    /// The natural person behind it; `""` for nobody but itself. Without it, whoever was.
+    person: Option<String>,
 }
 
 /// A principal as it is told.
@@ -40,6 +42,8 @@ struct Shown {
     created_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     disabled_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    person: Option<PrincipalName>,
 }
 
 /// Lists the principals by name, disabled ones included.
@@ -83,16 +87,29 @@ pub(crate) async fn put(
     Segments(name): Segments<String>,
     key: IdempotencyKey,
     Query(until): Query<Until>,
-    Body(PrincipalBody { kind, roles }): Body<PrincipalBody>,
+    Body(PrincipalBody {
+        kind,
+        roles,
+        person,
+    }): Body<PrincipalBody>,
 ) -> Result<Response, Problem> {
     let principal = Principal {
         kind,
         name: named(&name)?,
         roles,
     };
-    let asks = json!({ "caller": caller.key, "action": Action::PutPrincipal.name(), "principal": principal });
+    let asks = json!({
+        "caller": caller.key, "action": Action::PutPrincipal.name(), "principal": principal, "person": person,
+    });
     let request = Named::of(&key, move || asks).await?;
-    let make = put_once(&app, &caller, &principal, request.as_ref());
+    let person = match person.as_deref() {
+        None => None,
+        Some("") => Some(None),
+        Some(person) => Some(Some(person.parse().map_err(|error| {
+            Problem::new(Kind::INVALID_REQUEST, format!("`person`: {error}"))
+        })?)),
+    };
+    let make = put_once(&app, &caller, (&principal, person), request.as_ref());
     let (revision, shown) = once(&app, caller.tenant, request.as_ref(), make).await?;
     settle(&app, caller.tenant, revision, until).await?;
     let mut response = Json(shown).into_response();
@@ -123,7 +140,7 @@ pub(crate) async fn disable(
 async fn put_once(
     app: &App,
     caller: &Caller,
-    principal: &Principal,
+    (principal, person): (&Principal, Option<Option<PrincipalName>>),
     request: Option<&Named>,
 ) -> Result<(Revision, Shown), Problem> {
     let tenant = caller.tenant;
@@ -141,9 +158,13 @@ async fn put_once(
             );
             return Err(Problem::new(Kind::CONFLICT, detail));
         }
+        let stood = before.as_ref().and_then(|one| one.person.clone());
+        let behind_it = person.clone().unwrap_or_else(|| stood.clone());
+        let own = is_own(app, caller, principal, [&stood, &behind_it]).await?;
         let act = Act::on(Action::PutPrincipal, &principal.name)
-            .own(principal.name == caller.principal.name)
+            .own(own)
             .with("kind", json!(principal.kind))
+            .with("person", json!(behind_it))
             .with("roles", json!(principal.roles))
             .with(
                 "before",
@@ -161,15 +182,21 @@ async fn put_once(
             principal: principal.clone(),
             created_at: before.map_or_else(|| app.clock.now(), |one| one.created_at),
             disabled_at: None,
+            person: behind_it,
+        };
+        let behind = match &person {
+            None => Behind::AsItWas,
+            Some(None) => Behind::Itself,
+            Some(Some(person)) => Behind::Person(person),
         };
         let answer = Answer::of(request, &shown)?;
         let change = Change {
             record: Some(&record),
             once: answer.once(),
         };
-        let written = app
-            .store
-            .put_principal(tenant, Some(checked), principal, change);
+        let written =
+            app.store
+                .put_principal_of(tenant, Some(checked), (principal, behind), change);
         match Attempt::of(written.await)? {
             Attempt::Written(revision) => {
                 log(caller, &record, revision);
@@ -178,6 +205,21 @@ async fn put_once(
             Attempt::Moved(head) => attempts.again(head).await?,
         }
     }
+}
+
+/// Whether a principal is whoever makes the change: by its name, or because one natural person is or will be behind both.
+async fn is_own(
+    app: &App,
+    caller: &Caller,
+    principal: &Principal,
+    behind: [&Option<PrincipalName>; 2],
+) -> Result<bool, Problem> {
+    let by = &caller.principal.name;
+    let found = app.store.principal(caller.tenant, by).await?;
+    let me = found.and_then(|found| found.person);
+    let me = me.unwrap_or_else(|| by.clone());
+    let mut named = behind.into_iter().flatten();
+    Ok(principal.name == *by || principal.name == me || named.any(|person| *person == me))
 }
 
 async fn disable_once(
@@ -241,6 +283,7 @@ impl From<StoredPrincipal> for Shown {
             principal: stored.principal,
             created_at: stored.created_at,
             disabled_at: stored.disabled_at,
+            person: stored.person,
         }
     }
 }

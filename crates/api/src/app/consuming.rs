@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remit_core::{
-    DecisionId, DecisionRecord, Facts, Label, Revision, Spending, TaskId, TenantId, Tool, Verdict,
+    ApprovalState, DecisionId, DecisionRecord, Facts, Label, Revision, Spending, TaskId, TenantId,
+    Tool, Verdict,
 };
 use remit_engine::Snapshot;
 use remit_log::{Receipt, Shared, Takes};
 
-use super::App;
+use super::{App, using};
 use crate::auth::Caller;
 use crate::facts;
 use crate::metrics::Stage;
@@ -33,6 +34,8 @@ pub(super) struct Made {
     pub(super) moved: Option<Revision>,
     /// What decided.
     pub(super) snapshot: Arc<Snapshot>,
+    /// Whether the question presents what is to become an approval, and is not answered yet.
+    pub(super) pending: bool,
 }
 
 // === impl App ===
@@ -40,8 +43,8 @@ pub(super) struct Made {
 impl App {
     /// Takes what a permit consumes, and records it with that; a permit that takes nothing, and a deny, are left as they are.
     ///
-    /// Where the database has not enough left, or a task is over there, it is decided once more, with that among its
-    /// facts. This ends when every live replica decides by the labels that the permit brings, whether it raised them or
+    /// Where the database has not enough left, or a task or an approval is over there, it is decided once more, with that
+    /// among its facts. This ends when every live replica decides by the labels that the permit brings, whether it raised them or
     /// another did a moment ago: no answer is out that another replica does not know of.
     ///
     /// # Errors
@@ -50,8 +53,9 @@ impl App {
     pub(super) async fn take(
         &self,
         snapshot: &Arc<Snapshot>,
+        caller: &Caller,
         record: DecisionRecord,
-        began: Instant,
+        (began, name): (Instant, Option<&str>),
     ) -> Result<Made, Problem> {
         let mut made = Made {
             began,
@@ -59,14 +63,16 @@ impl App {
             receipt: None,
             moved: None,
             snapshot: Arc::clone(snapshot),
+            pending: false,
         };
         if let Some(revision) = brought(snapshot, &made.record) {
             self.labelled(made.record.tenant, revision).await?;
         }
-        let Some(takes) = takes(&made.record, self.options.reserved) else {
+        let Some(takes) = takes(&made.record, self.options.reserved, name) else {
             return Ok(made);
         };
-        if self.pays_from_escrow(made.record.tenant, &takes).await {
+        // What uses an approval is paid for where the approval is used.
+        if takes.approval.is_none() && self.pays_from_escrow(made.record.tenant, &takes).await {
             return Ok(made);
         }
         let asked = Instant::now();
@@ -99,6 +105,15 @@ impl App {
                     task.state = state;
                 }
             }
+            Shared::Approval(state) => using::turn(&mut made.record, state),
+            Shared::Named(decision) => {
+                let question = &made.record.question;
+                let same = self.decided(snapshot, caller, question, decision).await?;
+                if let Some(same) = same {
+                    return Ok(same);
+                }
+                using::turn(&mut made.record, ApprovalState::Used);
+            }
         }
         // Under an id of its own: the database may yet record the permit that it was asked for.
         made.record.id = DecisionId::from_uuid(self.clock.id());
@@ -123,12 +138,26 @@ impl App {
             return Ok(());
         }
         self.confirmed(caller.tenant)?;
+        if self.permits_still(caller, record)? {
+            return Ok(());
+        }
+        let detail = "what was permitted when this was asked is denied by now; ask again";
+        Err(Problem::new(Kind::STALE_POLICY, detail))
+    }
+
+    /// Whether a permit would be one by what is in force now, with the labels, the approval and the lease that it had.
+    pub(super) fn permits_still(
+        &self,
+        caller: &Caller,
+        record: &DecisionRecord,
+    ) -> Result<bool, Problem> {
         let snapshot = self.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
-        let plain = Facts {
-            approved: record.facts.approved,
-            ..self.facts(caller)
-        };
+        let plain = self.facts(caller);
         let mut facts = facts::gather(&snapshot, plain, &caller.principal.name, &record.question);
+        // It is used by this very permit, so that it may be gone.
+        facts.approval.clone_from(&record.facts.approval);
+        facts.approved = record.facts.approved;
+        facts.lease = record.facts.lease;
         let had = record.facts.hops.iter().map(|hop| hop.task.as_ref());
         let has = facts.hops.iter_mut().map(|hop| hop.task.as_mut());
         let hops = has.zip(had);
@@ -141,11 +170,7 @@ impl App {
             facts,
             ..record.clone()
         };
-        if Self::again(&snapshot, &now).verdict == Verdict::Permit {
-            return Ok(());
-        }
-        let detail = "what was permitted when this was asked is denied by now; ask again";
-        Err(Problem::new(Kind::STALE_POLICY, detail))
+        Ok(Self::again(&snapshot, &now).verdict == Verdict::Permit)
     }
 
     /// Waits until every live replica decides by the labels that a permit brings.
@@ -224,15 +249,19 @@ fn brought(snapshot: &Snapshot, record: &DecisionRecord) -> Option<Revision> {
 }
 
 /// Returns what a decision takes; `None` for what is recorded on this host alone.
-fn takes(record: &DecisionRecord, hold: Duration) -> Option<Takes> {
+fn takes(record: &DecisionRecord, hold: Duration, name: Option<&str>) -> Option<Takes> {
     let facts = &record.facts;
-    if record.decision.verdict != Verdict::Permit || facts.task.is_none() {
+    // What a lease renews was taken when it was given.
+    if record.decision.verdict != Verdict::Permit || facts.lease.is_some() {
         return None;
     }
-    let labels = facts.call.as_ref().map(|call| call.raises.clone());
-    let labels = labels.unwrap_or_default();
+    let approval = using::used(record, name);
+    let call = facts.call.as_ref().filter(|_| facts.task.is_some());
+    let labels = call.map(|call| call.raises.clone()).unwrap_or_default();
     let charges = charges(facts);
-    (charges.is_some() || !labels.is_empty()).then(|| Takes {
+    let anything = approval.is_some() || charges.is_some() || !labels.is_empty();
+    anything.then(|| Takes {
+        approval,
         chain: chain(facts),
         charges: charges.unwrap_or_default(),
         hold,

@@ -114,7 +114,11 @@ pub(crate) async fn report(
 }
 
 /// Whether a caller is the one who asked for a decision: by the same key, or by another of the same principal.
-async fn asked(app: &App, caller: &Caller, record: &DecisionRecord) -> Result<bool, Problem> {
+pub(crate) async fn asked(
+    app: &App,
+    caller: &Caller,
+    record: &DecisionRecord,
+) -> Result<bool, Problem> {
     let asker = record.caller.key;
     if asker == caller.key {
         return Ok(true);
@@ -204,7 +208,7 @@ async fn keep(
 }
 
 /// Finds a decision, and waits a little for one that is on its way from the replica that made it.
-async fn find(
+pub(crate) async fn find(
     app: &App,
     tenant: TenantId,
     id: DecisionId,

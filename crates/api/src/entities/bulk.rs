@@ -106,7 +106,7 @@ pub(crate) async fn change(
             }
         }
     };
-    let (revision, done) = once(&app, caller.tenant, named.as_ref(), make).await?;
+    let (revision, done) = Box::pin(once(&app, caller.tenant, named.as_ref(), make)).await?;
     finish(&app, &caller, revision, done, until).await
 }
 

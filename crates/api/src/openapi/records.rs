@@ -399,7 +399,7 @@ fn keys() -> Value {
         json!({ "type": "array", "items": reference("Scope"), "description": "What it may do." });
     json!({
         "Scope": {
-            "type": "string", "enum": ["evaluate", "search", "read", "write", "keys", "tasks", "tenants"],
+            "type": "string", "enum": ["evaluate", "search", "read", "write", "keys", "tasks", "approve", "tenants"],
             "description": "`evaluate`: ask. `search`: search. `read`: read bundle, entities and decisions. `write`: change bundle and entities. `keys`: make, list and revoke keys. `tenants`: make, suspend, export and delete tenants; it is no part of `all`.",
         },
         "NewKey": {

@@ -80,6 +80,30 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
+impl IdempotencyKey {
+    /// Returns the name without the quotation marks that the draft of the header has around it; both spellings are one name.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-request` for one that is empty, longer than 255 bytes, or not of printable ASCII.
+    pub(crate) fn text(&self) -> Result<Option<String>, Problem> {
+        let Some(sent) = &self.0 else {
+            return Ok(None);
+        };
+        let bare = sent
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
+        let name = bare.unwrap_or(sent);
+        let once = Once {
+            key: name,
+            request: ContentHash::of(b""),
+            answer: "",
+        };
+        once.check()?;
+        Ok(Some(name.to_owned()))
+    }
+}
+
 // === impl Named ===
 
 impl Named {

@@ -34,6 +34,7 @@ pub(super) async fn bring(
         tools_changed(app, head, after, &mut change).await?;
     }
     tasks_changed(app, head, after, &mut change).await?;
+    approvals_changed(app, head, after, &mut change).await?;
     let before = before.clone();
     blocking(move || before.with(change)).await
 }
@@ -92,6 +93,26 @@ async fn tasks_changed(
         change.tasks.extend(page.live);
         change.ended.extend(page.ended);
         change.forgotten.extend(page.forgotten);
+        from = page.next;
+        if from.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Adds the approvals that changed: as they are now, which may be later than the head, and then is read again with it.
+async fn approvals_changed(
+    app: &App,
+    head: Head,
+    after: Revision,
+    change: &mut LiveChange,
+) -> Result<(), Failure> {
+    let (store, mut from) = (app.store.ahead(), None);
+    loop {
+        let page = store.approvals_changed(head.tenant, after, from, PAGE);
+        let page = page.await?;
+        change.approvals.extend(page.usable);
+        change.approvals_removed.extend(page.removed);
         from = page.next;
         if from.is_none() {
             return Ok(());

@@ -1,32 +1,33 @@
 //! Hops: everybody on whose authority the subject acts must be allowed the same.
 
-use remit_core::{Decision, Dimension, Facts, Hop, Limit, Question, Reason, Subject, Verdict};
+use remit_core::{
+    Decision, Dimension, ExceptionId, Facts, Hop, Limit, Question, Reason, Subject, Verdict,
+};
 
+use super::worlds::World;
 use crate::Snapshot;
 
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Finds the first hop of the chain that may not do what is asked, `approved` or not; each is asked by itself.
+    /// Asks every hop of the chain what is asked, each by itself, until one may not do it.
     ///
     /// A chain that is not whole stops it as well: facts name every task above the one it is asked in, and the person for
     /// whom it is done.
-    pub(super) fn chain(
-        &self,
-        question: &Question,
-        facts: &Facts,
-        approved: bool,
-    ) -> Option<Stopped> {
+    pub(super) fn chain(&self, question: &Question, facts: &Facts, world: World) -> Chained {
+        let mut chained = Chained::default();
         if !is_whole(facts) {
             let limit = Limit::of(Dimension::Depth);
             let by = self.refuse(Reason::DelegationDenied);
-            return Some(Stopped { limit, by });
+            chained.stopped = Some(Stopped { limit, by });
+            return chained;
         }
-        facts.hops.iter().enumerate().find_map(|(place, hop)| {
-            let facts = facts_of(facts, hop, approved);
-            let by = self.answer(&asked_of(question, hop), &facts, true, &mut Vec::new());
+        for (place, hop) in facts.hops.iter().enumerate() {
+            let facts = facts_of(facts, hop, world);
+            let mut by = self.answer(&asked_of(question, hop), &facts, true, &mut Vec::new());
+            chained.exceptions.append(&mut by.exceptions);
             if by.verdict == Verdict::Permit {
-                return None;
+                continue;
             }
             let limit = Limit {
                 dimension: by.limit.as_ref().and_then(|limit| limit.dimension),
@@ -34,9 +35,29 @@ impl Snapshot {
                 principal: Some(hop.principal.clone()),
                 reason: Some(by.reason),
             };
-            Some(Stopped { limit, by })
-        })
+            chained.stopped = Some(Stopped { limit, by });
+            break;
+        }
+        chained
     }
+
+    /// Lists everybody of the chain with what is known of them where nothing is approved.
+    pub(super) fn behind<'a>(
+        question: &'a Question,
+        facts: &'a Facts,
+    ) -> impl Iterator<Item = (Question, Facts)> + 'a {
+        let hops = facts.hops.iter();
+        hops.map(|hop| (asked_of(question, hop), facts_of(facts, hop, World::Plain)))
+    }
+}
+
+/// What came of asking a chain.
+#[derive(Debug, Default)]
+pub(super) struct Chained {
+    /// Who may not do it, if anybody.
+    pub(super) stopped: Option<Stopped>,
+    /// The exceptions that relaxed a forbid of somebody asked.
+    pub(super) exceptions: Vec<ExceptionId>,
 }
 
 /// What stopped a chain.
@@ -90,10 +111,15 @@ fn asked_of(question: &Question, hop: &Hop) -> Question {
     }
 }
 
-fn facts_of(facts: &Facts, hop: &Hop, approved: bool) -> Facts {
+fn facts_of(facts: &Facts, hop: &Hop, world: World) -> Facts {
+    let approval = match world {
+        World::Approved => facts.approval.clone(),
+        World::Plain | World::Supposed => None,
+    };
     Facts {
         agent: hop.agent.clone(),
-        approved,
+        approval,
+        approved: world != World::Plain,
         hop: true,
         hops: Vec::new(),
         subject_not_yours: false,

@@ -64,6 +64,7 @@ pub(super) fn explain(
         effect: policy.effect,
         shadow: policy.shadow,
         outcome,
+        exception: None,
         file: policy.file.to_string(),
         line: policy.span.start_line,
         scope,

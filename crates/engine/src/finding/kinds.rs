@@ -66,6 +66,11 @@ pub const FINDINGS: &[(&str, &str, &str)] = &[
     ),
     ("internal", "error: a fault of Remit's own", "report it"),
     (
+        "invalid_annotation",
+        "error: `@obligation`, `@modify`, `@relax`, `@lease`, `@ttl` or `@quorum` says what cannot be held to",
+        "write it as the page of obligations says",
+    ),
+    (
         "invalid_id",
         "error: an `@id` holds a control character",
         "leave it out",

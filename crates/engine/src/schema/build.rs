@@ -19,6 +19,7 @@ use remit_core::{ContentHash, Source, is_nfc};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::{SmolStr, ToSmolStr};
 
+use super::volatile::{Volatile, volatile};
 use super::{
     ActionSchema, CompiledSchema, EntitySchema, FACTS_SCHEMA, Field, Fields, Kind, Registry,
 };
@@ -97,12 +98,13 @@ impl CompiledSchema {
         }
         expansion::check(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
         let marked = marked(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
+        let volatile = volatile(&fragments).map_err(|finding| vec![finding.diagnostic()])?;
         let core = join(fragments).map_err(|error| locate(&files, &*error))?;
         check_spelling(&core)?;
         Ok(Self {
             hash,
             entities: entities(&core, &marked).ok_or_else(|| vec![unsupported()])?,
-            actions: actions(&core).ok_or_else(|| vec![unsupported()])?,
+            actions: actions(&core, &volatile).ok_or_else(|| vec![unsupported()])?,
             validator: Validator::new(core),
             warnings,
         })
@@ -272,26 +274,31 @@ fn attributes_of(
         .map(|(name, attribute)| (name, &attribute.annotations))
 }
 
-/// Says whether `@assertable` stands there; a value after it is refused, since `@assertable("false")` would mislead.
 fn is_assertable(annotations: &Annotations, what: &str) -> Result<bool, Finding> {
-    match annotations
-        .0
-        .iter()
-        .find(|(key, _)| key.as_ref() == ASSERTABLE)
-    {
+    let help = "leave the annotation out for what no caller may assert";
+    flagged(annotations, ASSERTABLE, what, help)
+}
+
+/// Says whether an annotation stands there; a value after it is refused, since `@assertable("false")` would mislead.
+pub(super) fn flagged(
+    annotations: &Annotations,
+    key: &str,
+    what: &str,
+    help: &str,
+) -> Result<bool, Finding> {
+    match annotations.0.iter().find(|(name, _)| name.as_ref() == key) {
         None => Ok(false),
         // Cedar reads an annotation without a value as one with an empty value.
         Some((_, value)) if value.as_ref().is_none_or(|value| value.val.is_empty()) => Ok(true),
         Some(_) => {
             let message =
-                format!("the annotation `@assertable` of `{what}` has a value, and takes none");
-            let help = "leave the annotation out for what no caller may assert";
+                format!("the annotation `@{key}` of `{what}` has a value, and takes none");
             Err(Finding::unplaced("schema_error", message).with_help(help))
         }
     }
 }
 
-fn full_name(namespace: Option<&Name>, name: &str) -> SmolStr {
+pub(super) fn full_name(namespace: Option<&Name>, name: &str) -> SmolStr {
     namespace.map_or_else(
         || name.to_smolstr(),
         |namespace| smol_str::format_smolstr!("{namespace}::{name}"),
@@ -343,7 +350,10 @@ fn ids(declared: &ValidatorEntityType) -> Option<std::collections::BTreeSet<Smol
     }
 }
 
-fn actions(core: &ValidatorSchema) -> Option<FxHashMap<SmolStr, Vec<Arc<ActionSchema>>>> {
+fn actions(
+    core: &ValidatorSchema,
+    volatile: &Volatile,
+) -> Option<FxHashMap<SmolStr, Vec<Arc<ActionSchema>>>> {
     let mut ancestors: FxHashMap<&EntityUID, Vec<EntityUID>> = FxHashMap::default();
     for group in core.action_ids() {
         for member in group.descendants() {
@@ -357,7 +367,7 @@ fn actions(core: &ValidatorSchema) -> Option<FxHashMap<SmolStr, Vec<Arc<ActionSc
     for declared in core.action_ids() {
         let mut ancestors = ancestors.remove(declared.name()).unwrap_or_default();
         ancestors.sort();
-        let schema = action(declared, ancestors)?;
+        let schema = action(declared, ancestors, volatile)?;
         let id: &str = declared.name().eid().as_ref();
         found.entry(id.into()).or_default().push(Arc::new(schema));
     }
@@ -367,7 +377,14 @@ fn actions(core: &ValidatorSchema) -> Option<FxHashMap<SmolStr, Vec<Arc<ActionSc
     Some(found)
 }
 
-fn action(declared: &ValidatorActionId, ancestors: Vec<EntityUID>) -> Option<ActionSchema> {
+fn action(
+    declared: &ValidatorActionId,
+    ancestors: Vec<EntityUID>,
+    volatile: &Volatile,
+) -> Option<ActionSchema> {
+    let uid = declared.name();
+    let id: &str = uid.eid().as_ref();
+    let name = remit_core::EntityUid::new(uid.entity_type().to_string(), id).to_string();
     Some(ActionSchema {
         uid: Arc::new(declared.name().clone()),
         principals: declared.principals().cloned().collect(),
@@ -376,6 +393,7 @@ fn action(declared: &ValidatorActionId, ancestors: Vec<EntityUID>) -> Option<Act
             Some(Type::Record { attrs, .. }) => fields(attrs)?,
             _ => BTreeMap::new(),
         },
+        volatile: volatile.get(&name).cloned().unwrap_or_default(),
         ancestors,
     })
 }

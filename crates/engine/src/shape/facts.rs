@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use cedar_policy_core::ast::Value;
 use remit_core::{
-    AgentFacts, CallFacts, ContentHash, Facts, Label, Standing, TaskFacts, TaskState, Tool,
+    AgentFacts, ApprovalFacts, CallFacts, ContentHash, Facts, Label, Standing, TaskFacts,
+    TaskState, Tool,
 };
 use serde_json::{Map, Value as Json};
 use smol_str::SmolStr;
@@ -61,7 +62,13 @@ impl Known<'_> {
                 ("weekday", _) => long(kind, facts.now.weekday()),
                 ("caller", _) => text(kind, facts.caller.to_string()),
                 ("environment", _) => text(kind, &facts.environment),
-                ("approved", _) => flag(kind, facts.approved),
+                ("approved", _) => flag(kind, facts.is_approved()),
+                ("approval", _) => {
+                    let approval = facts.approval.as_ref().filter(|_| facts.is_approved());
+                    nested(kind, approval, |fields, approval| {
+                        approval_value(self.reads, fields, approval)
+                    })?
+                }
                 ("hop", _) => flag(kind, facts.hop),
                 ("agent", _) => nested(kind, facts.agent.as_ref(), |fields, agent| {
                     agent_value(self.reads, fields, agent)
@@ -207,6 +214,22 @@ impl Known<'_> {
             })
         })
     }
+}
+
+fn approval_value(reads: Reads, fields: &Fields, approval: &ApprovalFacts) -> Made {
+    record(reads, fields, |name, kind| {
+        Ok(match (name, kind) {
+            ("id", _) => text(kind, approval.id.to_string()),
+            ("approvers", _) => {
+                let approvers = approval.approvers.iter();
+                texts(kind, approvers.map(remit_core::PrincipalName::as_str))
+            }
+            ("expires_at", Kind::Extension(_)) => {
+                approval.until.and_then(|until| expiry(until.millis()))
+            }
+            _ => None,
+        })
+    })
 }
 
 fn agent_value(reads: Reads, fields: &Fields, facts: &AgentFacts) -> Made {

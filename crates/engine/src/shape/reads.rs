@@ -8,11 +8,12 @@ use std::ops::{BitOr, BitOrAssign};
 use cedar_policy_core::ast::{Expr, ExprKind, Var};
 
 /// The facts that are records, and their members; names that occur in several stand once.
-const NAMES: [&str; 47] = [
+const NAMES: [&str; 49] = [
     "agent",
     "task",
     "tool",
     "call",
+    "approval",
     "standing",
     "owner",
     "purpose",
@@ -56,9 +57,10 @@ const NAMES: [&str; 47] = [
     "pinned",
     "links",
     "amount",
+    "approvers",
 ];
 /// How many of those are records themselves, from the first.
-const RECORDS: usize = 4;
+const RECORDS: usize = 5;
 
 /// A set of names of facts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

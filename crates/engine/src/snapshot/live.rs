@@ -155,9 +155,9 @@ impl Live {
         self.ended.get(&id).copied()
     }
 
-    /// Whether nothing is stopped and no tool is in the catalogue.
+    /// Whether nothing is stopped, no exception is made and no tool is in the catalogue.
     pub fn is_quiet(&self) -> bool {
-        self.kills.is_empty() && self.tools.is_empty()
+        self.kills.is_empty() && self.exceptions.is_empty() && self.tools.is_empty()
     }
 
     /// Returns every kill in force.

@@ -72,6 +72,9 @@ pub(crate) struct Set {
     /// What it is trusted with; none, without it.
     #[arg(long, value_delimiter = ',', value_name = "ROLES")]
     roles: Vec<Role>,
+    /// The natural person behind it, by the name of their first account; '' for nobody but itself. Without it, whoever was.
+    #[arg(long, value_name = "NAME")]
+    person: Option<String>,
     #[command(flatten)]
     server: Server,
 }
@@ -84,6 +87,8 @@ struct Shown {
     created_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     disabled_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    person: Option<PrincipalName>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,7 +123,10 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Set(args) => {
             let client = args.server.client()?;
             let path = ["v1", "principals", args.name.as_str()];
-            let body = json!({ "kind": args.kind, "roles": args.roles });
+            let mut body = json!({ "kind": args.kind, "roles": args.roles });
+            if let (Some(members), Some(person)) = (body.as_object_mut(), &args.person) {
+                members.insert("person".to_owned(), json!(person));
+            }
             let reply = client
                 .send(client.request(Method::PUT, &path)?.json(&body))
                 .await?;

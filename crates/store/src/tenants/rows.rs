@@ -83,6 +83,29 @@ tables! {
         { "kind": Text, "id": Text, "revision": Number, "superseded": Number, "body": Text } without [];
     "idempotency" 500 by ["key"] after "$2"
         { "key": Text, "request": Text, "revision": Number, "answer": Text, "at": Number } without [];
+    "approval_uses" 500 by ["approval", "name"] after "$2, $3"
+        { "approval": Id, "name": Text, "decision": Id, "at": Number } without [];
+    "approval_answers" 500 by ["request", "principal"] after "$2, $3"
+        { "request": Id, "principal": Text, "by_key": Id, "answer": Text, "for_groups": Text, "for_person": Text,
+          "scope": Text, "card_hash": Text, "reason": Text, "at": Number } without [];
+    "access_request_names" 500 by ["requested_by", "name"] after "$2, $3"
+        { "requested_by": Text, "name": Text, "request": Text, "task": Id, "at": Number } without [];
+    "bulk_requests" 500 by ["id"] after "$2"
+        { "id": Id, "items": Text, "requested_by": Text, "requested_key": Id, "at": Number, "expires_at": Number,
+          "callback": Text } without [];
+    "access_request_joins" 500 by ["request", "decision"] after "$2, $3"
+        { "request": Id, "decision": Id, "joined_by": Text, "at": Number, "callback": Text } without [];
+    "access_request_groups" 500 by ["name", "state", "request"] after "$2, $3, $4"
+        { "name": Text, "state": Text, "request": Id } without [];
+    "access_requests" 100 by ["id"] after "$2"
+        { "id": Id, "revision": Number, "state": Text, "decision": Id, "digest": Text, "bundle": Text,
+          "violations": Text, "environment": Text, "bound": Text, "subject_type": Text, "subject_id": Text,
+          "action": Text, "resource_type": Text, "resource_id": Text, "task": Id, "sinks": Text, "wants": Text,
+          "requested_by": Text, "requested_key": Id, "requested_at": Number, "expires_at": Number,
+          "escalates_at": Number, "escalated_at": Number, "card": Text, "card_hash": Text, "question": Text,
+          "said": Text, "callback": Text, "ended_at": Number, "ended_by": Text, "ended_why": Text, "scope": Text,
+          "approvers": Text, "approved_until": Number, "uses_left": Number, "amount_left": Number,
+          "forgotten_at": Number } without [];
     "task_labels" 500 by ["task", "label"] after "$2, $3"
         { "task": Id, "label": Text, "decision": Id, "revision": Number } without [];
     "task_sinks" 500 by ["task", "hash"] after "$2, $3"
@@ -114,6 +137,13 @@ tables! {
         { "id": Id, "kind": Text, "target": Text, "reason": Text, "set_by": Text, "set_key": Id, "at": Number,
           "revision": Number, "asked_by": Text, "asked_key": Id, "asked_at": Number, "lifted_by": Text,
           "lifted_at": Number, "lifted": Number } without [];
+    "approver_members" 500 by ["group_name", "principal"] after "$2, $3"
+        { "group_name": Text, "principal": Text, "until": Number } without [];
+    "approver_groups" 500 by ["name"] after "$2"
+        { "name": Text, "revision": Number, "body": Text } without [];
+    "approver_delegations" 500 by ["from_person"] after "$2"
+        { "from_person": Text, "to_person": Text, "until": Number, "reason": Text, "made_by": Text, "at": Number,
+          "revision": Number } without [];
     "pending_settings" 500 by ["key"] after "$2"
         { "settings": Text, "asked_by": Text, "key": Id, "at": Number } without [];
     "bundles" 1 by ["revision"] after "$2"
@@ -123,7 +153,8 @@ tables! {
         { "id": Id, "name": Text, "environment": Text, "scopes": Text, "created_at": Number, "expires_at": Number,
           "revoked_at": Number, "principal": Text } without ["mac"];
     "principals" 500 by ["name"] after "$2"
-        { "name": Text, "kind": Text, "roles": Text, "created_at": Number, "disabled_at": Number } without [];
+        { "name": Text, "kind": Text, "roles": Text, "created_at": Number, "disabled_at": Number,
+          "person": Text } without [];
     "admin_actions" 500 by ["id"] after "$2"
         { "id": Id, "at": Number, "principal": Text, "key": Id, "action": Text, "resource_type": Text,
           "resource_id": Text, "verdict": Text, "reason": Text, "revision": Number, "request_id": Text,

@@ -57,14 +57,21 @@ const many = (list) => Array.isArray(list) ? list : [];
 const uid = (entity) => entity && (typeof entity === "string" ? entity : `${entity.type}:${entity.id}`);
 const time = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 
+/** The currency that the call names, if it does. */
+function currencyOf(card) {
+  const named = many(card.call.arguments).find(({ name, value }) => name === "currency" && /^[A-Za-z]{3}$/.test(value));
+  return named ? named.value : "";
+}
+
 /** Writes an amount of the smallest unit as people do, without a detour over fractions. */
-function money(amount) {
+function money(card) {
+  const { amount } = card;
   if (!amount) return null;
   let digits = written(amount.minor).padStart((amount.scale || 0) + 1, "0");
   const cents = amount.scale ? digits.slice(-amount.scale) : "";
   digits = (amount.scale ? digits.slice(0, -amount.scale) : digits).replace(/\B(?=(\d{3})+$)/g, ",");
   const whole = cents ? `${digits}.${cents}` : digits;
-  return amount.currency ? `${whole} ${written(amount.currency)}` : whole;
+  return `${whole} ${currencyOf(card)}`.trim();
 }
 
 // === What is asked ===
@@ -76,7 +83,7 @@ const VERBS = {
 
 /** Says in one sentence what will happen. */
 function sentence(card) {
-  const amount = money(card.amount);
+  const amount = money(card);
   const does = amount && card.call.effect === "pay" ? ["pay ", brief(amount)] : [VERBS[card.call.effect] || "act"];
   return h("h1", {}, brief(card.agent.id), " wants to ", does, " with ", brief(card.call.action), ".");
 }
@@ -94,7 +101,7 @@ function sinkOf(sink) {
 
 function main(card) {
   const list = h("dl", { class: "what" });
-  const amount = money(card.amount);
+  const amount = money(card);
   if (amount) list.append(h("dt", {}, "Amount"), h("dd", {}, theirs(amount, "large")));
   const sinks = many(card.sinks);
   list.append(h("dt", {}, sinks.length > 1 ? `${sinks.length} recipients` : "Recipient"));
@@ -153,7 +160,8 @@ function labels(card) {
 }
 
 function call(card) {
-  const values = many(card.call.arguments).map(({ name, type, value, redacted }) => [theirs(name),
+  const properties = many(card.call.properties).map((property) => ({ ...property, name: `resource ${property.name}` }));
+  const values = [...many(card.call.arguments), ...properties].map(({ name, type, value, redacted }) => [theirs(name),
     redacted ? h("span", { class: "dim" }, `kept back: ${visible(redacted.type)}, length ${visible(redacted.length)}`)
       : [theirs(value === "" ? "(empty)" : written(value), "mono"), type && h("small", { class: "dim" }, ` ${visible(type)}`)]]);
   return [h("h2", {}, "Exactly this call"),
@@ -248,8 +256,8 @@ function draw() {
   document.querySelector("[data-choice=once]").toggleAttribute("data-alone", !task);
   $("task-amount-row").hidden = !card.amount;
   if (card.amount) {
-    const { currency } = card.amount;
-    $("task-amount-label").textContent = currency ? `Amount of all together, in ${visible(written(currency))}` : "Amount of all together";
+    const currency = currencyOf(card);
+    $("task-amount-label").textContent = currency ? `Amount of all together, in ${currency}` : "Amount of all together";
   }
   clearInterval(ticking);
   if (open) {

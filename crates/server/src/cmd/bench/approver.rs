@@ -1,15 +1,14 @@
-//! Approvals by script: whoever approves has the ground truth before them, and goes by what the card says.
+//! Approvals by script: whoever approves knows the calls of the user's task, and goes by what the card says.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use remit_core::{Bundle, canonical_json};
+use remit_core::{Bundle, ContentHash};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::stand::Stand;
-use super::suite::Call;
 use crate::client::Client;
 use crate::embedded::Embedded;
 use crate::error::Error;
@@ -51,17 +50,7 @@ struct Card {
 
 #[derive(Debug, Deserialize)]
 struct CardCall {
-    action: String,
-    arguments: Vec<Argument>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Argument {
-    name: String,
-    #[serde(default)]
-    value: Value,
-    /// What is told in the place of a value that is kept back.
-    redacted: Option<Value>,
+    digest: ContentHash,
 }
 
 /// Returns every group that a policy of the bundle wants an approval of.
@@ -119,12 +108,16 @@ impl Approvers {
         })
     }
 
-    /// Answers a request: approves it where the card shows one of these calls, and nothing but that.
+    /// Answers a request: approves it where the card is of one of these calls, by its digest, and of nothing else.
     ///
     /// # Errors
     ///
     /// Those of the client.
-    pub(super) async fn answer(&self, request: &str, truth: &[Call]) -> Result<Answered, Error> {
+    pub(super) async fn answer(
+        &self,
+        request: &str,
+        truth: &BTreeSet<ContentHash>,
+    ) -> Result<Answered, Error> {
         let path = ["v1", "approvals", request];
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % PERSONS;
         let (before, from) = self.persons.split_at(first.min(self.persons.len()));
@@ -133,7 +126,7 @@ impl Approvers {
             if shown.state != "pending" {
                 break;
             }
-            let legitimate = truth.iter().any(|call| shown.card.call.is(call));
+            let legitimate = truth.contains(&shown.card.call.digest);
             let (how, body) = if legitimate {
                 ("approve", json!({ "seen": shown.card_hash }))
             } else {
@@ -155,73 +148,5 @@ impl Approvers {
             "approved" => Answered::Approved,
             _ => Answered::Refused,
         })
-    }
-}
-
-// === impl CardCall ===
-
-impl CardCall {
-    /// Whether it is this very call.
-    fn is(&self, call: &Call) -> bool {
-        let named = |name: &str| self.arguments.iter().find(|argument| argument.name == name);
-        self.action == call.tool
-            && self.arguments.len() == call.args.len()
-            && call
-                .args
-                .iter()
-                .all(|(name, value)| named(name).is_some_and(|argument| argument.is(value)))
-    }
-}
-
-// === impl Argument ===
-
-impl Argument {
-    /// Whether it has this value, as far as it shows; equal numbers are equal however they are written.
-    fn is(&self, value: &Value) -> bool {
-        let spelled = |value: &Value| canonical_json(value).unwrap_or_default();
-        self.redacted.is_some() || spelled(&self.value) == spelled(value)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_very_call_is_approved() -> Result<(), serde_json::Error> {
-        let shown = json!({ "action": "send", "arguments": [
-            { "name": "to", "type": "text", "value": "ann@a.example" },
-            { "name": "count", "type": "number", "value": 2 },
-        ] });
-        let shown = CardCall::deserialize(shown)?;
-        let is = |tool: &str, args: Value| {
-            let call = Call::deserialize(json!({ "tool": tool, "args": args }));
-            call.is_ok_and(|call| shown.is(&call))
-        };
-
-        assert!(is("send", json!({ "to": "ann@a.example", "count": 2.0 })));
-        for (tool, args) in [
-            ("drop", json!({ "to": "ann@a.example", "count": 2 })),
-            ("send", json!({ "to": "ann@a.example" })),
-            ("send", json!({ "to": "ann@a.example", "count": 3 })),
-            ("send", json!({ "to": "eve@a.example", "count": 2 })),
-            (
-                "send",
-                json!({ "to": "ann@a.example", "count": 2, "bcc": "eve@a.example" }),
-            ),
-            ("send", json!({ "to": "ann@a.example", "number": 2 })),
-        ] {
-            assert!(!is(tool, args.clone()), "{tool} {args}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn what_is_kept_back_is_not_compared() -> Result<(), serde_json::Error> {
-        let kept = json!({ "name": "token", "redacted": { "type": "text", "length": 3 } });
-        let shown = json!({ "action": "send", "arguments": [kept] });
-        let call = Call::deserialize(json!({ "tool": "send", "args": { "token": "abc" } }))?;
-        assert!(CardCall::deserialize(shown)?.is(&call));
-        Ok(())
     }
 }

@@ -1,6 +1,10 @@
 //! Plays: one task from its opening, with the calls of its user, and then perhaps those of an attacker.
 
+use std::collections::BTreeSet;
+
+use remit_core::{ContentHash, Question, call_digest};
 use reqwest::Method;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::approver::{Answered, Approvers};
@@ -51,9 +55,9 @@ pub(super) struct Seen {
 struct Open<'s> {
     stand: &'s Stand,
     suite: &'s Suite,
-    /// Who approves, and the calls that they approve: those of the user.
+    /// Who approves, and the digests of what they approve: the calls of the user.
     approvers: Option<&'s Approvers>,
-    truth: &'s [Call],
+    truth: BTreeSet<ContentHash>,
     id: String,
     /// The revision that the next answer must know.
     revision: Option<String>,
@@ -148,7 +152,7 @@ impl Play {
         &self,
         suite: &'s Suite,
         stand: &'s Stand,
-        task: &'s UserTask,
+        task: &UserTask,
     ) -> Result<Open<'s>, Error> {
         let mut body = json!({
             "agent": Stand::agent(),
@@ -169,11 +173,15 @@ impl Play {
         let revision = reply.header("remit-revision").map(ToOwned::to_owned);
         let opened: Value = reply.json()?;
         let id = opened.get("id").and_then(Value::as_str).unwrap_or_default();
+        let questions = task
+            .calls
+            .iter()
+            .filter_map(|call| Question::deserialize(Stand::question(suite, call, id)).ok());
         Ok(Open {
             stand,
             suite,
             approvers: None,
-            truth: &task.calls,
+            truth: questions.map(|question| call_digest(&question)).collect(),
             id: id.to_owned(),
             revision,
         })
@@ -326,7 +334,7 @@ impl Open<'_> {
         };
         let id = handle.pointer("/task/id").and_then(Value::as_str);
         let id = id.unwrap_or_default();
-        let answered = approvers.answer(id, self.truth).await?;
+        let answered = approvers.answer(id, &self.truth).await?;
         if answered == Answered::Refused {
             return Ok((answered, None));
         }

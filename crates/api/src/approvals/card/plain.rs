@@ -1,0 +1,70 @@
+//! Text of others, made plain: what cannot be seen is made visible, what is too long is cut and says so.
+
+use std::fmt::Write as _;
+
+/// The most characters of one text.
+const MOST: usize = 2_000;
+
+/// Writes a text so that everything in it can be seen, cut to 2,000 characters.
+///
+/// Control characters, those that change the direction, those without width and those that look like nothing become
+/// `\u{202E}`; line breaks too, so that no text begins a line of its own.
+pub(crate) fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(MOST));
+    let mut characters = text.chars();
+    for character in characters.by_ref().take(MOST) {
+        if is_hidden(character) {
+            // Writing to a text cannot fail.
+            let _ = write!(shown, "\\u{{{:X}}}", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    let more = characters.count();
+    if more > 0 {
+        let _ = write!(shown, "… ({more} more)");
+    }
+    shown
+}
+
+/// Whether a character is not seen as itself.
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
+                | '\u{180B}'..='\u{180F}' | '\u{2000}'..='\u{200F}' | '\u{2028}'..='\u{202F}' | '\u{205F}'..='\u{206F}'
+                | '\u{2800}' | '\u{3000}' | '\u{3164}' | '\u{00A0}' | '\u{1680}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}'
+                | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1D173}'..='\u{1D17A}' | '\u{E000}'..='\u{F8FF}'
+                | '\u{E0000}'..='\u{10FFFF}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hides_is_shown() {
+        for (text, shown) in [
+            ("pay Bob", "pay Bob"),
+            ("Zoë, Ωmega, 東京", "Zoë, Ωmega, 東京"),
+            ("a\u{202E}b", "a\\u{202E}b"),
+            ("a\u{200B}b", "a\\u{200B}b"),
+            ("a\nb\0", "a\\u{A}b\\u{0}"),
+            ("\u{1b}[31mred", "\\u{1B}[31mred"),
+            ("<b>&", "<b>&"),
+            ("\u{E0041}", "\\u{E0041}"),
+        ] {
+            assert_eq!(plain(text), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_says_so() {
+        let long = plain(&"é".repeat(1_000_000));
+        assert!(long.ends_with("… (998000 more)"), "{}", long.len());
+        assert_eq!(long.chars().filter(|one| *one == 'é').count(), 2_000);
+        assert_eq!(plain(&"x".repeat(2_000)), "x".repeat(2_000));
+    }
+}

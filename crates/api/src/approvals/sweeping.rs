@@ -1,0 +1,47 @@
+//! What becomes of access requests by time alone, by the database's clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use remit_store::Error;
+
+use crate::app::App;
+
+/// How often it is looked for requests and approvals whose time is over.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Ends again and again the requests whose time is over, and forgets approvals that cannot be used any more.
+///
+/// Every replica does this; each is ended once.
+pub(crate) async fn keep_sweeping(app: Arc<App>) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        match sweep(&app).await {
+            Ok(()) => failing = false,
+            // Once when it begins: what the database lacks is said elsewhere, too.
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "access requests whose time is over are not ended");
+                }
+            }
+        }
+    }
+}
+
+/// Ends what is over in every tenant that this replica decides for.
+async fn sweep(app: &App) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    for (tenant, _) in &app.progress.all() {
+        match app.store.ahead().expire_requests(*tenant).await {
+            Ok(swept) if swept.revision.is_some() => {
+                let expired = swept.expired.len();
+                tracing::info!(%tenant, expired, forgotten = swept.forgotten, "access requests are over");
+                app.progress.nudge();
+            }
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome
+}

@@ -1,0 +1,75 @@
+//! How the approval that a question presents stands to that question.
+
+use std::collections::BTreeSet;
+
+use remit_core::{
+    Approval, ApprovalFacts, ApprovalScope, ApprovalState, CallFacts, EntityUid, Question,
+    Timestamp,
+};
+use remit_engine::Snapshot;
+
+/// What an approval is held against.
+pub(super) struct Presented<'a> {
+    /// The question, with its action in its one spelling.
+    pub(super) question: &'a Question,
+    /// What is known of the call.
+    pub(super) call: Option<&'a CallFacts>,
+    /// The environment of the key that asks.
+    pub(super) environment: &'a str,
+    /// When it is asked.
+    pub(super) now: Timestamp,
+}
+
+// === impl Presented ===
+
+impl Presented<'_> {
+    /// Returns what is known of the approval that the question presents; `None` where it presents none.
+    pub(super) fn facts(&self, snapshot: &Snapshot) -> Option<ApprovalFacts> {
+        let id = self.question.approval()?;
+        let approval = snapshot.live().approval(id);
+        let state = approval.map_or(ApprovalState::Unknown, |approval| {
+            self.state(snapshot, approval)
+        });
+        let approval = approval.filter(|_| state == ApprovalState::Valid);
+        Some(ApprovalFacts {
+            approvers: approval.map_or_else(BTreeSet::new, |approval| approval.approvers.clone()),
+            id,
+            state,
+            until: approval.map(|approval| approval.approved_until),
+            violations: approval
+                .map_or_else(BTreeSet::new, |approval| approval.bound.violations.clone()),
+        })
+    }
+
+    fn state(&self, snapshot: &Snapshot, approval: &Approval) -> ApprovalState {
+        if !self.is_within(snapshot, approval) {
+            ApprovalState::OutOfScope
+        } else if approval.bound.bundle != snapshot.content_hash() {
+            ApprovalState::OtherPolicy
+        } else if self.now >= approval.approved_until {
+            ApprovalState::Expired
+        } else {
+            ApprovalState::Valid
+        }
+    }
+
+    /// Whether the question is what was approved.
+    fn is_within(&self, snapshot: &Snapshot, approval: &Approval) -> bool {
+        let (bound, question) = (&approval.bound, self.question);
+        let same = bound.environment == self.environment
+            && bound.subject == EntityUid::new(&question.subject.kind, &question.subject.id)
+            && bound.resource == EntityUid::new(&question.resource.kind, &question.resource.id)
+            && bound.action == question.action.name
+            && bound.task == question.task();
+        same && match approval.scope {
+            ApprovalScope::Once => bound.digest == snapshot.approval_digest(question),
+            ApprovalScope::Task { .. } => {
+                let sinks = self.call.map(|call| &call.sinks);
+                bound.task.is_some()
+                    && sinks.is_none_or(|sinks| {
+                        sinks.iter().all(|sink| bound.sinks.contains(sink.as_str()))
+                    })
+            }
+        }
+    }
+}

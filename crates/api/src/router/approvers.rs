@@ -1,0 +1,51 @@
+//! Who answers access requests, and the answers.
+
+use remit_store::Scope::{Approve, Keys, Read};
+
+use super::Access::May;
+use super::Routes;
+use crate::admin::Action;
+use crate::approvals::{delegations, groups};
+
+/// Adds them.
+pub(super) fn routes(routes: Routes) -> Routes {
+    handed_on(grouped(routes))
+}
+
+fn grouped(routes: Routes) -> Routes {
+    const ONE: &str = "/v1/approver-groups/{name}";
+    routes
+        .get(
+            "/v1/approver-groups",
+            May(Read, Action::ListApproverGroups),
+            groups::list,
+        )
+        .get(ONE, May(Read, Action::GetApproverGroup), groups::get)
+        .put(ONE, May(Keys, Action::PutApproverGroup), groups::put)
+        .delete(ONE, May(Keys, Action::DeleteApproverGroup), groups::delete)
+}
+
+fn handed_on(routes: Routes) -> Routes {
+    const ONE: &str = "/v1/approver-delegations/{name}";
+    routes
+        .get(
+            "/v1/approver-delegations",
+            May(Read, Action::ListApproverDelegations),
+            delegations::list,
+        )
+        .get(
+            ONE,
+            May(Read, Action::GetApproverDelegation),
+            delegations::get,
+        )
+        .put(
+            ONE,
+            May(Approve, Action::PutApproverDelegation),
+            delegations::put,
+        )
+        .delete(
+            ONE,
+            May(Approve, Action::DeleteApproverDelegation),
+            delegations::delete,
+        )
+}
