@@ -289,6 +289,26 @@ impl App {
         Err(refusal(&record, &decision, &roles))
     }
 
+    /// Says why `caller` may not do `act`; `None` where they may. Nothing is recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::permit`], but for `not-permitted`.
+    pub(crate) async fn would(&self, caller: &Caller, act: Act) -> Result<Option<String>, Problem> {
+        let footing = self.footing(caller, act.action).await?;
+        let facts = self.facts(caller);
+        let decision = footing.decide(caller, &act, &facts);
+        if decision.verdict == Verdict::Permit {
+            return Ok(None);
+        }
+        let policies = decision.determining.iter();
+        let policies: Vec<String> = policies.map(ToString::to_string).collect();
+        Ok(Some(match policies.as_slice() {
+            [] => "no policy permits it to you".to_owned(),
+            _ => format!("policies forbid it to you: {}", policies.join(", ")),
+        }))
+    }
+
     /// Makes sure that no policy of the tenant forbids one of `acts`, for what does many things at once and is permitted.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod admin;
 mod agents;
+mod approvers;
 mod break_glass;
 mod decide;
 mod drafts;
@@ -104,6 +105,7 @@ pub fn document() -> Value {
         .chain(agents::operations())
         .chain(tools::operations())
         .chain(kills::operations())
+        .chain(approvers::operations())
         .chain(outcomes::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
@@ -124,6 +126,7 @@ pub fn document() -> Value {
     schemas.append(&mut agents::schemas());
     schemas.append(&mut tools::schemas());
     schemas.append(&mut kills::schemas());
+    schemas.append(&mut approvers::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -189,6 +192,7 @@ fn tags() -> Value {
         { "name": "Tools", "description": "The catalogue of tools: what a call does, says of whom, and brings back." },
         { "name": "Kills", "description": "What must stop now, whatever the policies say." },
         { "name": "Tasks", "description": "What agents are asked to do, for whom, and how far it may go." },
+        { "name": "Approvals", "description": "Where a person must answer: who may, what they are shown, and what they said." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },
         { "name": "Settings", "description": "What the tenant demands of its administration." },

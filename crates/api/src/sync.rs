@@ -24,6 +24,7 @@ use remit_engine::{EntityError, Snapshot};
 use remit_store::{Head, MAX_ENTITIES};
 
 use crate::app::{App, keep_expiring, keep_returning};
+use crate::approvals::escalating;
 use crate::approvals::sweeping::keep_sweeping;
 use crate::background::survive;
 use crate::tasks::keeping;
@@ -67,6 +68,9 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
             survive("what is reserved", || keep_expiring(Arc::clone(&app))),
             survive("access requests", || keep_sweeping(Arc::clone(&app))),
             survive("what is in escrow", || keep_returning(Arc::clone(&app))),
+            survive("what goes on to others", || escalating::keep(Arc::clone(
+                &app
+            ))),
             survive("the shadows", || shadows::keep(Arc::clone(&app))),
             survive("what shadows found", || shadows::keep_telling(Arc::clone(
                 &app
