@@ -18,6 +18,7 @@ mod lifecycle;
 mod manage;
 mod outcomes;
 mod records;
+mod requests;
 mod revisions;
 mod schemas;
 mod settings;
@@ -92,6 +93,7 @@ pub fn document() -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     let operations = decide::operations()
         .into_iter()
+        .chain(requests::operations())
         .chain(manage::operations())
         .chain(drafts::operations())
         .chain(settings::operations())
@@ -112,6 +114,7 @@ pub fn document() -> Value {
         methods.insert(operation.method.to_lowercase(), operation.json());
     }
     let mut schemas = schemas::all();
+    schemas.append(&mut requests::schemas());
     schemas.append(&mut records::all());
     schemas.append(&mut drafts::schemas());
     schemas.append(&mut settings::schemas());
@@ -183,6 +186,7 @@ const ABOUT: &str = "Remit is a policy decision point. An enforcement point asks
 fn tags() -> Value {
     json!([
         { "name": "Decisions", "description": "Ask, one question or many, and search what would be permitted." },
+        { "name": "Access requests", "description": "Ask a person to approve what was denied (AuthZEN Access Request and Approval Profile, Draft 1)." },
         { "name": "Record", "description": "What was decided, and why." },
         { "name": "Bundle", "description": "Policies, schema, static entities and cases: what decides, replaced as one value." },
         { "name": "Drafts", "description": "Changes of the bundle that are worked on, checked and reviewed before they decide." },
@@ -211,6 +215,7 @@ fn headers() -> Value {
         "Link": { "description": "The next page, as `<…>; rel=\"next\"` (RFC 8288); absent on the last one.", "schema": { "type": "string" } },
         "Location": { "description": "Where the new thing is.", "schema": { "type": "string" } },
         "Remit-Bundle": { "description": "The content hash of the bundle, `sha256:` and 64 hexadecimal digits.", "schema": { "type": "string" } },
+        "Preference-Applied": { "description": "For how long the answer could wait, as `wait=` and seconds (RFC 7240 §3); only where that was asked for.", "schema": { "type": "string" } },
         "Retry-After": { "description": "After how many seconds to try again.", "schema": { "type": "integer" } },
         "WWW-Authenticate": { "description": "How to authenticate (RFC 6750 §3).", "schema": { "type": "string" } },
         "Allow": { "description": "The methods this path takes.", "schema": { "type": "string" } },
@@ -248,7 +253,8 @@ fn parameter(
 
 impl Operation {
     fn new(method: &'static str, path: &'static str, id: &'static str, tag: &'static str) -> Self {
-        let errors = if path.starts_with("/access/") {
+        let full = path.starts_with("/access/v1/requests");
+        let errors = if path.starts_with("/access/") && !full {
             Errors::Authzen
         } else {
             Errors::Problem

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use remit_store::PendingLimits;
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -31,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) policy: Policy,
     pub(crate) tasks: Tasks,
+    pub(crate) approvals: Approvals,
+    pub(crate) drafts: Drafts,
     pub(crate) replica: Replica,
     pub(crate) telemetry: Telemetry,
 }
@@ -113,6 +116,27 @@ pub(crate) struct Tasks {
     pub(crate) reserved_ms: u64,
     pub(crate) orphan_after_ms: u64,
     pub(crate) escrow_from: u32,
+}
+
+/// What people are asked to approve.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Approvals {
+    pub(crate) denial_ttl_ms: u64,
+    pub(crate) request_ttl_ms: u64,
+    pub(crate) approval_ttl_ms: u64,
+    pub(crate) retention_ms: u64,
+    pub(crate) pending_per_agent: u64,
+    pub(crate) pending_per_task: u64,
+    pub(crate) pending_per_tenant: u64,
+}
+
+/// Which drafts of standards are spoken.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Drafts {
+    pub(crate) access_requests: String,
+    pub(crate) obligations: String,
 }
 
 /// This process among the others that decide by the same database.
@@ -244,7 +268,11 @@ impl Config {
         positive("tasks.idle_timeout_ms", self.tasks.idle_timeout_ms);
         positive("tasks.reserved_ms", self.tasks.reserved_ms);
         positive("tasks.orphan_after_ms", self.tasks.orphan_after_ms);
+        positive("approvals.denial_ttl_ms", self.approvals.denial_ttl_ms);
+        positive("approvals.request_ttl_ms", self.approvals.request_ttl_ms);
+        positive("approvals.approval_ttl_ms", self.approvals.approval_ttl_ms);
         faults.extend(self.database.faults());
+        faults.extend(self.drafts.faults());
         if self.auth.pepper.is_some() && self.auth.pepper_file.is_some() {
             faults.push((
                 "auth.pepper_file",
@@ -275,6 +303,55 @@ impl Config {
             ));
         }
         faults
+    }
+}
+
+// === impl Approvals ===
+
+impl Approvals {
+    /// Returns what the API is told of it.
+    pub(crate) fn options(&self) -> remit_api::Approvals {
+        remit_api::Approvals {
+            denial_ttl: Duration::from_millis(self.denial_ttl_ms),
+            request_ttl: Duration::from_millis(self.request_ttl_ms),
+            approval_ttl: Duration::from_millis(self.approval_ttl_ms),
+            retention: Duration::from_millis(self.retention_ms),
+            pending: PendingLimits {
+                agent: self.pending_per_agent,
+                task: self.pending_per_task,
+                tenant: self.pending_per_tenant,
+            },
+        }
+    }
+}
+
+// === impl Drafts ===
+
+impl Drafts {
+    /// The one draft of either that there is.
+    const SPOKEN: &str = "draft-1";
+
+    /// Returns what the API is told of it.
+    pub(crate) fn options(&self) -> remit_api::Drafts {
+        remit_api::Drafts {
+            access_requests: self.access_requests == Self::SPOKEN,
+            obligations: self.obligations == Self::SPOKEN,
+        }
+    }
+
+    /// Lists settings that are well-formed and cannot work.
+    fn faults(&self) -> Vec<(&'static str, String)> {
+        let said = [
+            ("drafts.access_requests", &self.access_requests),
+            ("drafts.obligations", &self.obligations),
+        ];
+        let odd = |draft: &str| !draft.is_empty() && draft != Self::SPOKEN;
+        let odd = said.into_iter().filter(|(_, draft)| odd(draft));
+        odd.map(|(key, draft)| {
+            let fault = format!("`{draft}` must be `{}` or empty", Self::SPOKEN);
+            (key, fault)
+        })
+        .collect()
     }
 }
 

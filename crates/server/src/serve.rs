@@ -377,6 +377,8 @@ fn options(config: &Config, url: &str, telemetry: &Telemetry) -> remit_api::Opti
         reserved: Duration::from_millis(config.tasks.reserved_ms),
         escrow_from: config.tasks.escrow_from,
         orphan_after: Duration::from_millis(config.tasks.orphan_after_ms),
+        approvals: config.approvals.options(),
+        drafts: config.drafts.options(),
         deadline: Duration::from_millis(config.limits.request_deadline_ms),
         body_bytes: config.limits.body_bytes,
         body_deadline: Duration::from_millis(config.limits.body_deadline_ms),

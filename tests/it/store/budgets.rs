@@ -119,6 +119,7 @@ async fn consume_for(
     record: &SharedRecord,
 ) -> Consumed {
     let consumption = Consumption {
+        approval: None,
         chain,
         charges,
         hold,
@@ -403,6 +404,7 @@ async fn labels_are_raised_with_the_record(fixture: Fixture) {
     let labels = Label::worst();
     let take = async |record: &SharedRecord, labels: &BTreeSet<Label>| {
         let consumption = Consumption {
+            approval: None,
             chain: &[child, root],
             charges: calls(1),
             hold: HOLD,
@@ -445,6 +447,7 @@ async fn labels_are_raised_with_the_record(fixture: Fixture) {
         .unwrap();
     let three = shared(&fixture, tenant, 2);
     let consumption = Consumption {
+        approval: None,
         chain: &[other],
         charges: calls(1),
         hold: HOLD,

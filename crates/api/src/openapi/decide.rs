@@ -53,10 +53,17 @@ fn evaluate() -> Operation {
             "May this subject do this to that? The answer is recorded before it is given (AuthZEN 1.0 §6). A deny is a \
              200 with `\"decision\": false`; unknown subjects, types and actions are denied, they are not errors.",
         )
+        .header(
+            "Idempotency-Key",
+            "What you call the question. Where its permit uses an approval, the same name gets the same decision again, on \
+             any replica, for as long as it holds.",
+            "7b8d0f0d-65a1-4af1-9fd3-a684f08a5d13",
+        )
         .scope("evaluate")
         .takes("Question", "The question. Unknown members are ignored.", &examples::question())
         .gives(200, "The decision.", "Answer", &examples::answer(), &["X-Decision-Id", "Remit-Revision"])
         .fails(UNDECIDED)
+        .fails(&[Kind::IDEMPOTENCY_KEY_REUSED])
 }
 
 fn evaluate_batch() -> Operation {

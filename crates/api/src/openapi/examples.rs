@@ -12,7 +12,7 @@ const TENANT: &str = "019aa8df-f0a2-7c11-b0aa-5b7f3c2d1e00";
 
 pub(super) fn problem(kind: &Kind) -> Value {
     let mut body = json!({
-        "type": format!("urn:remit:problem:{}", kind.code),
+        "type": kind.urn(),
         "code": kind.code,
         "title": kind.title,
         "status": kind.status,

@@ -80,9 +80,9 @@ fn answers() -> Value {
             },
         },
         "AnswerContext": {
-            "type": "object", "description": "Why. In a batch it is there only where an item is invalid, must be approved or carries obligations.",
+            "type": "object", "description": "Why. In a batch it is there only where an item is invalid or leaves the caller something to do: ask for an approval, fulfil an obligation, renew a lease.",
             "properties": {
-                "evaluation_id": { "type": "string", "format": "uuid", "description": "The id of the decision; in a batch the ids are in `X-Decision-Id`." },
+                "evaluation_id": { "type": "string", "format": "uuid", "description": "The id of the decision; in a batch the ids are in `X-Decision-Id`, and here where something is done by it." },
                 "reason": reference("Reason"),
                 "message": { "type": "string", "description": "The reason in a sentence." },
                 "limit": reference("Limit"),
@@ -91,7 +91,15 @@ fn answers() -> Value {
                     "properties": { "id": { "type": "string", "format": "uuid" }, "target": reference("KillTarget"), "reason": { "type": "string", "description": "Why it was stopped." } },
                 },
                 "policies": { "type": "array", "items": { "type": "string" }, "description": "The policies that settled it." },
-                "obligations": { "type": "array", "description": "What the enforcement point is to do.", "items": { "type": "object", "required": ["policy", "annotations"] } },
+                "annotations": { "type": "array", "description": "What the determining policies say of themselves.", "items": { "type": "object", "required": ["policy", "annotations"] } },
+                "obligations": { "type": "array", "items": reference("Obligation"), "description": "What the enforcement point must do; it denies what it cannot do (AuthZEN Obligations Profile, Draft 1)." },
+                "evaluated_at": { "type": "string", "format": "date-time", "description": "When it was asked, where an approval can be asked for." },
+                "access_request": reference("RequestableDenial"),
+                "approval": reference("PresentedApproval"),
+                "exceptions": { "type": "array", "items": reference("CountedException"), "description": "The controls that did not count, and because of which exceptions." },
+                "modify": reference("NarrowerCall"),
+                "lease": reference("Lease"),
+                "expires_at": { "type": "string", "format": "date-time", "description": "Until when the enforcement point may act by the permit, where a policy limits that." },
                 "revision": reference("Revision"),
                 "error": {
                     "type": "object", "description": "Why an item of a batch is no question.", "required": ["status", "message"],
@@ -157,7 +165,9 @@ fn service() -> Value {
             "properties": {
                 "policy_decision_point": { "type": "string" }, "access_evaluation_endpoint": { "type": "string" }, "access_evaluations_endpoint": { "type": "string" },
                 "search_subject_endpoint": { "type": "string" }, "search_resource_endpoint": { "type": "string" }, "search_action_endpoint": { "type": "string" },
+                "access_request_endpoint": { "type": "string", "description": "Where approvals are asked for." },
                 "capabilities": { "type": "array", "items": { "type": "string" } },
+                "obligations_supported": { "type": "array", "items": { "type": "string" }, "description": "The types of obligations that an answer may have." },
             },
         },
         "OpenApi": { "type": "object", "description": "This document.", "required": ["openapi", "info", "paths"] },
@@ -165,7 +175,7 @@ fn service() -> Value {
             "type": "object", "description": "What went wrong (RFC 9457). A status of 500 or more tells no detail; the request id finds it in the log.",
             "required": ["type", "code", "title", "status", "request_id"], "example": examples::problem(Kind::POLICY_INVALID),
             "properties": {
-                "type": { "type": "string", "description": "`urn:remit:problem:` and the code." },
+                "type": { "type": "string", "description": "`urn:remit:problem:` and the code; of what the profile of access requests names, `urn:openid:authzen:access-request:error:` and its name." },
                 "code": { "type": "string", "description": "The stable code; `docs/errors.md` lists them all." },
                 "title": { "type": "string", "description": "What the code means." },
                 "status": { "type": "integer" },
