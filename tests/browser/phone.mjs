@@ -209,7 +209,7 @@ const checks = {
     for (const [reply, wanted] of [
       [{ status: 409, body: { detail: "already decided by eve" } }, "already decided by eve"],
       [{ status: 412, body: { detail: "changed" } }, "What is asked has changed since it was shown."],
-      [{ status: 403, body: { detail: "you asked for it yourself" } }, "Not answered: you asked for it yourself"],
+      [{ status: 403, body: { detail: "not permitted", why: "you asked for it yourself" } }, "Not answered: you asked for it yourself"],
       ["down", "Nothing is known to have been answered"],
     ]) {
       const { page, end } = await open({ get: request(), approve: reply });

@@ -283,7 +283,7 @@ async function send(method, where, body) {
 }
 
 /** Names what went wrong, in the words of the server where it has any. */
-const told = ({ status, body }) => body.detail || body.title || `the server answered ${status}`;
+const told = ({ status, body }) => body.why || body.detail || body.title || `the server answered ${status}`;
 
 function askForKey(why) {
   sessionStorage.removeItem(KEY);
