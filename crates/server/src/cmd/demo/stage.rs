@@ -25,6 +25,8 @@ const PAGE: &str = "1000";
 /// The demo while it runs.
 pub(super) struct Stage<'a> {
     client: Client,
+    /// What questions are asked with.
+    asks: Client,
     out: &'a Output,
     remit: &'a Embedded,
     /// The hash of each tool's descriptor, as the gateway sees it.
@@ -89,8 +91,10 @@ impl<'a> Stage<'a> {
     ///
     /// As [`Embedded::client`].
     pub(super) fn new(remit: &'a Embedded, out: &'a Output) -> Result<Self, Error> {
+        let client = remit.client()?;
         Ok(Self {
-            client: remit.client()?,
+            asks: client.clone(),
+            client,
             out,
             remit,
             pins: BTreeMap::new(),
@@ -341,7 +345,10 @@ impl<'a> Stage<'a> {
             context.insert("approval".to_owned(), approval.clone());
         }
         let path = ["access", "v1", "evaluation"];
-        let reply = self.send(Method::POST, &path, Some(&question)).await?;
+        let asks = self.asks.clone();
+        let reply = self
+            .send_by(&asks, Method::POST, &path, Some(&question))
+            .await?;
         let answer: Answer = reply.json()?;
         let context = &answer.context;
         self.summary.answered += 1;
@@ -371,14 +378,25 @@ impl<'a> Stage<'a> {
         path: &[&str],
         body: Option<&Value>,
     ) -> Result<Reply, Error> {
-        let mut request = self.client.request(method, path)?;
+        let client = self.client.clone();
+        self.send_by(&client, method, path, body).await
+    }
+
+    async fn send_by(
+        &mut self,
+        client: &Client,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Reply, Error> {
+        let mut request = client.request(method, path)?;
         if let Some(revision) = &self.revision {
             request = request.header("remit-revision", revision);
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let reply = self.client.send(request).await?;
+        let reply = client.send(request).await?;
         if let Some(revision) = reply.header("remit-revision") {
             self.revision = Some(revision.to_owned());
         }

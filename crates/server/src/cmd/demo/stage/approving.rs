@@ -87,6 +87,7 @@ impl Stage<'_> {
         let (owner, approver) = self.people().await?;
         let declared = story::large_task();
         let task = self.open(&declared).await?.id;
+        self.asks = owner.client.clone();
         let mut told = Approving::default();
         let denied = self.above_the_limit(&task, &mut told).await?;
         let shown = self.request(&owner, &task, &denied, &mut told).await?;
@@ -180,7 +181,7 @@ impl Stage<'_> {
         );
         self.say(&line)?;
         let line = format!(
-            "{} asks in the agent's name, and the agent adds: “{}”",
+            "{} asks for the agent, which adds: “{}”",
             owner.name,
             story::JUSTIFICATION
         );
