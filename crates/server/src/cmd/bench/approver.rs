@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::stand::Stand;
+use super::stand::{Stand, patiently};
 use crate::client::Client;
 use crate::embedded::Embedded;
 use crate::error::Error;
@@ -134,8 +134,10 @@ impl Approvers {
                 ("deny", json!({ "seen": shown.card_hash, "reason": reason }))
             };
             let path = ["v1", "approvals", request, how];
-            let sent = person.request(Method::POST, &path)?.json(&body);
-            person.send(sent).await?;
+            patiently(person, || {
+                Ok(person.request(Method::POST, &path)?.json(&body))
+            })
+            .await?;
             if !legitimate {
                 return Ok(Answered::Refused);
             }

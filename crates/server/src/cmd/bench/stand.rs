@@ -151,7 +151,7 @@ impl Stand {
             .await
     }
 
-    /// Sends a request; once more, and again, while the service has no room or does not know enough yet.
+    /// Sends a request as [`patiently`].
     ///
     /// # Errors
     ///
@@ -160,15 +160,30 @@ impl Stand {
         &self,
         request: impl Fn() -> Result<RequestBuilder, Error>,
     ) -> Result<Reply, Error> {
-        let mut attempt = 1;
-        loop {
-            match self.client.send(request()?).await {
-                Err(Error::Refused(problem)) if problem.status == 503 && attempt < ATTEMPTS => {
-                    tokio::time::sleep(Duration::from_millis(25) * attempt).await;
-                    attempt += 1;
-                }
-                other => return other,
+        patiently(&self.client, request).await
+    }
+}
+
+/// Sends a request; once more, and again, while the service has no room, does not know enough yet, or too many others are
+/// changing the tenant.
+///
+/// # Errors
+///
+/// Those of the client.
+pub(super) async fn patiently(
+    client: &Client,
+    request: impl Fn() -> Result<RequestBuilder, Error>,
+) -> Result<Reply, Error> {
+    let mut attempt = 1;
+    loop {
+        match client.send(request()?).await {
+            Err(Error::Refused(problem))
+                if matches!(problem.status, 409 | 503) && attempt < ATTEMPTS =>
+            {
+                tokio::time::sleep(Duration::from_millis(25) * attempt).await;
+                attempt += 1;
             }
+            other => return other,
         }
     }
 }
