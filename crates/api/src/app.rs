@@ -38,6 +38,7 @@ use crate::finishing::Finishing;
 use crate::impact::shadowing::Shadows;
 use crate::metrics::{Metrics, Stage};
 use crate::problem::{Kind, Problem};
+use crate::stream::Streams;
 use crate::sync::progress::Progress;
 use crate::tasks::keeping::Activity;
 use crate::token::Seal;
@@ -91,6 +92,8 @@ pub struct App {
     pub(crate) room: Semaphore,
     /// How many drafts are assessed at once; publishing waits for none of them.
     pub(crate) assessments: Arc<Semaphore>,
+    /// The streams that are read now.
+    pub(crate) streams: Streams,
     /// Raised when the process is about to stop.
     retired: AtomicBool,
     /// The database's time less boot time, in microseconds; `UNKNOWN` before the first poll.
@@ -167,6 +170,7 @@ impl App {
             log: parts.log,
             clock: parts.clock,
             options: parts.options,
+            streams: Streams::default(),
             retired: AtomicBool::new(false),
             time: AtomicI64::new(UNKNOWN),
             metrics,
@@ -176,6 +180,11 @@ impl App {
     /// Turns readiness off for good, so that no new requests are sent here; those that come are still answered.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether the process is about to stop.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Answers `question`, and records the answer before it is given.

@@ -45,6 +45,7 @@ mod registry;
 mod revisions;
 mod router;
 mod search;
+mod stream;
 pub mod sync;
 mod tasks;
 mod tenants;
@@ -53,7 +54,8 @@ mod trace;
 mod versions;
 mod wire;
 
-pub use {app::Answer, app::App, app::AppParts, app::Approvals, app::Drafts, app::Options};
-pub use {auth::Caller, auth::DevKey, router::Access, router::Endpoint, router::endpoints};
-pub use {listener::*, openapi::document as openapi, operations::operations, trace::*};
-pub use {problem::Kind, problem::Problem, problem::page as errors_page, router::router};
+pub use app::{Answer, App, AppParts, Approvals, Drafts, Options};
+pub use {
+    auth::Caller, auth::DevKey, problem::Kind, problem::Problem, problem::page as errors_page,
+};
+pub use {listener::*, openapi::document as openapi, operations::operations, router::*, trace::*};

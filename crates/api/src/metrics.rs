@@ -113,6 +113,7 @@ pub(crate) struct Metrics {
     policy_stale: Gauge,
     policy_set_back: Gauge,
     break_glass_active: Gauge,
+    streams: Gauge,
     kills: Family<KindLabels, Gauge>,
     agents: Gauge,
     tools: Gauge,
@@ -170,6 +171,7 @@ impl Metrics {
             policy_stale: Gauge::default(),
             policy_set_back: Gauge::default(),
             break_glass_active: Gauge::default(),
+            streams: Gauge::default(),
             kills: Family::default(),
             agents: Gauge::default(),
             tools: Gauge::default(),
@@ -214,6 +216,7 @@ impl Metrics {
             "remit_policy_set_info", "The policies in force", self.policy_set;
             "remit_policy_set_last_success_timestamp_seconds", "When the policies were last confirmed to be the newest", self.policy_loaded;
             "remit_break_glass_active", "Break-glass grants that this process has seen and that are active", self.break_glass_active;
+            "remit_streams", "Streams of events that are read now", self.streams;
             "remit_kills", "Kills in force, by what they stop; one of everything counts in every tenant", self.kills;
             "remit_agents", "Agents in the registries of all tenants, retired ones included", self.agents;
             "remit_tools", "Tools in the catalogues of all tenants", self.tools;
@@ -373,6 +376,7 @@ impl Metrics {
         self.audit_failing.set(i64::from(status.poisoned));
         self.policy_stale.set(gauge(app.stale_tenants()));
         self.policy_set_back.set(gauge(app.tenants_set_back()));
+        self.streams.set(gauge(app.streams.count()));
         self.break_glass_active
             .set(gauge(app.glass.active(app.now())));
         if let Some(at) = app.progress.confirmed_at() {

@@ -48,13 +48,13 @@ pub use decisions::{DecisionFilter, EntityPattern, StoredDecision};
 pub use entities::{EntitiesChanged, EntityChanges, EntityCursor, MAX_ENTITIES, StoredEntity};
 pub use idempotency::{Once, StoredAnswer};
 pub use keys::{FirstKey, NewKey, StoredKey, Unusable};
-pub use registry::*;
-pub use replicas::*;
 pub use shadows::{Disagreement, ShadowFindings, ShadowGroup, ShadowHead, ShadowNote, ShadowTally};
 pub use shipping::{SharedRecord, ShippedRecord, SpoolPosition};
 pub use store::{Options, Store};
 pub use tasks::*;
 pub use tenants::*;
 pub use versions::{Authorship, StoredVersion};
-pub use {api_key::ApiKey, api_key::ParseKeyError, api_key::Pepper};
-pub use {approvals::*, drafts::*, error::Error, outcomes::*, principals::*, scope::Scope};
+pub use {api_key::ApiKey, api_key::ParseKeyError, api_key::Pepper, registry::*, replicas::*};
+pub use {
+    approvals::*, drafts::*, error::Error, events::*, outcomes::*, principals::*, scope::Scope,
+};

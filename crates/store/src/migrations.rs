@@ -59,6 +59,7 @@ migrations! {
     "0023_outcomes",
     "0024_approvals",
     "0025_approvers",
+    "0027_events",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -31,6 +31,8 @@ pub(crate) enum Across {
     Shadows,
     /// What is reserved of budgets, and has been for too long.
     Reservations,
+    /// Events of long ago are forgotten.
+    Events,
     /// A replica loads what is registered of a tenant, and with it what stops every tenant.
     Live,
     /// What stops every tenant moves all of them on.

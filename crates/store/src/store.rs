@@ -15,9 +15,9 @@ use crate::db::{Conn, Db, Either};
 use crate::error::{Error, Failure};
 use crate::reach::Reach;
 use crate::{
-    admin_actions, approvals, budgets, bundles, decisions, dialect, drafts, entities, idempotency,
-    keys, migrations, outcomes, principals, registry, replicas, shadows, shipping, tasks, tenants,
-    versions,
+    admin_actions, approvals, budgets, bundles, decisions, dialect, drafts, entities, events,
+    idempotency, keys, migrations, outcomes, principals, registry, replicas, shadows, shipping,
+    tasks, tenants, versions,
 };
 
 /// Where the database is and how it is used.
@@ -212,6 +212,7 @@ impl Store {
             drafts::reviews::sql::ALL,
             drafts::room::sql::ALL,
             entities::sql::ALL,
+            events::sql::ALL,
             idempotency::sql::ALL,
             keys::sql::ALL,
             migrations::sql::ALL,

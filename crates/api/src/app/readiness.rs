@@ -1,7 +1,6 @@
 //! Whether this replica can decide, and what keeps it from that.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use remit_engine::Snapshot;
@@ -27,7 +26,7 @@ impl App {
     /// A single tenant that cannot be loaded is no reason: the others are served.
     pub(crate) fn unready(&self) -> Vec<String> {
         let mut causes = Vec::new();
-        if self.retired.load(Ordering::Acquire) {
+        if self.is_retired() {
             causes.push("this process is stopping".to_owned());
         }
         let now = self.clock.boot();

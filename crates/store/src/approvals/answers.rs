@@ -252,7 +252,7 @@ impl Store {
                     members.insert("escalated_to".to_owned(), json!(groups));
                 }
                 let kind = "access_request.escalated";
-                events::note(&mut conn, tenant, next, kind, &id.to_string(), &told).await?;
+                events::note(&mut conn, tenant, (next, now), kind, &id.to_string(), &told).await?;
             }
             conn.commit().await?;
             Ok(next)

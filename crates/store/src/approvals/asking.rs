@@ -513,7 +513,15 @@ impl Asking<'_> {
         id: ApprovalId,
         body: &Value,
     ) -> Result<(), Failure> {
-        events::note(conn, self.tenant, self.next, kind, &id.to_string(), body).await
+        events::note(
+            conn,
+            self.tenant,
+            (self.next, self.now),
+            kind,
+            &id.to_string(),
+            body,
+        )
+        .await
     }
 }
 

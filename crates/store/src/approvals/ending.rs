@@ -179,7 +179,7 @@ impl Store {
                 return finish(conn, Err(error), next).await;
             }
             turn_groups(&mut conn, tenant, id, "cancelled").await?;
-            let there = tell(&mut conn, tenant, id, next, "approval.withdrawn").await?;
+            let there = tell(&mut conn, tenant, id, (next, now), "approval.withdrawn").await?;
             finish(conn, Ok(there), next).await
         })
         .await
@@ -257,9 +257,14 @@ pub(crate) async fn approve(
         return Ok(Err(unfit(conn, tenant, id, now).await?));
     }
     turn_groups(conn, tenant, id, "approved").await?;
-    Ok(Ok(
-        tell(conn, tenant, id, next, "access_request.approved").await?
-    ))
+    Ok(Ok(tell(
+        conn,
+        tenant,
+        id,
+        (next, now),
+        "access_request.approved",
+    )
+    .await?))
 }
 
 /// Ends a request that is pending within a transaction that has moved the tenant's revision on.
@@ -288,7 +293,7 @@ pub(crate) async fn end(
     }
     turn_groups(conn, tenant, id, state.as_str()).await?;
     let kind = format!("access_request.{}", state.as_str());
-    Ok(Ok(tell(conn, tenant, id, next, &kind).await?))
+    Ok(Ok(tell(conn, tenant, id, (next, now), &kind).await?))
 }
 
 /// Moves the groups of a request to the state that it is in.
@@ -313,13 +318,21 @@ async fn tell(
     conn: &mut Conn,
     tenant: TenantId,
     id: ApprovalId,
-    next: Revision,
+    at_time: (Revision, Timestamp),
     kind: &str,
 ) -> Result<StoredRequest, Failure> {
     let Some(request) = find(conn, tenant, id).await? else {
         return Err(Error::NotFound { what: "request" }.into());
     };
-    events::note(conn, tenant, next, kind, &id.to_string(), &body(&request)).await?;
+    events::note(
+        conn,
+        tenant,
+        at_time,
+        kind,
+        &id.to_string(),
+        &body(&request),
+    )
+    .await?;
     Ok(request)
 }
 

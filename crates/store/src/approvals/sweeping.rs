@@ -135,7 +135,15 @@ impl Store {
         )
         .await?;
         let kind = "access_request.expired";
-        events::note(conn, tenant, next, kind, &id.to_string(), &body(&request)).await?;
+        events::note(
+            conn,
+            tenant,
+            (next, now),
+            kind,
+            &id.to_string(),
+            &body(&request),
+        )
+        .await?;
         Ok(true)
     }
 

@@ -67,6 +67,8 @@ tables! {
         { "id": Id, "at": Number, "verdict": Text, "reason": Text, "subject_type": Text, "subject_id": Text,
           "action": Text, "resource_type": Text, "resource_id": Text, "caller": Id, "revision": Number,
           "replica": Id, "sequence": Number, "body": Text, "task": Id } without [];
+    "events" 500 by ["revision", "place"] after "$2, $3"
+        { "revision": Number, "place": Number, "kind": Text, "subject": Text, "at": Number, "body": Text } without [];
     "outcomes" 500 by ["decision"] after "$2"
         { "decision": Id, "task": Id, "at": Number, "result": Text, "bytes": Number, "source": Text,
           "destination": Text, "request": Text, "revision": Number, "body": Text } without [];
