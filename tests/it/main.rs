@@ -23,6 +23,7 @@ mod admin_actions;
 mod agent_baseline;
 mod agentdojo;
 mod agents;
+mod approval_story;
 mod approvals;
 mod approvers;
 mod authzen;
@@ -60,6 +61,7 @@ mod mutants;
 mod openapi;
 mod operations;
 mod outcomes;
+mod phone_page;
 mod policies;
 mod policy_test;
 #[cfg(feature = "verify")]
