@@ -12,6 +12,7 @@ use remit_tests::golden;
 use serde_json::{Value, json};
 
 mod registered;
+mod requests;
 mod tasks;
 
 /// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, a person in each role with a key
@@ -219,7 +220,11 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "resume_tenant" => (format!("{tenant}/resume"), body(Value::Null)),
         "export_tenant" => (format!("{tenant}/export"), body(Value::Null)),
         "delete_tenant" => (format!("{tenant}?name=default"), body(Value::Null)),
-        _ => return registered::recipe(world, id).or_else(|| tasks::recipe(id)),
+        _ => {
+            return registered::recipe(world, id)
+                .or_else(|| tasks::recipe(id))
+                .or_else(|| requests::recipe(id));
+        }
     };
     Some(Recipe {
         path,

@@ -13,6 +13,7 @@ struct Ours {
     draft: String,
     grant: String,
     kill: String,
+    request: String,
     task: String,
     version: u64,
     head: u64,
@@ -78,6 +79,8 @@ impl Ours {
             .header("x-decision-id")
             .to_owned();
         assert!(test.get("/v1/decisions").await.text.contains(&decision));
+        let kept = (&test.store, &test.clock);
+        let request = crate::store::approvals::pending(kept, test.tenant, 0).await;
         let versions = test.get("/v1/bundle/versions").await.json();
         Self {
             version: versions["versions"][0]["revision"].as_u64().unwrap(),
@@ -90,6 +93,7 @@ impl Ours {
             draft,
             grant,
             kill,
+            request: request.to_string(),
             task,
         }
     }
@@ -107,6 +111,8 @@ impl Ours {
             (self.grant.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/kills/") {
             (self.kill.clone(), nobody.to_owned())
+        } else if template.starts_with("/access/v1/requests/") {
+            (self.request.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/tasks/") {
             (self.task.clone(), nobody.to_owned())
         } else if [
