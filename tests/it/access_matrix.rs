@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 mod approvers;
 mod exceptions;
 mod registered;
+mod requests;
 mod tasks;
 
 /// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, a person in each role with a key
@@ -227,6 +228,7 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
             return registered::recipe(world, id)
                 .or_else(|| exceptions::recipe(world, id))
                 .or_else(|| tasks::recipe(id))
+                .or_else(|| requests::recipe(id))
                 .or_else(|| approvers::recipe(id));
         }
     };

@@ -39,9 +39,13 @@ fn question() -> Question {
 }
 
 /// Asks for an approval past the API, bound to something of its own.
-pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> ApprovalId {
+pub async fn pending(
+    (store, clock): (&Store, &Clock),
+    tenant: TenantId,
+    callbacks: usize,
+) -> ApprovalId {
     let question = question();
-    let id = ApprovalId::from_uuid(fixture.clock.id());
+    let id = ApprovalId::from_uuid(clock.id());
     let request = NewRequest {
         id,
         bound: Bound {
@@ -55,7 +59,7 @@ pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> A
             task: None,
             violations: BTreeSet::from([remit_core::PolicyId::new("needs")]),
         },
-        decision: DecisionId::from_uuid(fixture.clock.id()),
+        decision: DecisionId::from_uuid(clock.id()),
         wants: Wants::from([("finance".to_owned(), 1)]),
         card: "{}".to_owned(),
         question: &question,
@@ -66,11 +70,11 @@ pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> A
     let by = "pep".parse().unwrap();
     let requester = Requester {
         by: &by,
-        key: KeyId::from_uuid(fixture.clock.id()),
+        key: KeyId::from_uuid(clock.id()),
         callback: (callbacks > 0).then_some("{}"),
     };
     let bulk = NewBulk {
-        id: ApprovalId::from_uuid(fixture.clock.id()),
+        id: ApprovalId::from_uuid(clock.id()),
     };
     let name = id.to_string();
     let named = RequestName {
@@ -79,7 +83,7 @@ pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> A
     };
     // Twice: the second joins the first.
     for named in [Some(named), None] {
-        let asked = fixture.store.insert_requests(
+        let asked = store.insert_requests(
             tenant,
             (
                 std::slice::from_ref(&request),
@@ -98,18 +102,9 @@ pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> A
         assert_eq!(requests[0].id, id);
         assert_eq!(joined, usize::from(named.is_none()));
     }
-    let again = fixture
-        .store
-        .asked_before(tenant, &by, named)
-        .await
-        .unwrap();
+    let again = store.asked_before(tenant, &by, named).await.unwrap();
     assert_eq!(again, Some(Asked::Before(bulk.id)));
-    let stored = fixture
-        .store
-        .bulk_request(tenant, bulk.id)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = store.bulk_request(tenant, bulk.id).await.unwrap().unwrap();
     assert_eq!(stored.items, [id]);
     id
 }
@@ -148,7 +143,7 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
     for _ in 0..3 {
         ids.push(stored(&fixture, tenant, 1, None).await);
     }
-    let waiting = pending(&fixture, tenant, 0).await;
+    let waiting = pending((store, &fixture.clock), tenant, 0).await;
     let page = store
         .approvals_changed(tenant, Revision::new(0), None, 2)
         .await
@@ -210,8 +205,13 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
 }
 
 /// A request that is approved for so many uses and so much money, past the API.
-async fn stored(fixture: &Fixture, tenant: TenantId, uses: u32, amount: Option<u64>) -> ApprovalId {
-    let id = pending(fixture, tenant, 1).await;
+pub async fn stored(
+    fixture: &Fixture,
+    tenant: TenantId,
+    uses: u32,
+    amount: Option<u64>,
+) -> ApprovalId {
+    let id = pending((&fixture.store, &fixture.clock), tenant, 1).await;
     let approvers = BTreeSet::from(["maya".parse().unwrap()]);
     let approving = Approving {
         scope: ApprovalScope::Task { amount, uses },

@@ -14,6 +14,7 @@ struct Ours {
     grant: String,
     kill: String,
     exception: String,
+    request: String,
     task: String,
     version: u64,
     head: u64,
@@ -87,6 +88,8 @@ impl Ours {
             .header("x-decision-id")
             .to_owned();
         assert!(test.get("/v1/decisions").await.text.contains(&decision));
+        let kept = (&test.store, &test.clock);
+        let request = crate::store::approvals::pending(kept, test.tenant, 0).await;
         let versions = test.get("/v1/bundle/versions").await.json();
         Self {
             version: versions["versions"][0]["revision"].as_u64().unwrap(),
@@ -100,6 +103,7 @@ impl Ours {
             grant,
             kill,
             exception,
+            request: request.to_string(),
             task,
         }
     }
@@ -122,6 +126,8 @@ impl Ours {
             (self.kill.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/exceptions/") {
             (self.exception.clone(), nobody.to_owned())
+        } else if template.starts_with("/access/v1/requests/") {
+            (self.request.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/tasks/") {
             (self.task.clone(), nobody.to_owned())
         } else if [
