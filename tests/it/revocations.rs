@@ -235,9 +235,10 @@ async fn everything_that_is_different_is_told() {
 
     let policy =
         json!({ "text": "@id(\"one-more\") forbid (principal, action, resource) when { false };" });
-    let put = test
-        .as_key(&ana, Method::PUT, "/v1/policies/one-more", &policy)
-        .await;
+    let request = test
+        .request_with(&ana, Method::PUT, "/v1/policies/one-more")
+        .header("if-none-match", "*");
+    let put = test.send(request, policy).await;
     assert!(put.status.is_success(), "{}", put.text);
     stream.until("bundle").await;
 }
