@@ -12,6 +12,7 @@ for_each_database! {
     an_exception_is_in_force_between_two_revisions;
     of_two_who_confirm_or_end_one_comes_second;
     there_is_room_for_so_many;
+    an_ended_lease_stays_so_while_it_could_be_renewed;
 }
 
 pub(super) fn by(fixture: &Fixture, who: &str) -> ExceptionBy {
@@ -169,4 +170,28 @@ async fn there_is_room_for_so_many(fixture: Fixture) {
     assert!(page.iter().all(|one| one.proposed.id < found.proposed.id));
     let before: Timestamp = page[0].by.at;
     assert!(before <= fixture.clock.now());
+}
+
+async fn an_ended_lease_stays_so_while_it_could_be_renewed(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let other = fixture.tenant("b").await;
+    let lease = || remit_core::DecisionId::from_uuid(fixture.clock.id());
+    let (one, later) = (lease(), lease());
+    let (at, day) = (fixture.clock.now(), Duration::from_hours(24));
+    assert!(!store.lease_ended(tenant, one).await.unwrap());
+    for _ in 0..2 {
+        store.end_lease(tenant, one, (at, day)).await.unwrap();
+    }
+    assert!(store.lease_ended(tenant, one).await.unwrap());
+    assert!(!store.lease_ended(other, one).await.unwrap());
+    let twice = at.plus(Duration::from_hours(48));
+    store.end_lease(tenant, later, (twice, day)).await.unwrap();
+    assert!(store.lease_ended(tenant, one).await.unwrap());
+    let longer = twice.plus(Duration::from_micros(1));
+    store.end_lease(tenant, later, (longer, day)).await.unwrap();
+    assert!(
+        !store.lease_ended(tenant, one).await.unwrap(),
+        "nobody could renew it"
+    );
+    assert!(store.lease_ended(tenant, later).await.unwrap());
 }
