@@ -118,7 +118,7 @@ async fn a_request_is_listed_shown_and_answered() {
         &ben,
         &["approvals", "approve", &id, "--yes", "--seen", &wrong],
     );
-    assert_eq!(differs.code, 3, "{}", differs.stderr);
+    assert_ne!(differs.code, 0, "{}", differs.stderr);
     assert!(
         differs.stderr.contains("hash of the card"),
         "{}",

@@ -22,6 +22,14 @@ macro_rules! actions {
                 match self { $(Self::$name => $on),* }
             }
 
+            /// Whether it answers an access request: policies decide it by what is known of the request.
+            pub(super) const fn is_of_a_request(self) -> bool {
+                matches!(
+                    self,
+                    Self::ApproveRequest | Self::DenyRequest | Self::EscalateRequest | Self::WithdrawApproval
+                )
+            }
+
             /// Whether it changes something, and so is recorded.
             pub const fn changes(self) -> bool {
                 match self { $(Self::$name => $changes),* }
