@@ -35,7 +35,7 @@ fn approval_story() {
     for what in [
         "payments.send",
         PAYEE,
-        "12,500.00",
+        "amount = 12500",
         "EUR",
         "4712",
         "invoice-bot",

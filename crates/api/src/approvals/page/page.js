@@ -84,7 +84,9 @@ const VERBS = {
 /** Says in one sentence what will happen. */
 function sentence(card) {
   const amount = money(card);
-  const does = amount && card.call.effect === "pay" ? ["pay ", brief(amount)] : [VERBS[card.call.effect] || "act"];
+  const does = amount && card.call.effect === "pay" ? ["pay ", brief(amount)] : [VERBS[card.call.effect]];
+  // What no catalogue knows is called by its name alone.
+  if (!does[0]) return h("h1", {}, brief(card.agent.id), " wants to do ", brief(card.call.action), " on ", brief(uid(card.call.resource)), ".");
   return h("h1", {}, brief(card.agent.id), " wants to ", does, " with ", brief(card.call.action), ".");
 }
 
@@ -104,10 +106,8 @@ function main(card) {
   const amount = money(card);
   if (amount) list.append(h("dt", {}, "Amount"), h("dd", {}, theirs(amount, "large")));
   const sinks = many(card.sinks);
-  list.append(h("dt", {}, sinks.length > 1 ? `${sinks.length} recipients` : "Recipient"));
-  list.append(...sinks.map(sinkOf));
-  if (!sinks.length) list.append(h("dd", {}, "The call names nobody."));
-  list.append(h("dt", {}, "On"), h("dd", {}, theirs(uid(card.call.resource))));
+  if (sinks.length) list.append(h("dt", {}, sinks.length > 1 ? `${sinks.length} recipients` : "Recipient"), ...sinks.map(sinkOf));
+  list.append(h("dt", {}, "On"), h("dd", {}, theirs(uid(card.call.resource), sinks.length ? "" : "sink")));
   return list;
 }
 
@@ -143,7 +143,8 @@ function why(card) {
 function hints(card) {
   const { reversible, first_tool: tool, first_sinks: sinks, recent_refusals: refusals } = card.hints || {};
   const lines = [
-    reversible === false && ["bad", "This cannot be undone."],
+    reversible === false && (card.call.effect ? ["bad", "This cannot be undone."]
+      : ["warn", "It is in no catalogue: nobody has said what it does, or whether it can be undone."]),
     tool && ["warn", "This agent has not used this tool before."],
     ...many(sinks).map((sink) => ["warn", "First time to ", theirs(sink), "."]),
     Number(refusals) > 0 && ["warn", `Refused lately: ${refusals} ${Number(refusals) === 1 ? "request" : "requests"} of this agent.`],

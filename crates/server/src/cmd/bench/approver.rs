@@ -7,6 +7,7 @@ use remit_core::{Bundle, ContentHash};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::stand::{Stand, patiently};
 use crate::client::Client;
@@ -33,6 +34,8 @@ pub(super) struct Approvers {
     persons: Vec<Client>,
     /// How many requests were answered: they take turns.
     turn: AtomicUsize,
+    /// Held while one request is made and answered: what is answered at once is in each other's way.
+    desk: Mutex<()>,
 }
 
 /// A request as they see it.
@@ -105,7 +108,13 @@ impl Approvers {
         Ok(Self {
             persons,
             turn: AtomicUsize::new(0),
+            desk: Mutex::new(()),
         })
+    }
+
+    /// Waits until nobody else is asking.
+    pub(super) async fn desk(&self) -> MutexGuard<'_, ()> {
+        self.desk.lock().await
     }
 
     /// Answers a request: approves it where the card is of one of these calls, by its digest, and of nothing else.

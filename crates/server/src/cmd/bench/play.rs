@@ -312,6 +312,7 @@ impl Open<'_> {
         hint: &Value,
         decision: &str,
     ) -> Result<(Answered, Option<Value>), Error> {
+        let _turn = approvers.desk().await;
         let mut body = question.clone();
         if let Some(members) = body.as_object_mut() {
             let denial = json!({

@@ -28,7 +28,7 @@ const ROLES: &[&str] = &[
     "coordinator",
 ];
 /// How often a request is sent again that the service had no room for.
-const ATTEMPTS: u32 = 20;
+const ATTEMPTS: u32 = 100;
 
 /// How a call was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +180,7 @@ pub(super) async fn patiently(
             Err(Error::Refused(problem))
                 if matches!(problem.status, 409 | 503) && attempt < ATTEMPTS =>
             {
-                tokio::time::sleep(Duration::from_millis(25) * attempt).await;
+                tokio::time::sleep(Duration::from_millis(25) * attempt.min(10)).await;
                 attempt += 1;
             }
             other => return other,

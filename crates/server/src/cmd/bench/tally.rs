@@ -39,7 +39,7 @@ pub(super) struct Tally {
     tasks: usize,
     completed: usize,
     requests: usize,
-    /// Requests of all plays, by how they were answered.
+    /// Requests for the calls that count, by how they were answered.
     approved: usize,
     refused: usize,
 }
@@ -103,7 +103,7 @@ struct Approvals {
     per_task: f64,
     /// Of those tasks, the share of which every call was permitted in the end.
     tasks_completed: f64,
-    /// Requests that were approved and refused, attacks included.
+    /// Requests that were approved and refused: for the user's calls where nobody attacks, and for those of attackers.
     approved: usize,
     refused: usize,
 }

@@ -202,12 +202,12 @@ impl Stage<'_> {
     ) -> Result<(), Error> {
         let title = format!("{} asked for it, and cannot approve it", owner.name);
         self.heading(10, &title, "remit approvals approve")?;
-        let ran = self.approvals(owner, &told.request, shown).await?;
+        let ran = self.approve_as(owner, &told.request, shown).await?;
         if ran.status.success() {
             return Err(astray("whoever asked approves it"));
         }
+        self.ran(owner, "approve … --yes --seen …", &ran)?;
         let complaint = String::from_utf8_lossy(&ran.stderr);
-        self.ran(owner, ran.status.code(), &complaint)?;
         complaint.trim().clone_into(&mut told.own_answer);
         Ok(())
     }
@@ -225,14 +225,11 @@ impl Stage<'_> {
             approver.name
         );
         self.heading(11, &title, "remit approvals approve")?;
-        let ran = self.approvals(approver, &told.request, shown).await?;
-        let complaint = String::from_utf8_lossy(&ran.stderr);
-        self.ran(
-            approver,
-            ran.status.code(),
-            &format!("{}\n{complaint}", String::from_utf8_lossy(&ran.stdout)),
-        )?;
-        if !ran.status.success() {
+        let looked = self.approvals(approver, &["show", &told.request]).await?;
+        self.ran(approver, "show …", &looked)?;
+        let ran = self.approve_as(approver, &told.request, shown).await?;
+        self.ran(approver, "approve … --yes --seen …", &ran)?;
+        if !looked.status.success() || !ran.status.success() {
             return Err(astray("the approver cannot approve it"));
         }
         let path = ["v1", "approvals", &told.request];
@@ -318,18 +315,18 @@ impl Stage<'_> {
     // --- pieces ---
 
     /// Runs `remit approvals approve` as somebody, to whom this was shown.
-    async fn approvals(&self, by: &Person, id: &str, shown: &Waiting) -> Result<Ran, Error> {
+    async fn approve_as(&self, by: &Person, id: &str, shown: &Waiting) -> Result<Ran, Error> {
+        let arguments = ["approve", id, "--yes", "--seen", &shown.card_hash];
+        self.approvals(by, &arguments).await
+    }
+
+    /// Runs `remit approvals` as somebody.
+    async fn approvals(&self, by: &Person, arguments: &[&str]) -> Result<Ran, Error> {
         let binary = std::env::current_exe().map_err(|why| Error::io("find this program", why))?;
         let mut command = Command::new(binary);
         command
-            .args([
-                "approvals",
-                "approve",
-                id,
-                "--yes",
-                "--seen",
-                &shown.card_hash,
-            ])
+            .arg("approvals")
+            .args(arguments)
             .args(["--color", "never"])
             .env("REMIT_URL", &self.remit.url)
             .env("REMIT_KEY_FILE", self.remit.key_file(by.name))
@@ -340,12 +337,16 @@ impl Stage<'_> {
         ran.map_err(|why| Error::io("run `remit approvals`", why))
     }
 
-    /// Shows a command that was run, and what it said.
-    fn ran(&self, by: &Person, code: Option<i32>, said: &str) -> Result<(), Error> {
+    /// Shows a command that was run, and what it said, but for how to come by other keys.
+    fn ran(&self, by: &Person, what: &str, ran: &Ran) -> Result<(), Error> {
+        let code = ran.status.code();
         let code = code.map_or_else(|| "killed".to_owned(), |code| format!("exit {code}"));
-        let line = format!("  {}$ remit approvals approve …  ({code})", by.name);
+        let line = format!("  {}$ remit approvals {what}  ({code})", by.name);
         self.say(&self.out.paint(Tone::Strong, &line))?;
-        for line in said.lines().filter(|line| !line.trim().is_empty()) {
+        let said = [&ran.stdout, &ran.stderr].map(|said| String::from_utf8_lossy(said));
+        let lines = said.iter().flat_map(|said| said.lines());
+        let told = lines.take_while(|line| !line.trim_start().starts_with("help:"));
+        for line in told.filter(|line| !line.trim().is_empty()) {
             self.say(&show::quoted(line))?;
         }
         Ok(())
