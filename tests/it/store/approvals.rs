@@ -119,7 +119,7 @@ async fn one_use_is_won_by_one(fixture: Fixture) {
         let fixture = Arc::clone(&fixture);
         racing.spawn(async move {
             let (name, none) = (format!("n{number}"), BTreeSet::new());
-            let used = ApprovalUse {
+            let wanted = ApprovalUse {
                 amount: None,
                 id,
                 name: &name,
@@ -170,7 +170,7 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
         .withdraw_approval(tenant, ids[0], ("maya", "no"), Change::default())
         .await
         .unwrap();
-    let used = ApprovalUse {
+    let wanted = ApprovalUse {
         amount: None,
         id: ids[1],
         name: "x",
@@ -190,10 +190,8 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
     assert!(fresh.removed.is_empty());
     // Neither is cancelled, approved or withdrawn any more.
     for id in [ids[0], waiting] {
-        store
-            .cancel_request(tenant, id, ("pep", "x"), Change::default())
-            .await
-            .map_or((), drop);
+        let again = store.cancel_request(tenant, id, ("pep", "x"), Change::default());
+        assert!(again.await.is_err(), "{id}");
     }
     assert!(
         store
@@ -324,7 +322,7 @@ async fn an_approval_is_used_with_the_rest_or_not_at_all(fixture: Fixture) {
         let (refused, _) = consume(&fixture, (tenant, &[]), used("d", Some(0)), &none, 8).await;
         assert_eq!(refused, Consumed::Approval(ApprovalState::Used));
         let missing = ApprovalId::from_uuid(fixture.clock.id());
-        let used = ApprovalUse {
+        let wanted = ApprovalUse {
             amount: None,
             id: missing,
             name: "x",
@@ -398,7 +396,7 @@ fn approval_once() {
                     for step in steps {
                         match step {
                             Step::Later(seconds) => {
-                                fixture.clock.advance(Duration::from_secs(seconds))
+                                fixture.clock.advance(Duration::from_secs(seconds));
                             }
                             Step::Withdraw => {
                                 let gone = fixture.store.withdraw_approval(
@@ -413,14 +411,15 @@ fn approval_once() {
                             Step::Use { name, amount } => {
                                 *counts.4 += 1;
                                 let text = format!("n{name}");
-                                let used = ApprovalUse {
+                                let wanted = ApprovalUse {
                                     amount: Some(amount),
                                     id,
                                     name: &text,
                                 };
                                 let none = BTreeSet::new();
                                 let (came, decision) =
-                                    consume(&fixture, (tenant, &[]), used, &none, *counts.4).await;
+                                    consume(&fixture, (tenant, &[]), wanted, &none, *counts.4)
+                                        .await;
                                 let over = fixture.clock.now().micros() >= began + 60_000_000;
                                 let expected = if let Some(first) = names.get(&name) {
                                     *counts.3 += 1;
@@ -469,7 +468,7 @@ fn approval_once() {
 /// Makes a request that was approved and used.
 pub async fn used(fixture: &Fixture, tenant: TenantId) {
     let id = stored(fixture, tenant, 1, None).await;
-    let used = ApprovalUse {
+    let wanted = ApprovalUse {
         amount: None,
         id,
         name: "one",
