@@ -124,7 +124,7 @@ async fn one_use_is_won_by_one(fixture: Fixture) {
                 id,
                 name: &name,
             };
-            consume(&fixture, (tenant, &[]), used, &none, 50 + number)
+            consume(&fixture, (tenant, &[]), wanted, &none, 50 + number)
                 .await
                 .0
         });
@@ -175,7 +175,7 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
         id: ids[1],
         name: "x",
     };
-    consume(&fixture, (tenant, &[]), used, &BTreeSet::new(), 90).await;
+    consume(&fixture, (tenant, &[]), wanted, &BTreeSet::new(), 90).await;
     assert_eq!(store.expire_requests(tenant).await.unwrap().forgotten, 1);
     let changes = store
         .approvals_changed(tenant, head, None, 10)
@@ -327,7 +327,7 @@ async fn an_approval_is_used_with_the_rest_or_not_at_all(fixture: Fixture) {
             id: missing,
             name: "x",
         };
-        let (refused, _) = consume(&fixture, (tenant, &[]), used, &none, 9).await;
+        let (refwanted, _) = consume(&fixture, (tenant, &[]), used, &none, 9).await;
         assert_eq!(refused, Consumed::Approval(ApprovalState::Unknown));
     }
 }
@@ -474,6 +474,6 @@ pub async fn used(fixture: &Fixture, tenant: TenantId) {
         name: "one",
     };
     let none = BTreeSet::new();
-    let (done, _) = consume(fixture, (tenant, &[]), used, &none, 700).await;
+    let (done, _) = consume(fixture, (tenant, &[]), wanted, &none, 700).await;
     assert_eq!(done, Consumed::Done { revision: None });
 }
