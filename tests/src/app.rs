@@ -21,8 +21,10 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
+use self::stream::Stream;
 use crate::replay::{self, Remains};
-use crate::stream::Stream;
+
+pub mod stream;
 
 /// How long anything that happens in the background may take.
 const PATIENCE: Duration = Duration::from_secs(30);

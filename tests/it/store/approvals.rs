@@ -327,7 +327,7 @@ async fn an_approval_is_used_with_the_rest_or_not_at_all(fixture: Fixture) {
             id: missing,
             name: "x",
         };
-        let (refwanted, _) = consume(&fixture, (tenant, &[]), used, &none, 9).await;
+        let (refused, _) = consume(&fixture, (tenant, &[]), wanted, &none, 9).await;
         assert_eq!(refused, Consumed::Approval(ApprovalState::Unknown));
     }
 }
