@@ -70,6 +70,24 @@ impl Ours {
             "policy": MARK, "scope": { "action": MARK }, "owner": MARK, "reason": MARK, "compensating": MARK,
             "until": test.clock.now().plus(std::time::Duration::from_hours(1)),
         });
+        let approver = [remit_core::Role::Approver];
+        test.person("approver", &approver, remit_store::Scope::ALL)
+            .await;
+        let until = test.clock.now().plus(std::time::Duration::from_hours(1));
+        for (path, body) in [
+            (
+                "approver-groups",
+                json!({ "members": [{ "principal": "approver" }] }),
+            ),
+            (
+                "approver-delegations",
+                json!({ "to": "approver", "until": until, "reason": MARK }),
+            ),
+        ] {
+            let path = format!("/v1/{path}/{MARK}");
+            let made = test.send(test.request(http::Method::PUT, &path), body);
+            assert_eq!(made.await.status, StatusCode::OK, "{path}");
+        }
         let publisher = [remit_core::Role::Publisher];
         let proposer = test.key_of(person, "proposer", &publisher).await;
         let made = test.as_key(&proposer, http::Method::POST, "/v1/exceptions", &proposal);
@@ -126,7 +144,10 @@ impl Ours {
             (self.kill.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/exceptions/") {
             (self.exception.clone(), nobody.to_owned())
-        } else if template.starts_with("/access/v1/requests/") {
+        } else if ["/access/v1/requests/", "/v1/approvals/"]
+            .iter()
+            .any(|named| template.starts_with(named))
+        {
             (self.request.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/tasks/") {
             (self.task.clone(), nobody.to_owned())
