@@ -77,7 +77,14 @@ pub fn run(effort: Effort, folder: &Path, report: &mut Report) -> io::Result<()>
         std::iter::empty(),
     )?;
     let second = Installation::beside(&folder.join("two"), &first.key)?;
-    let settings = [("REMIT__DATABASE__URL".to_owned(), postgres.url())];
+    let settings = [
+        ("REMIT__DATABASE__URL".to_owned(), postgres.url()),
+        // What is measured asks far more often than an agent does.
+        (
+            "REMIT__APPROVALS__ASKED_PER_MINUTE".to_owned(),
+            "1000000".to_owned(),
+        ),
+    ];
     let one = Server::remit(&first, Core::Any, &settings)?;
     let api = Api {
         address: one.address,
