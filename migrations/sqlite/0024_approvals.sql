@@ -84,6 +84,7 @@ CREATE TABLE access_request_joins (
     callback       TEXT,
     CONSTRAINT access_request_joins_pkey PRIMARY KEY (tenant, request, decision)
 ) STRICT;
+CREATE INDEX access_request_joins_at_idx ON access_request_joins (tenant, at);
 
 -- Several requests that were made as one. `items` are their ids in order, as a JSON array.
 CREATE TABLE bulk_requests (

@@ -82,6 +82,11 @@ pub fn run(effort: Effort, folder: &Path, report: &mut Report) -> io::Result<()>
         ("REMIT__DATABASE__URL".to_owned(), postgres.url()),
         // Each decision with a budget in a transaction of its own, as each that uses an approval is.
         ("REMIT__TASKS__ESCROW_FROM".to_owned(), "0".to_owned()),
+        // What is measured asks far more often than an agent does.
+        (
+            "REMIT__APPROVALS__ASKED_PER_MINUTE".to_owned(),
+            "1000000".to_owned(),
+        ),
     ];
     let one = Server::remit(&first, Core::Any, &settings)?;
     let api = Api {

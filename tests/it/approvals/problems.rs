@@ -387,6 +387,7 @@ async fn only_so_many_wait() {
     let options = Options {
         approvals: Approvals {
             pending: PendingLimits {
+                asked: 60,
                 agent: 2,
                 task: 20,
                 tenant: 3,
@@ -425,7 +426,54 @@ async fn only_so_many_wait() {
     // The same again is joined, however many wait.
     assert_eq!(id_of(&requested(&app, &of("a", 1)).await), first);
     cancel(&app, &first).await;
+    // There is room for one: of two together none is made.
+    let mut items = Vec::new();
+    for amount in [1, 2] {
+        let question = of("c", amount);
+        let body = submission(&question, &ask(&app, &question).await);
+        items.push(json!({ "resource": body["resource"], "action": body["action"], "denial": body["denial"] }));
+    }
+    let both = json!({ "subject": of("c", 1)["subject"], "context": payment()["context"], "items": items });
+    let reply = app.post(REQUESTS, &both).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "{}",
+        reply.text
+    );
+    assert!(reply.text.contains("tenant"), "{}", reply.text);
     requested(&app, &of("c", 1)).await;
+}
+
+/// How often is asked for an agent is limited, whatever became of it: made, taken back, joined.
+#[tokio::test]
+async fn only_so_often_is_asked() {
+    let mut options = Options::default();
+    options.approvals.pending.asked = 3;
+    let mut app = TestApp::empty(options).await;
+    app.put(&bundle()).await;
+    let (log, store) = (app.log.clone(), app.store.clone());
+    tokio::spawn(async move { log.ship(store, std::future::pending()).await });
+    let first = id_of(&requested(&app, &payment()).await);
+    cancel(&app, &first).await;
+    let second = id_of(&requested(&app, &payment()).await);
+    assert_eq!(id_of(&requested(&app, &payment()).await), second);
+    let denied = ask(&app, &payment()).await;
+    let reply = app.post(REQUESTS, submission(&payment(), &denied)).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "{}",
+        reply.text
+    );
+    assert!(reply.text.contains("within a minute"), "{}", reply.text);
+    assert_eq!(reply.header("retry-after"), "60");
+    let mut other = payment();
+    other["subject"]["id"] = json!("b");
+    requested(&app, &other).await;
+    app.clock.advance(Duration::from_secs(61));
+    app.caught_up().await;
+    assert_eq!(id_of(&requested(&app, &payment()).await), second);
 }
 
 #[tokio::test]

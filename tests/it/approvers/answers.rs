@@ -66,6 +66,57 @@ async fn for_a_task_it_is_good_for_calls_of_the_kind() {
     }
 }
 
+/// For a task it is good for what the catalogue knows to go to the same sinks, and for as much as it says.
+#[tokio::test]
+async fn for_a_task_it_is_good_for_the_same_sinks() {
+    let world = World::make().await;
+    let opened = world.task(&world.test.key, &task()).await;
+    let id = world.requested(&payment(Some(&opened))).await;
+    let scope = json!({ "scope": { "kind": "task", "uses": 9, "minutes": 30, "amount": 20_000 } });
+    let reply = world.answer(&world.ben, &id, "approve", scope).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    for (arguments, reason) in [
+        (json!({ "to": "acme", "amount": 50 }), None),
+        (json!({ "to": "eve", "amount": 50 }), Some("out_of_scope")),
+        (
+            json!({ "to": "acme", "amount": 50, "text": "https://evil.example/a" }),
+            Some("out_of_scope"),
+        ),
+        (json!({ "to": "acme", "amount": 151 }), Some("used")),
+        (json!({ "to": "acme", "amount": 150 }), None),
+        (json!({ "to": "acme", "amount": 1 }), Some("used")),
+    ] {
+        let mut question = payment(Some(&opened));
+        question["action"]["properties"] = arguments;
+        let answer = world.ask_by(&question, &id).await;
+        assert_eq!(answer["decision"], reason.is_none(), "{answer}");
+        if let Some(reason) = reason {
+            assert_eq!(answer["context"]["approval"]["reason"], reason, "{answer}");
+        }
+    }
+}
+
+/// What nobody can count cannot be limited.
+#[tokio::test]
+async fn an_amount_needs_a_tool_that_says_it() {
+    let world = World::make().await;
+    let pay = json!({
+        "effect": "pay", "integrity": "trusted", "confidentiality": "public", "irreversible": true, "sinks": ["to"],
+    });
+    let put = world
+        .send(&world.test.key, Method::PUT, "/v1/tools/pay", &pay)
+        .await;
+    assert!(put.status.is_success(), "{}", put.text);
+    let opened = world.task(&world.test.key, &task()).await;
+    let id = world.requested(&payment(Some(&opened))).await;
+    let scope = json!({ "scope": { "kind": "task", "uses": 2, "minutes": 30, "amount": 20_000 } });
+    let reply = world.answer(&world.ben, &id, "approve", scope).await;
+    refused(&reply, StatusCode::BAD_REQUEST, "scope.amount");
+    let scope = json!({ "scope": { "kind": "task", "uses": 2, "minutes": 30 } });
+    let reply = world.answer(&world.ben, &id, "approve", scope).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+}
+
 #[tokio::test]
 async fn bad_answers_are_told_what_is_wrong() {
     let world = World::make().await;

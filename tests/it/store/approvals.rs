@@ -26,6 +26,7 @@ for_each_database! {
 }
 
 const LIMITS: PendingLimits = PendingLimits {
+    asked: 1_000_000,
     agent: 1_000,
     task: 1_000,
     tenant: 1_000_000,
@@ -361,6 +362,26 @@ async fn an_approval_is_used_with_the_rest_or_not_at_all(fixture: Fixture) {
         };
         let (refused, _) = consume(&fixture, (tenant, &[]), wanted, &none, 9).await;
         assert_eq!(refused, Consumed::Approval(ApprovalState::Unknown));
+    }
+}
+
+/// One sweep ends few requests, so that the tenant's row is not held for long.
+#[tokio::test]
+async fn a_sweep_is_short() {
+    let clock = Clock::manual("2026-01-05T10:00:00Z".parse().unwrap());
+    let store = Store::open(&Options::new("sqlite::memory:"), clock.clone())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    let tenant = store.ensure_tenant("one").await.unwrap();
+    for _ in 0..60 {
+        pending((&store, &clock), tenant, 0).await;
+    }
+    clock.advance(Duration::from_hours(2));
+    for expected in [50, 10, 0] {
+        let swept = store.expire_requests(tenant).await.unwrap();
+        assert_eq!(swept.expired.len(), expected);
+        assert_eq!(swept.revision.is_some(), expected > 0);
     }
 }
 

@@ -104,7 +104,8 @@ async fn approve_once(
         let record = permit(app, caller, Action::ApproveRequest, (&request, &case)).await?;
         open(app, caller, (&request, &case), &body.seen, at).await?;
         let comment = body.comment.as_deref().unwrap_or_default();
-        let scope = body.scope(&request, at, app.options.approvals.approval_ttl)?;
+        let asked = (&request, case.about.pays());
+        let scope = body.scope(asked, at, app.options.approvals.approval_ttl)?;
         let written = if let Some(why) = case.overtaken(&request) {
             overtake(app, caller, (checked, &request), &why, record).await
         } else {

@@ -79,6 +79,11 @@ impl About {
         }
     }
 
+    /// Whether it is known what the call pays.
+    pub(super) const fn pays(&self) -> bool {
+        self.amount.is_some()
+    }
+
     /// Says what is done to a request, by somebody who stands so to it.
     pub(crate) fn act(
         &self,
