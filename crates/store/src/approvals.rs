@@ -31,7 +31,7 @@ pub(crate) mod past;
 pub(crate) mod sweeping;
 pub(crate) mod using;
 
-pub use answers::{GivenAnswer, Makes, NewAnswer};
+pub use answers::{GivenAnswer, Holds, Makes, NewAnswer};
 pub use asking::{Asked, NewBulk, NewRequest, PendingLimits, RequestName, Requester, StoredBulk};
 pub use changes::{ApprovalChanges, ApprovalCursor};
 pub use ending::{Approving, EndedRequest};
