@@ -32,7 +32,7 @@ pub(crate) mod past;
 pub(crate) mod sweeping;
 pub(crate) mod using;
 
-pub use answers::{GivenAnswer, Makes, NewAnswer};
+pub use answers::{GivenAnswer, Holds, Makes, NewAnswer};
 pub use asking::{Asked, NewBulk, NewRequest, RequestName, Requester, StoredBulk};
 pub use changes::{ApprovalChanges, ApprovalCursor};
 pub use ending::{Approving, EndedRequest};

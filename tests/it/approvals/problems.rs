@@ -69,6 +69,49 @@ async fn what_changed_since_is_not_requestable() {
     assert!(reply.text.contains("permitted by now"), "{}", reply.text);
 }
 
+/// What is only permitted when it is approved is forbidden by nothing, and approved all the same.
+#[tokio::test]
+async fn what_no_policy_forbids_is_requestable_where_an_approval_permits_it() {
+    let mut bundle = bundle();
+    bundle.policies[0].text =
+        "@id(\"approved\")\npermit (principal, action, resource) when { context.facts.approved };\n"
+            .to_owned();
+    let app = TestApp::shipping(&bundle).await;
+    let handle = super::requested(&app, &payment()).await;
+    let id = super::id_of(&handle);
+    super::approve(&app, &id, remit_core::ApprovalScope::Once, 600).await;
+    for expected in [true, false] {
+        let answer = ask(&app, &super::by(&payment(), &id)).await;
+        assert_eq!(answer["decision"], expected, "{answer}");
+    }
+}
+
+/// One that was made a moment ago may be kept a moment later, by another replica: that is no binding that is wrong.
+#[tokio::test]
+async fn a_denial_on_its_way_is_asked_about_again() {
+    let app = start().await;
+    let denied = ask(&app, &payment()).await;
+    let mut body = submission(&payment(), &denied);
+    let id = denied["context"]["evaluation_id"].as_str().unwrap();
+    let other = format!("{}0", &id[..id.len() - 1]);
+    let other = if other == id {
+        format!("{}1", &id[..id.len() - 1])
+    } else {
+        other
+    };
+    body["denial"]["evaluation_id"] = json!(other);
+    let reply = app.post(REQUESTS, &body).await;
+    assert_eq!(reply.status.as_u16(), 503, "{}", reply.text);
+    assert_eq!(reply.header("retry-after"), "1");
+    // A minute later nothing is on its way.
+    app.clock.advance(std::time::Duration::from_secs(61));
+    fails(
+        &app.post(REQUESTS, &body).await,
+        400,
+        "invalid_denial_binding",
+    );
+}
+
 #[tokio::test]
 async fn a_denial_of_another_is_no_binding() {
     let app = start().await;

@@ -148,6 +148,15 @@ impl ApproveBody {
     }
 }
 
+// === impl ApproveBody, of its time ===
+
+impl ApproveBody {
+    /// Whether they name the moment until when it can be used, and not how long.
+    pub(super) const fn names_until(&self) -> bool {
+        self.until.is_some()
+    }
+}
+
 impl Wire for ApproveBody {}
 impl Wire for DenyBody {}
 impl Wire for Because {}
