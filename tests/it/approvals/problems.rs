@@ -105,6 +105,7 @@ async fn a_denial_on_its_way_is_asked_about_again() {
     assert_eq!(reply.header("retry-after"), "1");
     // A minute later nothing is on its way.
     app.clock.advance(std::time::Duration::from_secs(61));
+    app.caught_up().await;
     fails(
         &app.post(REQUESTS, &body).await,
         400,

@@ -186,7 +186,7 @@ async fn nothing_that_is_bound_hides_behind_what_is_not() {
     question["context"]["note"] = json!(format!("{}TAIL", "n".repeat(3_000)));
     question["context"]["api_key"] = json!("s3cret");
     question["subject"]["properties"] = json!({ "desk": "one" });
-    question["action"]["properties"]["more"] =
+    question["action"]["properties"]["nested"] =
         json!({ "to\u{200B}": "mallory", "to\\u{200B}": "acme" });
     let card = card_of(&world, &question).await;
     let said = card["said_by_agent"].as_array().unwrap();
@@ -198,7 +198,7 @@ async fn nothing_that_is_bound_hides_behind_what_is_not() {
     assert!(!card.to_string().contains("s3cret"), "{card:#}");
     // Two names that look alike are two arguments.
     let more = &card["call"]["arguments"][1];
-    assert_eq!(more["name"], "more");
+    assert_eq!(more["name"], "nested");
     assert_eq!(more["value"].as_object().unwrap().len(), 2, "{more:#}");
 }
 
