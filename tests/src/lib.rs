@@ -19,6 +19,7 @@ pub mod contract;
 pub mod golden;
 pub mod postgres;
 pub mod raw;
+pub mod receiver;
 pub mod replay;
 pub mod schema;
 pub mod server;

@@ -76,6 +76,9 @@ enum Command {
     /// Read the record of administration.
     #[command(subcommand)]
     Admin(cmd::admin::Command),
+    /// Manage where Remit sends what happens, and look at what became of it.
+    #[command(subcommand)]
+    Webhook(cmd::webhook::Command),
     /// Manage the tenants of an installation.
     #[command(subcommand)]
     Tenant(cmd::tenant::Command),
@@ -170,6 +173,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Key(command) => cmd::key::run(command, out).await,
         Command::Principal(command) => cmd::principal::run(command, out).await,
         Command::Admin(command) => cmd::admin::run(command, out).await,
+        Command::Webhook(command) => cmd::webhook::run(command, out).await,
         Command::Tenant(command) => cmd::tenant::run(command, out).await,
         Command::Decisions(command) => cmd::decisions::run(command, out).await,
         Command::Outcome(command) => cmd::outcome::run(command, out).await,

@@ -39,3 +39,4 @@ pub(crate) mod task;
 pub(crate) mod tenant;
 pub(crate) mod tool;
 pub(crate) mod version;
+pub(crate) mod webhook;
