@@ -55,7 +55,7 @@ mod trace;
 mod versions;
 mod wire;
 
-pub use app::{Answer, App, AppParts, Approvals, Drafts, Options};
+pub use app::{Answer, App, AppParts, Approvals, Drafts, Hooks, Options};
 pub use {
     auth::Caller, auth::DevKey, problem::Kind, problem::Problem, problem::page as errors_page,
 };

@@ -12,6 +12,7 @@ use crate::problem::{Kind, Problem};
 pub(crate) mod agents;
 pub(crate) mod kills;
 pub(crate) mod tools;
+pub(crate) mod webhooks;
 
 /// Checks a text that somebody wrote: one line, at most this many bytes.
 pub(super) fn line(member: &str, text: &str, most: usize) -> Result<(), Problem> {

@@ -26,6 +26,7 @@ use remit_store::{Head, MAX_ENTITIES};
 use crate::app::{App, keep_expiring, keep_returning};
 use crate::approvals::sweeping::keep_sweeping;
 use crate::background::survive;
+use crate::registry::webhooks::delivering;
 use crate::tasks::keeping;
 
 mod live;
@@ -66,6 +67,7 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
             survive("the tasks", || keeping::keep(Arc::clone(&app))),
             survive("what is reserved", || keep_expiring(Arc::clone(&app))),
             survive("access requests", || keep_sweeping(Arc::clone(&app))),
+            survive("the webhooks", || delivering::keep(Arc::clone(&app))),
             survive("what is in escrow", || keep_returning(Arc::clone(&app))),
             survive("the shadows", || shadows::keep(Arc::clone(&app))),
             survive("what shadows found", || shadows::keep_telling(Arc::clone(

@@ -60,6 +60,7 @@ migrations! {
     "0024_approvals",
     "0025_approvers",
     "0027_events",
+    "0028_webhooks",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -221,6 +221,8 @@ impl Store {
             registry::agents::sql::ALL,
             registry::kills::sql::ALL,
             registry::tools::sql::ALL,
+            registry::webhooks::queue::sql::ALL,
+            registry::webhooks::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
             tasks::sql::ALL,
