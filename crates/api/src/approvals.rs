@@ -3,7 +3,6 @@
 pub(crate) mod card;
 pub(crate) mod delegations;
 pub(crate) mod denial;
-pub(crate) mod events;
 pub(crate) mod groups;
 pub(crate) mod handle;
 pub(crate) mod requests;

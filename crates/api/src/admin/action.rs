@@ -140,7 +140,6 @@ actions! {
     DenyRequest "deny_request" "AccessRequest" true;
     EscalateRequest "escalate_request" "AccessRequest" true;
     WithdrawApproval "withdraw_approval" "AccessRequest" true;
-    WatchApprovals "watch_approvals" "Tenant" false;
     ListWebhooks "list_webhooks" "Tenant" false;
     GetWebhook "get_webhook" "Webhook" false;
     ListDeliveries "list_deliveries" "Webhook" false;

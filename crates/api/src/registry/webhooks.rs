@@ -22,7 +22,6 @@ pub(crate) struct Webhooks {
     guard: Arc<Guard>,
     sending: Sending,
     vault: Vault,
-    options: Hooks,
 }
 
 // === impl Webhooks ===
@@ -34,7 +33,6 @@ impl Webhooks {
             sending: Sending::new(Arc::clone(&guard), options.timeout),
             guard,
             vault: Vault::new(pepper.derive("secrets of webhooks")),
-            options: options.clone(),
         }
     }
 }

@@ -5,7 +5,6 @@ use remit_store::Scope::{Keys, Read};
 use super::Access::May;
 use super::Routes;
 use crate::admin::Action;
-use crate::approvals::events;
 use crate::registry::webhooks::endpoints;
 
 /// Adds them.
@@ -13,11 +12,6 @@ pub(super) fn routes(routes: Routes) -> Routes {
     const ALL: &str = "/v1/webhooks";
     const ONE: &str = "/v1/webhooks/{id}";
     routes
-        .get(
-            "/v1/approvals/events",
-            May(Read, Action::WatchApprovals),
-            events::watch,
-        )
         .get(ALL, May(Read, Action::ListWebhooks), endpoints::list)
         .post(ALL, May(Keys, Action::CreateWebhook), endpoints::create)
         .get(ONE, May(Read, Action::GetWebhook), endpoints::get)

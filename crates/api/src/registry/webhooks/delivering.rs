@@ -87,11 +87,8 @@ pub(crate) async fn keep(app: Arc<App>) {
 }
 
 async fn forget(app: &App) {
-    let store = app.store.ahead();
-    for outcome in [store.forget_events().await, store.forget_deliveries().await] {
-        if let Err(error) = outcome {
-            tracing::warn!(%error, "events of long ago are not forgotten");
-        }
+    if let Err(error) = app.store.ahead().forget_deliveries().await {
+        tracing::warn!(%error, "deliveries of long ago are not forgotten");
     }
 }
 
