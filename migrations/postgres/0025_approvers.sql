@@ -40,4 +40,8 @@ CREATE INDEX approver_delegations_to_idx ON approver_delegations (tenant, to_per
 -- The natural person behind a second account, by the name of their first one; none where that is the account itself.
 ALTER TABLE principals ADD COLUMN person TEXT COLLATE "C";
 
+-- Serves what goes on to others by itself.
+CREATE INDEX access_requests_escalate_idx ON access_requests (tenant, escalates_at)
+    WHERE state = 'pending' AND escalates_at IS NOT NULL AND escalated_at IS NULL;
+
 SELECT remit_protect_tenants(NULL);

@@ -11,12 +11,13 @@ use remit_tests::contract::DOCUMENT;
 use remit_tests::golden;
 use serde_json::{Value, json};
 
+mod approvers;
 mod registered;
 mod tasks;
 
 /// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, a person in each role with a key
 /// that has every scope, and all of another tenant.
-const CALLERS: [&str; 18] = [
+const CALLERS: [&str; 19] = [
     "nobody",
     "revoked",
     "evaluate",
@@ -25,6 +26,7 @@ const CALLERS: [&str; 18] = [
     "write",
     "keys",
     "tasks",
+    "approve",
     "tenants",
     "all",
     "reader",
@@ -219,7 +221,11 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "resume_tenant" => (format!("{tenant}/resume"), body(Value::Null)),
         "export_tenant" => (format!("{tenant}/export"), body(Value::Null)),
         "delete_tenant" => (format!("{tenant}?name=default"), body(Value::Null)),
-        _ => return registered::recipe(world, id).or_else(|| tasks::recipe(id)),
+        _ => {
+            return registered::recipe(world, id)
+                .or_else(|| tasks::recipe(id))
+                .or_else(|| approvers::recipe(id));
+        }
     };
     Some(Recipe {
         path,

@@ -1,10 +1,14 @@
 //! The engine: that it decides as Cedar does, plus our error rule, whatever the bundle.
 
+mod approvals;
 mod changes;
+mod duties;
 mod entities;
+mod exceptions;
 mod findings;
 mod laws;
 mod limits;
+mod narrowing;
 mod numbers;
 mod oracle;
 mod questions;
@@ -12,6 +16,7 @@ mod rules;
 mod searches;
 mod shadows;
 mod shaping;
+mod supposed;
 pub mod tasks;
 mod world;
 

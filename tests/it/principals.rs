@@ -106,6 +106,7 @@ async fn a_key_that_is_bound_to_nobody_acts_for_itself() {
         (&[Scope::Write][..], json!(["author", "publisher"])),
         (&[Scope::Keys][..], json!(["admin"])),
         (&[Scope::Tasks][..], json!(["operator"])),
+        (&[Scope::Approve][..], json!(["approver"])),
     ] {
         let key = test.new_key(scopes, "dev", None).await;
         let shown = who(&test, &key).await.json();

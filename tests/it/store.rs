@@ -47,6 +47,7 @@ macro_rules! for_each_database {
     )*};
 }
 
+pub mod approvals;
 mod break_glass;
 mod budgets;
 mod bundles;
@@ -55,6 +56,7 @@ mod decisions;
 mod drafts;
 mod entities;
 mod escrow;
+mod events;
 mod keys;
 mod kills;
 mod outages;

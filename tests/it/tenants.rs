@@ -109,7 +109,9 @@ async fn a_tenant_is_made_with_a_key_that_can_do_everything_in_it() {
     assert!(acme.key.starts_with("remit_live_"), "{}", acme.key);
     let who = get(&test, &acme.key, "/v1/whoami").await.json();
     assert_eq!(who["tenant"], acme.id.as_str());
-    let scopes = json!(["evaluate", "search", "read", "write", "keys", "tasks"]);
+    let scopes = json!([
+        "evaluate", "search", "read", "write", "keys", "tasks", "approve"
+    ]);
     assert_eq!(who["scopes"], scopes, "all, and so not `tenants`");
 
     assert_eq!(

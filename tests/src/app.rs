@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::replay::{self, Remains};
+use crate::stream::Stream;
 
 /// How long anything that happens in the background may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -351,6 +352,21 @@ impl TestApp {
         let answer = self.router.clone().oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         answer.into_body().collect().await.is_err()
+    }
+
+    /// Sends a request without a body whose answer has no end, and returns it with its head held against the document.
+    ///
+    /// # Panics
+    ///
+    /// When the head is not one that the OpenAPI document describes.
+    pub async fn open(&self, request: http::request::Builder) -> Stream {
+        let request = request.body(Body::empty()).unwrap();
+        let (method, path) = (request.method().clone(), request.uri().to_string());
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        crate::contract::check(method.as_str(), &path, parts.status, &parts.headers, "");
+        assert_eq!(parts.status, StatusCode::OK);
+        Stream::of(body)
     }
 
     /// Reads a path of the operations port.

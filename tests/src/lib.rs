@@ -25,6 +25,7 @@ pub mod schema;
 pub mod server;
 pub mod smuggling;
 pub mod sql;
+pub mod stream;
 
 /// Returns the root of the repository.
 pub fn root() -> PathBuf {

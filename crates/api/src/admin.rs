@@ -289,6 +289,26 @@ impl App {
         Err(refusal(&record, &decision, &roles))
     }
 
+    /// Says why `caller` may not do `act`; `None` where they may. Nothing is recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::permit`], but for `not-permitted`.
+    pub(crate) async fn would(&self, caller: &Caller, act: Act) -> Result<Option<String>, Problem> {
+        let footing = self.footing(caller, act.action).await?;
+        let facts = self.facts(caller);
+        let decision = footing.decide(caller, &act, &facts);
+        if decision.verdict == Verdict::Permit {
+            return Ok(None);
+        }
+        let policies = decision.determining.iter();
+        let policies: Vec<String> = policies.map(ToString::to_string).collect();
+        Ok(Some(match policies.as_slice() {
+            [] => "no policy permits it to you".to_owned(),
+            _ => format!("policies forbid it to you: {}", policies.join(", ")),
+        }))
+    }
+
     /// Makes sure that no policy of the tenant forbids one of `acts`, for what does many things at once and is permitted.
     ///
     /// # Errors
@@ -335,6 +355,10 @@ impl App {
     ) -> Result<(), Problem> {
         let act = Act::of_parts(action, caller, parts).await?;
         let Some(scope) = lacks else {
+            if action.is_of_a_request() {
+                // What policies know of it only its handler finds, which asks them.
+                return Ok(());
+            }
             // What changes something is permitted again, and told then.
             let (_, grant) = self.allow(caller, act).await?;
             let grant = grant.filter(|_| !action.changes());

@@ -56,7 +56,5 @@ mod versions;
 mod wire;
 
 pub use app::{Answer, App, AppParts, Approvals, Drafts, Hooks, Options};
-pub use {
-    auth::Caller, auth::DevKey, problem::Kind, problem::Problem, problem::page as errors_page,
-};
+pub use {auth::*, problem::Kind, problem::Problem, problem::page as errors_page};
 pub use {listener::*, openapi::document as openapi, operations::operations, router::*, trace::*};

@@ -6,9 +6,11 @@
 
 mod admin;
 mod agents;
+mod approvers;
 mod break_glass;
 mod decide;
 mod drafts;
+mod events;
 mod examples;
 mod facts;
 mod impact;
@@ -106,6 +108,8 @@ pub fn document() -> Value {
         .chain(agents::operations())
         .chain(tools::operations())
         .chain(kills::operations())
+        .chain(approvers::operations())
+        .chain(events::operations())
         .chain(outcomes::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
@@ -127,6 +131,7 @@ pub fn document() -> Value {
     schemas.append(&mut agents::schemas());
     schemas.append(&mut tools::schemas());
     schemas.append(&mut kills::schemas());
+    schemas.append(&mut approvers::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -192,6 +197,7 @@ fn tags() -> Value {
         { "name": "Agents", "description": "The registry of agents: who answers for each, until when, and what it may do at most." },
         { "name": "Tools", "description": "The catalogue of tools: what a call does, says of whom, and brings back." },
         { "name": "Kills", "description": "What must stop now, whatever the policies say." },
+        { "name": "Approvals", "description": "Where a person must answer: who may, what they are shown, and what they said." },
         { "name": "Tasks", "description": "What agents are asked to do, for whom, and how far it may go." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },

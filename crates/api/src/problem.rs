@@ -90,6 +90,8 @@ problems! {
     TASK_EXPIRED 410 "task-expired" "the access request is over";
     /// `If-Match` names a revision that is no longer the newest: read it again, apply the change to what you read, send it again.
     STALE_REVISION 412 "stale-revision" "somebody changed this first";
+    /// `seen` is not the hash of the card of the access request: read it again (`GET /v1/approvals/{id}`), and answer what it shows now. Nothing was answered.
+    CARD_DIFFERS 412 "card-differs" "what is asked is not what you were shown";
     /// The body is larger than this operation takes.
     TOO_LARGE 413 "too-large" "the body is too large";
     /// The bundle does not compile; `diagnostics` says where and why, and nothing was changed.
@@ -106,8 +108,8 @@ problems! {
     LOCK_OUT 422 "lock-out" "this would lock everybody out";
     /// This change needs `If-Match` with the `ETag` that was read, or `If-None-Match: *` for the first one.
     PRECONDITION_REQUIRED 428 "precondition-required" "say which revision this replaces";
-    /// Too much of this waits for people already: of this agent, in this task, or of the tenant; `detail` says what and how many. Try again after `Retry-After`.
-    TOO_MANY_REQUESTS 429 "too-many-requests" "too much waits for people already";
+    /// So much of this waits or was done lately that no more is taken for a while: access requests of an agent, in a task or for a group of approvers, or the answers of one approver within an hour; `detail` says which. Try again after `Retry-After`.
+    TOO_MANY_REQUESTS 429 "too-many-requests" "there is too much of this for now";
     /// A fault in Remit. The request id finds it in the log.
     INTERNAL 500 "internal" "something went wrong in Remit";
     /// No bundle is loaded for this tenant: push one with `remit bundle push`, or wait for the replica to load it.
@@ -211,6 +213,12 @@ impl Problem {
     /// Adds a member to the `application/problem+json` body, such as `diagnostics`.
     pub fn with(mut self, member: &str, value: Value) -> Self {
         self.0.members.insert(member.to_owned(), value);
+        self
+    }
+
+    /// Says after how many seconds it can be tried again.
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after = Some(seconds);
         self
     }
 

@@ -24,7 +24,9 @@ use remit_engine::{EntityError, Snapshot};
 use remit_store::{Head, MAX_ENTITIES};
 
 use crate::app::{App, keep_expiring, keep_returning};
+use crate::approvals::escalating;
 use crate::approvals::sweeping::keep_sweeping;
+use crate::approvals::watching::keep_forgetting;
 use crate::background::survive;
 use crate::registry::webhooks::delivering;
 use crate::tasks::keeping;
@@ -68,7 +70,11 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
             survive("what is reserved", || keep_expiring(Arc::clone(&app))),
             survive("access requests", || keep_sweeping(Arc::clone(&app))),
             survive("the webhooks", || delivering::keep(Arc::clone(&app))),
+            survive("events of long ago", || keep_forgetting(Arc::clone(&app))),
             survive("what is in escrow", || keep_returning(Arc::clone(&app))),
+            survive("what goes on to others", || escalating::keep(Arc::clone(
+                &app
+            ))),
             survive("the shadows", || shadows::keep(Arc::clone(&app))),
             survive("what shadows found", || shadows::keep_telling(Arc::clone(
                 &app

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{Dimension, Entity, PolicyId, Question, Reason, Timestamp, Verdict};
 
@@ -76,6 +77,25 @@ pub struct Expectation {
     /// Exactly these policies oblige the enforcement point to something, each by these annotations among others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obligations: Option<BTreeMap<PolicyId, BTreeMap<String, String>>>,
+    /// Whether it is permitted by the approval that `facts` suppose, and by nothing less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<bool>,
+    /// Exactly these policies are satisfied and do not count because of an exception, in any order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceptions: Option<Vec<PolicyId>>,
+    /// Exactly these policies demand something of the enforcement point, each with these members, `type` included, among
+    /// others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duties: Option<BTreeMap<PolicyId, Map<String, Value>>>,
+    /// Exactly these narrowings make the call that would be permitted, in any order; none where there is no such call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modify: Option<Vec<String>>,
+    /// For how many seconds the permit holds; 0 where no policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<u32>,
+    /// For how many seconds the permit can be acted by; 0 where no policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
 }
 
 /// A case as it is written.
@@ -99,6 +119,29 @@ struct Written {
     expect: Option<Expectation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<Step>>,
+}
+
+// === impl Expectation ===
+
+impl Expectation {
+    /// Makes one that checks the verdict alone.
+    pub fn of(decision: Verdict) -> Self {
+        Self {
+            decision,
+            reason: None,
+            limit: None,
+            because: None,
+            errors: None,
+            shadow: None,
+            obligations: None,
+            approval: None,
+            exceptions: None,
+            duties: None,
+            modify: None,
+            lease: None,
+            ttl: None,
+        }
+    }
 }
 
 // === impl Case ===

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Snapshot;
 
 pub(crate) mod coverage;
+mod further;
 pub(crate) mod mutants;
 
 use coverage::Coverage;
@@ -35,8 +36,8 @@ pub struct Mismatch {
     /// The step, from 1, of a case that has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
-    /// The member: `decision`, `reason`, `limit`, `because`, `errors`, `shadow` or `obligations`; `question` for one that cannot be
-    /// asked at all, `entities` for entities that cannot be supposed.
+    /// The member of the expectation, such as `reason`; `question` for one that cannot be asked at all, `entities` for entities
+    /// that cannot be supposed.
     pub member: String,
     /// What the case says.
     pub expected: String,
@@ -81,10 +82,10 @@ impl Snapshot {
                 found: Vec::new(),
             };
             let snapshot = self.supposing(step, &mut differences);
-            let facts = facts(step);
+            let facts = snapshot.facts_of(step);
             let decision = snapshot.decide(&step.question, &facts);
             if let Some(coverage) = coverage.as_deref_mut() {
-                coverage.see(&snapshot, &step.question, &facts);
+                coverage.see(&snapshot, &step.question, &facts, &decision);
             }
             // A question that no caller could send proves nothing.
             if let Err(invalid) = step.question.check() {
@@ -92,6 +93,7 @@ impl Snapshot {
                 differences.add("question", wanted.to_owned(), invalid.to_string());
             }
             differences.compare(&step.expect, &decision);
+            differences.compare_further(&step.expect, &decision, &facts);
             mismatches.append(&mut differences.found);
             decisions.push(decision);
         }
@@ -114,6 +116,25 @@ impl Snapshot {
         }
     }
 
+    /// Returns the facts that a step supposes; whoever approved was shown everything that forbids it, where it does not say.
+    fn facts_of(&self, step: &Step) -> Facts {
+        let environment = step.environment.as_deref().unwrap_or(ENVIRONMENT);
+        let monday = Timestamp::from_micros(MONDAY_MORNING);
+        let plain = Facts {
+            approved: step.approved,
+            ..Facts::plain(KeyId::NIL, environment, step.at.unwrap_or(monday))
+        };
+        let mut facts = step.facts.over(plain, &step.question);
+        let supposed = step.facts.approval.as_ref();
+        if supposed.is_some_and(|approval| approval.violations.is_none()) {
+            let violations = self.violations(&step.question, &facts);
+            if let Some(approval) = &mut facts.approval {
+                approval.violations = violations;
+            }
+        }
+        facts
+    }
+
     /// Returns the snapshot with the entities that a step supposes; as it is where they do not fit.
     fn supposing(&self, step: &Step, differences: &mut Differences) -> Cow<'_, Self> {
         if step.entities.is_empty() {
@@ -128,19 +149,6 @@ impl Snapshot {
             }
         }
     }
-}
-
-fn facts(step: &Step) -> Facts {
-    let plain = Facts {
-        approved: step.approved,
-        ..Facts::plain(
-            KeyId::NIL,
-            step.environment.as_deref().unwrap_or(ENVIRONMENT),
-            step.at
-                .unwrap_or_else(|| Timestamp::from_micros(MONDAY_MORNING)),
-        )
-    };
-    step.facts.over(plain, &step.question)
 }
 
 // === impl CaseOutcome ===

@@ -382,7 +382,8 @@ impl Shaper<'_> {
         for (name, field) in fields {
             match context.get(name.as_str()) {
                 None => {}
-                Some(_) if name == FACTS || name == ACTION => {
+                // What belongs to the protocol is no more the caller's to tell policies than the facts are.
+                Some(_) if name == FACTS || name == ACTION || Question::is_machinery(name) => {
                     reader.within(name, Reader::not_assertable);
                 }
                 Some(json) => {

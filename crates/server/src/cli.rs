@@ -67,6 +67,12 @@ enum Command {
     /// Open, end and look at tasks: what agents are asked to do, and what they have touched.
     #[command(subcommand)]
     Task(cmd::task::Command),
+    /// Answer what waits for a person: see exactly what will run, and approve or refuse it.
+    #[command(subcommand)]
+    Approvals(cmd::approvals::Command),
+    /// Say who answers: groups of approvers, and who stands in for whom.
+    #[command(subcommand)]
+    Approvers(cmd::approvers::Command),
     /// Manage API keys.
     #[command(subcommand)]
     Key(cmd::key::Command),
@@ -170,6 +176,8 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Tool(command) => cmd::tool::run(command, out).await,
         Command::Kill(command) => cmd::kill::run(command, out).await,
         Command::Task(command) => Box::pin(cmd::task::run(command, out)).await,
+        Command::Approvals(command) => Box::pin(cmd::approvals::run(command, out)).await,
+        Command::Approvers(command) => cmd::approvers::run(command, out).await,
         Command::Key(command) => cmd::key::run(command, out).await,
         Command::Principal(command) => cmd::principal::run(command, out).await,
         Command::Admin(command) => cmd::admin::run(command, out).await,

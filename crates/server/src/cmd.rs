@@ -2,6 +2,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod agent;
+pub(crate) mod approvals;
+pub(crate) mod approvers;
 pub(crate) mod bench;
 pub(crate) mod break_glass;
 pub(crate) mod bundle;

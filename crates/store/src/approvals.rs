@@ -21,18 +21,22 @@ use crate::error::{Error, Failure};
 use crate::store::Store;
 use crate::tenants::{number, revision};
 
+pub(crate) mod answers;
 pub(crate) mod asking;
 pub(crate) mod changes;
 pub(crate) mod ending;
 pub(crate) mod groups;
+pub(crate) mod lists;
 pub(crate) mod past;
 pub(crate) mod sweeping;
 pub(crate) mod using;
 
+pub use answers::{GivenAnswer, Makes, NewAnswer};
 pub use asking::{Asked, NewBulk, NewRequest, PendingLimits, RequestName, Requester, StoredBulk};
 pub use changes::{ApprovalChanges, ApprovalCursor};
 pub use ending::{Approving, EndedRequest};
 pub use groups::*;
+pub use lists::{COUNTED, RequestCounts, RequestFilter};
 pub use past::Past;
 pub use sweeping::Swept;
 pub use using::ApprovalUse;

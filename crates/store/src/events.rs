@@ -18,6 +18,8 @@ use crate::tenants::{number, revision};
 
 /// How long an event is kept.
 pub const EVENTS_KEPT: Duration = Duration::from_hours(7 * 24);
+/// How many events are forgotten at most at a time.
+pub const FORGOTTEN_AT_ONCE: u64 = 1_000;
 /// The most events of one page.
 const MOST: usize = 1_000;
 /// The longest body, in bytes.
@@ -77,7 +79,8 @@ pub(crate) mod sql {
         /// Finds a tenant that was not deleted, and its revision.
         EVENTS_HEAD = "SELECT revision FROM tenants WHERE id = $1 AND deleted_at IS NULL";
         /// Forgets events of long ago.
-        FORGET_EVENTS = "DELETE FROM events WHERE at < $1";
+        FORGET_EVENTS = "DELETE FROM events WHERE (tenant, revision, place) IN \
+            (SELECT tenant, revision, place FROM events WHERE at < $1 LIMIT 1000)";
     }
 }
 
@@ -182,7 +185,11 @@ impl Store {
         row.map(|(at, place)| EventId::read(at, place)).transpose()
     }
 
-    /// Forgets events of more than a week ago, of every tenant, and returns how many those were.
+    /// Forgets events of more than a week ago, of every tenant, at most [`FORGOTTEN_AT_ONCE`] of them, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] or [`Error::Deadline`].
     pub async fn forget_events(&self) -> Result<u64, Error> {
         self.within("forget events of long ago", async {
             let mut conn = self.begin(Reach::Across(Across::Events)).await?;

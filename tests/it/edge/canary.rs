@@ -37,7 +37,7 @@ fn ask(
 ) -> Vec<u8> {
     let body = body.to_string();
     let request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nCookie: session={COOKIE}\r\n\
+        "{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nCookie: session={COOKIE}\r\nLast-Event-ID: none\r\n\
          Content-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -49,7 +49,7 @@ fn spellings(path: &str) -> Vec<String> {
 fn status(server: &Server, method: &str, target: &str) -> u16 {
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
-         Connection: close\r\nContent-Length: 2\r\n\r\n{{}}",
+         Last-Event-ID: none\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}",
         server.key
     );
     let came = exchange(server, request);

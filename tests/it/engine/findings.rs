@@ -39,6 +39,10 @@ const BAD: &[(&str, &str)] = &[
         "unknown_mode",
     ),
     (
+        "@id(\"x\") @ttl(\"soon\") permit (principal, action, resource);",
+        "invalid_annotation",
+    ),
+    (
         "@id(\"x\") permit (principal, action == Action::\"red\", resource);",
         "invalid_policy",
     ),

@@ -13,7 +13,7 @@ use super::rules::{Rule, rule};
 use super::{Trial, bundle, trial};
 
 /// Calls `check` with random bundles and a way to draw questions.
-fn for_random_bundles(seeds: Range<u64>, mut check: impl FnMut(&mut StdRng, &Trial)) {
+pub(super) fn for_random_bundles(seeds: Range<u64>, mut check: impl FnMut(&mut StdRng, &Trial)) {
     let (mut checked, all) = (0, seeds.end - seeds.start);
     for seed in seeds {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -49,7 +49,7 @@ fn unscoped(id: &str, effect: Effect, body: &str) -> Rule {
     }
 }
 
-fn with_rules(trial: &Trial, rules: &[Rule]) -> Snapshot {
+pub(super) fn with_rules(trial: &Trial, rules: &[Rule]) -> Snapshot {
     trial
         .snapshot
         .recompile(&bundle(rules, trial.bundle.entities.clone()))
@@ -183,15 +183,7 @@ fn step(case: &Case) -> Step {
         approved: case.facts.approved,
         entities: Vec::new(),
         facts: remit_core::CaseFacts::default(),
-        expect: Expectation {
-            decision: Verdict::Deny,
-            reason: None,
-            limit: None,
-            because: None,
-            errors: None,
-            shadow: None,
-            obligations: None,
-        },
+        expect: Expectation::of(Verdict::Deny),
     }
 }
 

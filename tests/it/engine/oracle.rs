@@ -74,7 +74,24 @@ impl Oracle {
             overlaid = self.overlay(case);
             &overlaid
         };
-        let (reason, response) = self.enforce(case, &case.facts, entities);
+        let facts = |approved: bool| Facts {
+            approved,
+            ..case.facts.clone()
+        };
+        // Nobody's approval is needed for what is permitted without; an approval cures no error.
+        let mut counted = facts(false);
+        let (mut reason, mut response) = self.enforce(case, &counted, entities);
+        let requestable = |reason| matches!(reason, Reason::PolicyForbid | Reason::NoPermit);
+        let mut helps = false;
+        if requestable(reason) {
+            let approved = self.enforce(case, &facts(true), entities);
+            if case.facts.approved {
+                counted = facts(true);
+                (reason, response) = approved;
+            } else {
+                helps = approved.0 == Reason::PolicyPermit;
+            }
+        }
         let mut expected = Expected {
             reason,
             determining: reasons(&response),
@@ -88,18 +105,11 @@ impl Oracle {
             let failed = expected.errors.intersection(&self.forbids).cloned();
             expected.determining.extend(failed);
         }
-        let requestable = matches!(reason, Reason::PolicyForbid | Reason::NoPermit);
-        if requestable && !case.facts.approved {
-            let approved = Facts {
-                approved: true,
-                ..case.facts.clone()
-            };
-            if self.enforce(case, &approved, entities).0 == Reason::PolicyPermit {
-                expected.reason = Reason::ApprovalRequired;
-            }
+        if helps {
+            expected.reason = Reason::ApprovalRequired;
         }
         for set in &self.shadow {
-            let response = self.ask(set, case, &case.facts, entities);
+            let response = self.ask(set, case, &counted, entities);
             expected
                 .shadow
                 .extend(reasons(&response).into_iter().map(|id| (id, false)));

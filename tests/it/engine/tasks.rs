@@ -43,7 +43,7 @@ action open_task appliesTo {
 "#;
 
 /// Policies in the manner of a baseline: a floor of roles, and forbids that only what is known opens.
-const POLICIES: &str = r#"
+pub const POLICIES: &str = r#"
 @id("workers") permit (principal is Agent, action, resource)
 when { context.facts has agent && context.facts.agent.roles.contains("worker") };
 @id("people") permit (principal is User, action in [Action::"read", Action::"egress", Action::"open_task"], resource);
@@ -82,7 +82,7 @@ unless { context.facts has call && context.facts.call.amount <= 1000 || context.
 "#;
 
 /// Compiles these policies under that schema.
-fn compiled(policies: &str) -> Snapshot {
+pub fn compiled(policies: &str) -> Snapshot {
     let source = |file: &str, text: &str| Source {
         file: file.to_owned(),
         text: text.to_owned(),

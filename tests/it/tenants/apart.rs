@@ -114,6 +114,8 @@ impl Ours {
             "/v1/agents/",
             "/v1/tools/",
             "/v1/task-templates/",
+            "/v1/approver-groups/",
+            "/v1/approver-delegations/",
         ]
         .iter()
         .any(|named| template.starts_with(named))

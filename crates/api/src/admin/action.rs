@@ -22,6 +22,14 @@ macro_rules! actions {
                 match self { $(Self::$name => $on),* }
             }
 
+            /// Whether it answers an access request: policies decide it by what is known of the request.
+            pub(super) const fn is_of_a_request(self) -> bool {
+                matches!(
+                    self,
+                    Self::ApproveRequest | Self::DenyRequest | Self::EscalateRequest | Self::WithdrawApproval
+                )
+            }
+
             /// Whether it changes something, and so is recorded.
             pub const fn changes(self) -> bool {
                 match self { $(Self::$name => $changes),* }
@@ -135,6 +143,7 @@ actions! {
     DeleteApproverDelegation "delete_approver_delegation" "Principal" true;
     ListApprovals "list_approvals" "Tenant" false;
     CountApprovals "count_approvals" "Tenant" false;
+    WatchApprovals "watch_approvals" "Tenant" false;
     GetApproval "get_approval" "AccessRequest" false;
     ApproveRequest "approve_request" "AccessRequest" true;
     DenyRequest "deny_request" "AccessRequest" true;

@@ -102,15 +102,20 @@ pub(crate) async fn put(
         "caller": caller.key, "action": Action::PutPrincipal.name(), "principal": principal, "person": person,
     });
     let request = Named::of(&key, move || asks).await?;
-    let person = match person.as_deref() {
-        None => None,
-        Some("") => Some(None),
-        Some(person) => Some(Some(person.parse().map_err(|error| {
-            Problem::new(Kind::INVALID_REQUEST, format!("`person`: {error}"))
-        })?)),
+    let first: Option<PrincipalName> =
+        match person.as_deref() {
+            None | Some("") => None,
+            Some(person) => Some(person.parse().map_err(|error| {
+                Problem::new(Kind::INVALID_REQUEST, format!("`person`: {error}"))
+            })?),
+        };
+    let behind = match (&person, &first) {
+        (None, _) => Behind::AsItWas,
+        (Some(_), None) => Behind::Itself,
+        (Some(_), Some(first)) => Behind::Person(first),
     };
-    let make = put_once(&app, &caller, (&principal, person), request.as_ref());
-    let (revision, shown) = once(&app, caller.tenant, request.as_ref(), make).await?;
+    let make = put_once(&app, &caller, (&principal, behind), request.as_ref());
+    let (revision, shown) = once(&app, caller.tenant, request.as_ref(), Box::pin(make)).await?;
     settle(&app, caller.tenant, revision, until).await?;
     let mut response = Json(shown).into_response();
     Told::revision(revision).attach(&mut response);
@@ -140,7 +145,7 @@ pub(crate) async fn disable(
 async fn put_once(
     app: &App,
     caller: &Caller,
-    (principal, person): (&Principal, Option<Option<PrincipalName>>),
+    (principal, behind): (&Principal, Behind<'_>),
     request: Option<&Named>,
 ) -> Result<(Revision, Shown), Problem> {
     let tenant = caller.tenant;
@@ -159,7 +164,11 @@ async fn put_once(
             return Err(Problem::new(Kind::CONFLICT, detail));
         }
         let stood = before.as_ref().and_then(|one| one.person.clone());
-        let behind_it = person.clone().unwrap_or_else(|| stood.clone());
+        let behind_it = match behind {
+            Behind::AsItWas => stood.clone(),
+            Behind::Itself => None,
+            Behind::Person(person) => Some(person.clone()),
+        };
         let own = is_own(app, caller, principal, [&stood, &behind_it]).await?;
         let act = Act::on(Action::PutPrincipal, &principal.name)
             .own(own)
@@ -183,11 +192,6 @@ async fn put_once(
             created_at: before.map_or_else(|| app.clock.now(), |one| one.created_at),
             disabled_at: None,
             person: behind_it,
-        };
-        let behind = match &person {
-            None => Behind::AsItWas,
-            Some(None) => Behind::Itself,
-            Some(Some(person)) => Behind::Person(person),
         };
         let answer = Answer::of(request, &shown)?;
         let change = Change {

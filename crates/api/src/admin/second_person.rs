@@ -125,6 +125,25 @@ pub(crate) async fn still_may(
     Ok(principal.name == *name && permitted(app, &system, tenant, who, act))
 }
 
+/// Whether the policies let Remit itself do `act`, which has no role and is a machine.
+pub(crate) async fn itself_may(
+    app: &App,
+    tenant: TenantId,
+    environment: &str,
+    act: &Act,
+) -> Result<bool, Problem> {
+    let system = system::deciding(app, tenant, act.action).await?;
+    let principal = Principal {
+        kind: PrincipalKind::Machine,
+        name: PrincipalName::itself(),
+        roles: BTreeSet::new(),
+    };
+    let second_person = app.second_person(tenant).await?;
+    let facts = Facts::plain(KeyId::NIL, environment, app.now());
+    let question = act.question(tenant, &principal, second_person);
+    Ok(App::judge(&system, &question, &facts).verdict == Verdict::Permit)
+}
+
 fn permitted(
     app: &App,
     system: &Snapshot,

@@ -128,7 +128,7 @@ fn sinks_of(facts: &Facts) -> Value {
         .into_iter()
         .flatten()
         .chain(task.into_iter().flat_map(|task| &task.trusted_sinks))
-        .map(|sink| sink.as_str());
+        .map(AsRef::<str>::as_ref);
     let all = call.sinks.iter().map(|sink| {
         let mut shown = json!({
             "value": plain(sink),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri, header};
-use remit_core::Revision;
+use remit_core::{Revision, Timestamp};
 use remit_store::{
     Change, GROUP_NAME_BYTES, GroupMember, GroupRules, MOST_GROUPS, MOST_MEMBERS, StoredGroup,
 };
@@ -233,7 +233,7 @@ async fn joins(
     let at = app.exact_time().await?;
     let of = &caller.principal.name;
     let accounts = app.store.mandates(caller.tenant, of, at).await?.own;
-    let end = |member: &GroupMember| member.until.map_or(i64::MAX, |until| until.micros());
+    let end = |member: &GroupMember| member.until.map_or(i64::MAX, Timestamp::micros);
     Ok(members
         .iter()
         .filter(|member| accounts.contains(&member.principal))

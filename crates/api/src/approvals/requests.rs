@@ -1,5 +1,6 @@
 //! `/access/v1/requests`: asking for an approval of what was denied (Access Request and Approval Profile, Draft 1).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,18 +9,24 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use remit_core::{
-    AdminAction, AdminActionId, ApprovalId, ContentHash, EntityUid, Timestamp, canonical_json,
+    AdminAction, AdminActionId, ApprovalId, ApprovalScope, ContentHash, EntityUid, PrincipalName,
+    Timestamp, canonical_json,
 };
-use remit_store::{Asked, Change, NewBulk, NewRequest, RequestName, Requester, StoredRequest};
+use remit_engine::Snapshot;
+use remit_store::{
+    Approving, Asked, Change, NewBulk, NewRequest, RequestName, Requester, StoredRequest,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::denial::Requestable;
 use super::handle::{Handle, status_endpoint};
+use super::standing::{auto_approved, room};
 use super::submission::{Submission, SubmissionBody};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::evaluate::telling::ASK_AGAIN;
+use crate::evaluate::telling::{ASK_AGAIN, requestable_until};
 use crate::layers::Told;
 use crate::problem::{Kind, Problem};
 use crate::publish::idempotency::IdempotencyKey;
@@ -172,7 +179,9 @@ async fn ask(
     };
     let mut requests = Vec::with_capacity(asked.len());
     for requestable in &asked {
-        requests.push(app.request_of(caller, &snapshot, requestable, None).await?);
+        let escalates = room(app, caller.tenant, &requestable.wants).await?;
+        let request = app.request_of(caller, &snapshot, requestable, escalates);
+        requests.push(request.await?);
     }
     let bulk = submission.bulk.then(|| NewBulk {
         id: ApprovalId::from_uuid(app.clock.id()),
@@ -198,7 +207,61 @@ async fn ask(
             },
         )
         .await?;
+    if let Asked::Pending { requests, .. } = &made {
+        for ((request, requestable), item) in requests.iter().zip(&asked).zip(&submission.items) {
+            approve_by_policy(
+                app,
+                caller,
+                (&snapshot, requestable),
+                request,
+                item.until()?,
+            )
+            .await?;
+        }
+    }
     Ok(made)
+}
+
+/// Approves a request at once where a policy of the tenant lets Remit itself do that: once, for as long as usual, and not
+/// longer than it is wanted.
+async fn approve_by_policy(
+    app: &Arc<App>,
+    caller: &Caller,
+    (snapshot, requestable): (&Snapshot, &Requestable),
+    request: &StoredRequest,
+    wanted: Option<Timestamp>,
+) -> Result<(), Problem> {
+    let (tenant, asked) = (caller.tenant, requestable.asked(caller));
+    if !auto_approved(app, snapshot, tenant, &asked, &requestable.wants).await? {
+        return Ok(());
+    }
+    let itself = PrincipalName::itself();
+    let usual = requestable_until(app.now(), app.options.approvals.approval_ttl);
+    let approvers = BTreeSet::from([itself.clone()]);
+    let approving = Approving {
+        scope: ApprovalScope::Once,
+        approvers: &approvers,
+        until: wanted.map_or(usual, |wanted| wanted.min(usual)),
+        by: itself.as_str(),
+        why: Some("a policy of the tenant lets Remit approve this"),
+    };
+    let resource = EntityUid::new("AccessRequest", request.id.to_string());
+    let id = AdminActionId::from_uuid(app.clock.id());
+    let mut record = AdminAction::of_itself(id, app.now(), "approve_request", resource);
+    let hash = json!(request.card_hash);
+    record.details.insert("card_hash".to_owned(), hash);
+    let change = Change {
+        record: Some(&record),
+        once: None,
+    };
+    let done = app.store.approve(tenant, request.id, approving, change);
+    match done.await {
+        // Whoever was asked at the same time was faster.
+        Err(remit_store::Error::Unfit { .. }) => Ok(()),
+        // Whoever is told that it is approved can use it here.
+        Ok(done) => app.reached(tenant, done.revision).await,
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Answers what came of asking.
@@ -248,7 +311,7 @@ async fn told(app: &App, caller: &Caller, id: ApprovalId) -> Result<Handle, Prob
     let bulk = app.store.bulk_request(caller.tenant, id).await?;
     let last = requests.iter().map(kept_until).max();
     let retention = app.options.approvals.retention;
-    let over = last.map(|last| crate::evaluate::telling::requestable_until(last, retention));
+    let over = last.map(|last| requestable_until(last, retention));
     if over.is_some_and(|over| over <= now) {
         return Err(Kind::TASK_EXPIRED.into());
     }

@@ -16,7 +16,7 @@ pub(crate) const OWNER: &str = "owner";
 /// What begins the annotation that names a group.
 const CURE: &str = "approval:";
 /// The most persons that a policy asks for.
-const MOST: u32 = 10;
+const MOST: u32 = 100;
 
 /// Returns whom a call waits for that these policies forbid, by their annotations.
 ///

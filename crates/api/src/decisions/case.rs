@@ -155,6 +155,12 @@ fn case_of(record: DecisionRecord) -> Case {
         ..
     } = record;
     let errors = decision.errors.into_iter().map(|error| error.policy);
+    let used = facts.approval.as_ref().map(|_| decision.approval.is_some());
+    let made = facts.exceptions.iter();
+    let relaxed: Vec<_> = made
+        .filter(|one| decision.exceptions.contains(&one.id))
+        .map(|one| one.policy.clone())
+        .collect();
     Case::new(
         format!("decision {id}"),
         Step {
@@ -165,13 +171,13 @@ fn case_of(record: DecisionRecord) -> Case {
             entities: Vec::new(),
             facts: CaseFacts::from(facts),
             expect: Expectation {
-                decision: decision.verdict,
                 reason: Some(decision.reason),
                 limit: decision.limit.and_then(|limit| limit.dimension),
                 because: Some(decision.determining),
                 errors: Some(errors.collect()),
-                shadow: None,
-                obligations: None,
+                approval: used,
+                exceptions: (!relaxed.is_empty()).then_some(relaxed),
+                ..Expectation::of(decision.verdict)
             },
         },
     )

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::examples::KEY;
 use super::lifecycle::{once, paged};
-use super::{Operation, reference};
+use super::{Operation, or_null, reference};
 use crate::admin::Action;
 use crate::problem::Kind;
 
@@ -184,7 +184,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         },
         "PrincipalBody": {
             "type": "object", "description": "What a principal is to be.", "required": ["kind", "roles"], "additionalProperties": false,
-            "properties": { "kind": kind, "roles": roles },
+            "properties": { "kind": kind, "roles": roles, "person": or_null(text("The natural person behind it, by the name of their first account: two accounts of one person are one approver. An empty text for nobody but itself; without it, whoever was.")) },
         },
         "Actor": {
             "type": "object", "description": "Who acts.", "required": ["name", "kind", "roles"],
@@ -193,6 +193,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         "Principal": {
             "allOf": [reference("Actor"), { "type": "object", "required": ["created_at"], "properties": {
                 "created_at": time("When it was made."), "disabled_at": time("When it was disabled."),
+                "person": text("The natural person behind it, by the name of their first account."),
             } }],
             "description": "Somebody who administers.",
         },

@@ -151,6 +151,7 @@ fn cases() -> Value {
         "environment": or_null(text("The environment of the asking key; `dev` where left out.")),
         "approved": { "type": "boolean", "description": "Whether a person has approved the call." },
         "entities": { "type": "array", "maxItems": 100, "items": reference("Entity"), "description": "Entities that are as they stand here while this is asked, in place of the bundle's or beside them." },
+        "facts": { "type": "object", "description": "What Remit has registered, counted or verified while this is asked, as cases suppose it." },
         "expect": reference("Expectation"),
     });
     let mut case = step.clone();
@@ -184,6 +185,7 @@ fn cases() -> Value {
             "required": ["decision"], "additionalProperties": false,
             "properties": {
                 "decision": reference("Verdict"), "reason": or_null(reference("Reason")),
+                "limit": or_null(text("The dimension of the task that it met.")),
                 "because": ids("Exactly these determining policies, in any order."),
                 "errors": ids("Exactly these policies errored, in any order."),
                 "shadow": ids("Exactly these policies in shadow mode had something to say, in any order."),
@@ -191,6 +193,15 @@ fn cases() -> Value {
                     "type": ["object", "null"], "description": "By policy: exactly these oblige to something, by these annotations among others.",
                     "additionalProperties": { "type": "object", "additionalProperties": { "type": "string" } },
                 },
+                "approval": { "type": ["boolean", "null"], "description": "Whether it is permitted by the approval that the facts suppose, and by nothing less." },
+                "exceptions": ids("Exactly these policies are satisfied and do not count because of an exception, in any order."),
+                "duties": {
+                    "type": ["object", "null"], "description": "By policy: exactly these demand something, with these members, `type` included, among others.",
+                    "additionalProperties": { "type": "object" },
+                },
+                "modify": ids("Exactly these narrowings make the call that would be permitted, in any order."),
+                "lease": { "type": ["integer", "null"], "minimum": 0, "description": "For how many seconds the permit holds; 0 where no policy says." },
+                "ttl": { "type": ["integer", "null"], "minimum": 0, "description": "For how many seconds the permit can be acted by; 0 where no policy says." },
             },
         },
         "CaseOutcome": {
@@ -367,6 +378,7 @@ fn explanations() -> Value {
                 "policy": text("Which."), "effect": reference("Effect"),
                 "shadow": { "type": "boolean", "description": "Whether it is in shadow mode, with no part in the decision." },
                 "outcome": outcome(&["satisfied", "not_satisfied", "error"]),
+                "exception": id("The exception because of which it does not count although it is satisfied; missing where there is none."),
                 "file": text("The file it stands in."), "line": count("The line it starts on."),
                 "scope": {
                     "type": "object", "description": "Its head, part by part.", "required": ["principal", "action", "resource"],

@@ -10,7 +10,10 @@ use crate::{
     KillTarget, Label, Spending, Standing, TaskId, TaskState, Timestamp, Window,
 };
 
+mod approved;
 mod suppose;
+
+use approved::{CaseApproval, CaseException};
 
 /// What a case supposes that Remit has registered, counted or verified.
 ///
@@ -36,6 +39,12 @@ pub struct CaseFacts {
     /// where the last one is not that person.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<CaseHop>,
+    /// The approval that the question presents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<CaseApproval>,
+    /// The exceptions in whose scope the question is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<CaseException>,
     /// What a kill in force stops that the question is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill: Option<KillTarget>,

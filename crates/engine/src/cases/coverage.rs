@@ -5,11 +5,10 @@
 //! this is a second evaluation beside the decision, and has no part in it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use cedar_policy_core::ast::{Expr, ExprKind};
 use cedar_policy_core::evaluator::Evaluator;
-use remit_core::{Effect, Facts, PolicyId, Question};
+use remit_core::{Decision, Effect, Facts, PolicyId, Question};
 use serde::Serialize;
 
 use crate::Snapshot;
@@ -108,14 +107,21 @@ impl Coverage {
         points.fold((0, 0), |(seen, all), (s, a)| (seen + s, all + a))
     }
 
-    /// Notes what a question comes to. The snapshot has the policies this was begun for, over whatever entities.
-    pub(crate) fn see(&mut self, snapshot: &Snapshot, question: &Question, facts: &Facts) {
+    /// Notes what a question comes to, where it was decided. The snapshot has the policies this was begun for, over whatever entities.
+    pub(crate) fn see(
+        &mut self,
+        snapshot: &Snapshot,
+        question: &Question,
+        facts: &Facts,
+        decision: &Decision,
+    ) {
         // What was counted before a panic stays; the decision has its own reason then.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let Ok(asked) = snapshot.ask(question, facts, &mut Vec::new()) else {
                 return;
             };
-            let evaluator = asked.evaluator(Arc::clone(&asked.shaped.context));
+            let context = snapshot.seen_in(&asked, question, facts, decision);
+            let evaluator = asked.evaluator(context);
             let policies = &snapshot.rules().program.policies;
             for place in &asked.candidates {
                 if let (Some(policy), Some(seen)) =

@@ -231,7 +231,7 @@ impl Snapshot {
         }
     }
 
-    /// Judges in a world where there is an approval; nothing where that cannot change what came of it without one.
+    /// Judges in a world where there is an approval; nothing where only supposing one cannot change what came of it without.
     ///
     /// Whoever is permitted without an approval needs none, so that a chain is what each of its members may.
     fn judge_in(
@@ -244,13 +244,13 @@ impl Snapshot {
         plain: &Judged,
     ) -> Option<Judged> {
         if let Some(stopped) = &plain.chained.stopped {
-            let wants = stopped.wants_approval();
-            return wants.then(|| self.judge(question, facts, hop, world, plain.outcomes.clone()));
+            let may = world == World::Approved || stopped.wants_approval();
+            return may.then(|| self.judge(question, facts, hop, world, plain.outcomes.clone()));
         }
         let looks = |place: &usize| self.looks_at_approval(*place);
         let could_change = plain.outcomes.iter().any(|(place, _)| looks(place))
             && plain.verdicts.determining.iter().all(looks);
-        if !could_change {
+        if world == World::Supposed && !could_change {
             return None;
         }
         let evaluator = asked.evaluator(world.context(asked, facts));

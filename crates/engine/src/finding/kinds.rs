@@ -68,7 +68,7 @@ pub const FINDINGS: &[(&str, &str, &str)] = &[
     (
         "invalid_annotation",
         "error: `@obligation`, `@modify`, `@relax`, `@lease`, `@ttl` or `@quorum` says what cannot be held to",
-        "write it as the page of obligations says",
+        "write it as docs/obligations.md says",
     ),
     (
         "invalid_id",

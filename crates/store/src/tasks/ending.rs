@@ -273,6 +273,26 @@ impl Store {
     }
 }
 
+/// Suspends a task that works; one that does not is left as it is.
+pub(crate) async fn suspend(
+    conn: &mut Conn,
+    tenant: TenantId,
+    task: TaskId,
+    (next, now): (Revision, Timestamp),
+) -> Result<(), Failure> {
+    on!(conn, |raw| sqlx::query(sql::TURN_TASK)
+        .bind(tenant.uuid())
+        .bind(task.uuid())
+        .bind(state_text(TaskState::Suspended))
+        .bind(number(next))
+        .bind(state_text(TaskState::Active))
+        .bind(now.micros())
+        .execute(raw)
+        .await
+        .map(drop))?;
+    Ok(())
+}
+
 /// Ends a task and what is below it, within a transaction that has moved the tenant's revision on to `next`.
 ///
 /// What it fails with is of the task: then the transaction must not be committed.

@@ -64,7 +64,9 @@ pub async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
         .await
         .unwrap();
     fill_drafts(fixture, tenant).await;
+    fill_approvers(fixture, tenant).await;
     fill_budgets(fixture, tenant).await;
+    fill_approvals(fixture, tenant).await;
     crate::store::tasks::fill(fixture, tenant).await;
     let replica = fixture.replica();
     fill_shadow(fixture, tenant, replica).await;
@@ -85,6 +87,37 @@ pub async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
         failure: None,
     };
     store.heartbeat(&beating, &[applied]).await.unwrap();
+}
+
+/// Makes a group of approvers, and somebody who answers in the place of another.
+async fn fill_approvers(fixture: &Fixture, tenant: TenantId) {
+    let (store, none) = (&fixture.store, Change::default);
+    let rules = remit_store::GroupRules {
+        escalate_after: None,
+        escalates_to: None,
+        most_open: 1,
+        most_per_hour: 1,
+    };
+    let members = [remit_store::GroupMember {
+        principal: "maya".parse().unwrap(),
+        until: None,
+    }];
+    let group = ("finance", &rules, &members[..]);
+    store
+        .put_approver_group(tenant, None, group, none())
+        .await
+        .unwrap();
+    let delegation = remit_store::StoredDelegation {
+        from: "maya".parse().unwrap(),
+        to: "ben".parse().unwrap(),
+        until: fixture.clock.now(),
+        reason: "on leave".to_owned(),
+        made_by: "maya".parse().unwrap(),
+        at: fixture.clock.now(),
+        revision: remit_core::Revision::default(),
+    };
+    let put = store.put_approver_delegation(tenant, None, &delegation, none());
+    put.await.unwrap();
 }
 
 /// Opens a task with a budget, of which something is reserved and something was told.
@@ -111,6 +144,11 @@ async fn fill_budgets(fixture: &Fixture, tenant: TenantId) {
         trusted: &BTreeSet::from([[7; 16]]),
     };
     fixture.store.report(tenant, &report).await.unwrap();
+}
+
+/// Makes requests that were joined and asked together, and one that was approved and used.
+async fn fill_approvals(fixture: &Fixture, tenant: TenantId) {
+    crate::store::approvals::used(fixture, tenant).await;
 }
 
 /// Makes a draft with a review, and a change of the settings and a break-glass grant that wait for another person.

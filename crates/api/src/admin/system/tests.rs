@@ -52,13 +52,9 @@ fn ask(system: &Snapshot, action: &str, on: &str, context: Value, expect: (Verdi
         entities: Vec::new(),
         facts: CaseFacts::default(),
         expect: Expectation {
-            decision: expect.0,
-            reason: None,
-            limit: None,
             because: Some(expect.1.iter().map(PolicyId::new).collect()),
             errors: Some(Vec::new()),
-            shadow: None,
-            obligations: None,
+            ..Expectation::of(expect.0)
         },
     };
     let outcome = system.run_case(&Case::new(action, step));

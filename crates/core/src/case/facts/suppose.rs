@@ -2,15 +2,20 @@
 
 use smol_str::SmolStr;
 
-use super::{CaseAgent, CaseCall, CaseFacts, CaseHop, CaseTask, CaseTool, Named};
+use super::{
+    CaseAgent, CaseApproval, CaseCall, CaseException, CaseFacts, CaseHop, CaseTask, CaseTool, Named,
+};
 use crate::{
-    Agent, AgentFacts, AgentStatus, CallFacts, Declaration, EntityUid, Facts, Hop, Invalid, Kill,
-    KillId, MOST_DEPTH, PrincipalName, Question, Standing, TaskFacts, TaskId, TaskState, Timestamp,
-    Tool, trusted_sinks,
+    Agent, AgentFacts, AgentStatus, ApprovalState, CallFacts, Declaration, EntityUid, Facts, Hop,
+    Invalid, Kill, KillId, MOST_DEPTH, PrincipalName, Question, Standing, TaskFacts, TaskId,
+    TaskState, Timestamp, Tool, trusted_sinks,
 };
 
 /// When a supposed agent ends and is reviewed: at the end of the year 9999, the last that RFC 3339 can write.
 const FAR: i64 = 253_402_300_799_000_000;
+
+/// The most exceptions that one case supposes.
+const EXCEPTIONS: usize = 100;
 
 /// When and for which call facts are made.
 struct At<'c> {
@@ -63,12 +68,21 @@ impl CaseFacts {
                 task: None,
             });
         }
+        let approval = self.approval.as_ref();
+        let exceptions = self.exceptions.iter().enumerate();
         Facts {
             agent: self
                 .agent
                 .as_ref()
                 .map(|agent| agent.facts(&subject, question.build())),
+            approval: approval.map(|approval| approval.facts(question, plain.now)),
+            approved: approval.map_or(plain.approved, |approval| {
+                approval.state == ApprovalState::Valid
+            }),
             call,
+            exceptions: exceptions
+                .map(|(place, one)| one.facts(place, plain.now))
+                .collect(),
             hop: self.hop,
             hops,
             kill: self.kill.clone().map(|target| Kill {
@@ -98,6 +112,12 @@ impl CaseFacts {
             } else {
                 self.hops
             },
+            approval: self.approval.or(under.approval),
+            exceptions: if self.exceptions.is_empty() {
+                under.exceptions
+            } else {
+                self.exceptions
+            },
             kill: self.kill.or(under.kill),
             hop: self.hop || under.hop,
             subject_not_yours: self.subject_not_yours || under.subject_not_yours,
@@ -115,12 +135,18 @@ impl CaseFacts {
         u16::try_from(tasks.count()).unwrap_or(u16::MAX)
     }
 
-    /// Checks the names and the number of hops.
+    /// Checks the names, and the numbers of hops and exceptions.
     ///
     /// # Errors
     ///
     /// [`Invalid`] names the member.
     pub fn check(&self) -> Result<(), Invalid> {
+        if self.exceptions.len() > EXCEPTIONS {
+            return Err(Invalid {
+                member: "facts.exceptions",
+                problem: "has more than 100 exceptions",
+            });
+        }
         let most = usize::from(MOST_DEPTH) + 1;
         if self.hops.len() > most {
             let problem = "has more than 9 hops: 8 tasks above one, and a person";
@@ -129,7 +155,8 @@ impl CaseFacts {
                 problem,
             });
         }
-        let names = self.hops.iter().map(|hop| &hop.principal);
+        let scopes = self.exceptions.iter().filter_map(|one| one.agent.as_ref());
+        let names = self.hops.iter().map(|hop| &hop.principal).chain(scopes);
         let tasks = self
             .hops
             .iter()
@@ -167,6 +194,12 @@ impl From<Facts> for CaseFacts {
                     agent: hop.agent.map(CaseAgent::from),
                     task: hop.task.map(CaseTask::from),
                 })
+                .collect(),
+            approval: facts.approval.map(CaseApproval::from),
+            exceptions: facts
+                .exceptions
+                .into_iter()
+                .map(CaseException::from)
                 .collect(),
             kill: facts.kill.map(|kill| kill.target),
             hop: facts.hop,

@@ -1,5 +1,7 @@
 //! An explanation as text: the decision, then each policy with its clauses and the values they saw.
 
+use std::fmt::Write as _;
+
 use remit_core::{Effect, Note};
 use remit_engine::{
     ClauseExplanation, ClauseKind, ClauseOutcome, Explanation, PolicyExplanation, PolicyOutcome,
@@ -82,6 +84,9 @@ fn policy(policy: &PolicyExplanation, decided: bool, out: &Output) -> Vec<String
     );
     if policy.shadow {
         heading.push_str(", in shadow mode");
+    }
+    if let Some(exception) = policy.exception {
+        let _ = write!(heading, ", and does not count by exception {exception}");
     }
     if decided {
         heading.push_str(", and settled it");

@@ -1,0 +1,221 @@
+//! Approve one thing and do another: every member of what was approved, changed after it was approved.
+
+use http::{Method, StatusCode};
+use remit_core::{ApprovalScope, PrincipalKind};
+use remit_store::{Change, Scope};
+use remit_tests::app::TestApp;
+use serde_json::{Value, json};
+
+use super::problems::put;
+use super::{EVALUATION, approve, approved, ask, by, cancel, id_of, payment, requested, start};
+
+/// Asks by an approval that must not help, and checks why.
+async fn refused(app: &TestApp, question: &Value, approval: &str, reason: &str) {
+    let answer = ask(app, &by(question, approval)).await;
+    assert_eq!(answer["decision"], false, "{answer}");
+    assert_eq!(answer["context"]["approval"]["reason"], reason, "{answer}");
+    assert_eq!(answer["context"]["approval"]["id"], approval, "{answer}");
+}
+
+#[tokio::test]
+async fn another_call_than_the_approved_one_is_denied() {
+    let app = start().await;
+    let approval = approved(&app, &payment()).await;
+    let changes: [(&str, Value); 17] = [
+        ("/subject/id", json!("b")),
+        ("/subject/properties", json!({ "level": 3 })),
+        ("/resource/id", json!("other")),
+        ("/resource/properties", json!({ "country": "CH" })),
+        ("/action/properties/amount", json!(101)),
+        ("/action/properties/amount", json!("100")),
+        ("/action/properties/amount", json!(-100)),
+        ("/action/properties/to", json!("Acme")),
+        ("/action/properties/to", json!("аcme")),
+        ("/action/properties/to", Value::Null),
+        ("/action/properties/memo", json!("")),
+        ("/action/properties", json!({ "amount": 100 })),
+        ("/context/channel", json!("card")),
+        ("/context/urgent", json!(false)),
+        ("/context/build", json!("sha256:00")),
+        ("/context/tool_hash", json!("sha256:00")),
+        (
+            "/context/task",
+            json!("019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77"),
+        ),
+    ];
+    for (path, value) in changes {
+        let mut other = payment();
+        put(&mut other, path, value);
+        let answer = ask(&app, &by(&other, &approval)).await;
+        assert_eq!(answer["decision"], false, "{path}: {answer}");
+        assert_eq!(
+            answer["context"]["approval"]["reason"], "out_of_scope",
+            "{path}: {answer}"
+        );
+    }
+    // What needs no approval uses none.
+    let mut look = payment();
+    look["action"]["name"] = json!("look");
+    let answer = ask(&app, &by(&look, &approval)).await;
+    assert_eq!(answer["decision"], true, "{answer}");
+    assert!(answer["context"].get("approval").is_none(), "{answer}");
+    // What the schema does not declare, who acts for the subject, and how a number is written make no difference.
+    let mut same = payment();
+    put(&mut same, "/context/time", json!("2026-01-05T10:00:01Z"));
+    put(&mut same, "/context/nonce", json!("n"));
+    put(
+        &mut same,
+        "/subject/properties",
+        json!({ "act": { "sub": "x" } }),
+    );
+    put(&mut same, "/action/properties/amount", json!(1e2));
+    let answer = ask(&app, &by(&same, &approval)).await;
+    assert_eq!(answer["decision"], true, "{answer}");
+    assert_eq!(answer["context"]["approval"]["id"], approval, "{answer}");
+    refused(&app, &payment(), &approval, "used").await;
+}
+
+#[tokio::test]
+async fn an_approval_of_another_is_no_approval() {
+    let app = start().await;
+    let mut two = payment();
+    two["action"]["properties"]["amount"] = json!(5);
+    let (of_one, of_two) = (approved(&app, &payment()).await, approved(&app, &two).await);
+    refused(&app, &payment(), &of_two, "out_of_scope").await;
+    refused(&app, &two, &of_one, "out_of_scope").await;
+    refused(
+        &app,
+        &two,
+        "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77",
+        "unknown",
+    )
+    .await;
+    // From another environment.
+    let live = app.new_key(&[Scope::Evaluate], "live", None).await;
+    let presented = by(&payment(), &of_one);
+    let reply = app
+        .as_key(&live, Method::POST, EVALUATION, &presented)
+        .await;
+    assert_eq!(
+        reply.json()["context"]["approval"]["reason"],
+        "out_of_scope",
+        "{}",
+        reply.text
+    );
+    // By an agent's own key, for another agent: the reason is not one that an approval cures.
+    let own = app.key_of(PrincipalKind::Machine, "agent-b", &[]).await;
+    let reply = app.as_key(&own, Method::POST, EVALUATION, &presented).await;
+    assert_eq!(reply.status, StatusCode::OK);
+    // Another tenant knows of none of it.
+    let other = app.store.ensure_tenant("other").await.unwrap();
+    assert!(
+        app.store
+            .request(other, of_two.parse().unwrap())
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        app.store
+            .bulk_request(other, of_two.parse().unwrap())
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_approval_does_not_approve() {
+    let app = start().await;
+    let id = id_of(&requested(&app, &payment()).await);
+    let answer = ask(&app, &by(&payment(), &id)).await;
+    let told = &answer["context"]["approval"];
+    assert_eq!(told["reason"], "pending", "{answer}");
+    assert_eq!(told["next_action"], "wait", "{answer}");
+    assert!(told["retry_after"].as_u64() > Some(0), "{answer}");
+    cancel(&app, &id).await;
+    refused(&app, &payment(), &id, "unknown").await;
+    let denied = id_of(&requested(&app, &payment()).await);
+    let done = app.store.deny_request(
+        app.tenant,
+        denied.parse().unwrap(),
+        ("maya", "no"),
+        Change::default(),
+    );
+    app.reached(done.await.unwrap().revision).await;
+    refused(&app, &payment(), &denied, "unknown").await;
+    for odd in [
+        json!("x"),
+        json!({ "id": "x" }),
+        json!({}),
+        json!(null),
+        json!(["x"]),
+    ] {
+        let mut question = payment();
+        question["context"]["approval"] = odd;
+        let reply = app.post(EVALUATION, &question).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawn_approval_is_none() {
+    let app = start().await;
+    let approval = approved(&app, &payment()).await;
+    let done = app.store.withdraw_approval(
+        app.tenant,
+        approval.parse().unwrap(),
+        ("maya", "a mistake"),
+        Change::default(),
+    );
+    app.reached(done.await.unwrap().revision).await;
+    refused(&app, &payment(), &approval, "unknown").await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_policies_asks_again() {
+    let mut app = start().await;
+    let approval = approved(&app, &payment()).await;
+    // A policy that has nothing to do with it, too: the approver saw other policies.
+    app.put(&super::with_policies(
+        "@id(\"more\")\npermit (principal, action, resource);\n",
+    ))
+    .await;
+    refused(&app, &payment(), &approval, "other_policy").await;
+    // The very policies that were in force are those that were shown.
+    app.put(&super::bundle()).await;
+    let answer = ask(&app, &by(&payment(), &approval)).await;
+    assert_eq!(answer["decision"], true, "{answer}");
+}
+
+/// What forbids it by now and was not shown asks again; nothing is used.
+#[tokio::test]
+async fn a_violation_that_was_not_shown_asks_again() {
+    let app = TestApp::shipping(&super::with_policies(
+        "@id(\"mornings\")\n@cure(\"approval:night\")\nforbid (principal, action == Action::\"pay\", resource)\n\
+        when { context.facts.now.toTime() > duration(\"12h\") } unless { context.facts.approved };\n",
+    ))
+    .await;
+    let approval = approved(&app, &payment()).await;
+    let id = approval.parse().unwrap();
+    let stored = app.store.request(app.tenant, id).await.unwrap().unwrap();
+    assert_eq!(stored.bound.violations.len(), 1);
+    let long = id_of(&{
+        let mut two = payment();
+        two["action"]["properties"]["amount"] = json!(7);
+        let handle = requested(&app, &two).await;
+        approve(&app, &id_of(&handle), ApprovalScope::Once, 36_000).await;
+        handle
+    });
+    app.clock.advance(std::time::Duration::from_hours(3));
+    app.caught_up().await;
+    let mut two = payment();
+    two["action"]["properties"]["amount"] = json!(7);
+    refused(&app, &two, &long, "not_covered").await;
+    let stored = app
+        .store
+        .request(app.tenant, long.parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(stored.unwrap().grant.unwrap().uses_left, 1);
+}

@@ -1,0 +1,238 @@
+//! Nobody approves what they have a hand in, by whichever road.
+
+use http::{Method, StatusCode};
+use remit_core::{PrincipalKind, Role};
+use serde_json::json;
+
+use super::{World, payment, refused, task};
+
+/// Checks that somebody cannot approve a request, is told why, and that another can.
+async fn cannot(world: &World, key: &str, id: &str) {
+    let shown = world.shown_to(key, id).await;
+    assert_eq!(shown["mine"]["may"], false, "{shown:#}");
+    let why = shown["mine"]["why"].as_str().unwrap();
+    assert!(why.contains("a hand in it"), "{why}");
+    let reply = world.approve(key, id).await;
+    refused(&reply, StatusCode::FORBIDDEN, "remit.own-approval");
+    assert!(
+        reply.json()["why"]
+            .as_str()
+            .unwrap()
+            .contains("a hand in it"),
+        "{}",
+        reply.text
+    );
+    assert_eq!(world.shown(id).await["state"], "pending");
+    let reply = world.approve(&world.cy, id).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn not_whoever_asked_for_it() {
+    let world = World::make().await;
+    let id = world.requested_by(&world.ben, &payment(None)).await;
+    cannot(&world, &world.ben, &id).await;
+}
+
+#[tokio::test]
+async fn not_whoever_joined_it() {
+    let world = World::make().await;
+    let id = world.requested(&payment(None)).await;
+    assert_eq!(
+        world.requested_by(&world.ben, &payment(None)).await,
+        id,
+        "it is joined"
+    );
+    cannot(&world, &world.ben, &id).await;
+}
+
+#[tokio::test]
+async fn not_by_a_second_account() {
+    let world = World::make().await;
+    let second = world.person("ben-2", &[Role::Approver]).await;
+    let put = world
+        .behind("ben-2", "person", &json!(["approver"]), "ben")
+        .await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    assert_eq!(put.json()["person"], "ben");
+    let members = json!({ "members": [{ "principal": "ben-2" }, { "principal": "cy" }] });
+    world.group("finance", &members).await;
+    let id = world.requested_by(&world.ben, &payment(None)).await;
+    cannot(&world, &second, &id).await;
+}
+
+#[tokio::test]
+async fn not_the_person_behind_the_agent() {
+    let world = World::make().await;
+    let put = world.behind("bot", "machine", &json!([]), "ben").await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    let id = world.requested(&payment(None)).await;
+    cannot(&world, &world.ben, &id).await;
+}
+
+#[tokio::test]
+async fn not_whoever_opened_the_task_or_one_above_it() {
+    let world = World::make().await;
+    let roles = [Role::Approver, Role::Operator];
+    world
+        .test
+        .principal("ben", PrincipalKind::Person, &roles)
+        .await;
+    let opened = world.task(&world.ben, &task()).await;
+    let id = world.requested(&payment(Some(&opened))).await;
+    cannot(&world, &world.ben, &id).await;
+
+    let world = World::make().await;
+    world
+        .test
+        .principal("ben", PrincipalKind::Person, &roles)
+        .await;
+    world.agent("boss", Some("boss")).await;
+    let mut above = task();
+    above["agent"]["id"] = json!("boss");
+    above["may_delegate"] = json!(true);
+    let above = world.task(&world.ben, &above).await;
+    let mut below = task();
+    below["parent"] = json!(above);
+    let below = world.task(&world.test.key, &below).await;
+    let id = world.requested(&payment(Some(&below))).await;
+    cannot(&world, &world.ben, &id).await;
+}
+
+#[tokio::test]
+async fn not_the_person_behind_an_agent_of_the_chain() {
+    let world = World::make().await;
+    world.agent("boss", Some("boss")).await;
+    let put = world.behind("boss", "machine", &json!([]), "ben").await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    let mut above = task();
+    above["agent"]["id"] = json!("boss");
+    above["may_delegate"] = json!(true);
+    let above = world.task(&world.test.key, &above).await;
+    let mut below = task();
+    below["parent"] = json!(above);
+    let below = world.task(&world.test.key, &below).await;
+    let id = world.requested(&payment(Some(&below))).await;
+    cannot(&world, &world.ben, &id).await;
+}
+
+#[tokio::test]
+async fn not_the_person_for_whom_it_is_done() {
+    let world = World::make().await;
+    let mut body = task();
+    body["on_behalf_of"] = json!({ "type": "Person", "id": "ben" });
+    let opened = world.task(&world.test.key, &body).await;
+    let id = world.requested(&payment(Some(&opened))).await;
+    cannot(&world, &world.ben, &id).await;
+}
+
+#[tokio::test]
+async fn not_by_a_delegate() {
+    let world = World::make().await;
+    let body = json!({ "to": "dan", "until": "2026-01-06T00:00:00Z", "reason": "On leave" });
+    let path = "/v1/approver-delegations/ben";
+    let put = world.send(&world.ben, Method::PUT, path, &body).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    let id = world.requested_by(&world.ben, &payment(None)).await;
+    cannot(&world, &world.dan, &id).await;
+}
+
+#[tokio::test]
+async fn not_a_machine_unless_a_policy_of_the_tenant_permits_it() {
+    let permit = "@id(\"runner\") @owner(\"tests\") permit (principal == Machine::\"runner\", action == Action::\"approve_request\", \
+        resource) when { context has effect && context.effect == \"pay\" && context has amount && context.amount <= 10000 };";
+    for (admin, status) in [("", StatusCode::FORBIDDEN), (permit, StatusCode::OK)] {
+        let world = World::governed(admin).await;
+        let runner = world
+            .test
+            .key_of(PrincipalKind::Machine, "runner", &[Role::Approver])
+            .await;
+        world
+            .group(
+                "finance",
+                &json!({ "members": [{ "principal": "runner" }] }),
+            )
+            .await;
+        let id = world.requested(&payment(None)).await;
+        let reply = world.approve(&runner, &id).await;
+        assert_eq!(reply.status, status, "{}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn only_who_stands_for_a_group_that_is_wanted() {
+    let world = World::make().await;
+    let reader = world.person("eve", &[Role::Reader, Role::Auditor]).await;
+    world
+        .group(
+            "finance",
+            &json!({ "members": [{ "principal": "ben" }, { "principal": "eve" }] }),
+        )
+        .await;
+    let id = world.requested(&payment(None)).await;
+    for (key, why) in [
+        (&world.dan, "you stand for none"),
+        (&reader, "it takes the role `approver`"),
+    ] {
+        let reply = world.approve(key, &id).await;
+        refused(&reply, StatusCode::FORBIDDEN, why);
+        let reply = world.deny(key, &id).await;
+        refused(&reply, StatusCode::FORBIDDEN, "deny_request");
+    }
+    // Where no group is named, any approver.
+    let look = json!({
+        "subject": { "type": "Agent", "id": "bot" }, "action": { "name": "look" }, "resource": { "type": "Payee", "id": "secret" },
+        "context": {},
+    });
+    let id = world.requested(&look).await;
+    assert_eq!(world.shown(&id).await["wants"], json!({ "any": 1 }));
+    let reply = world.approve(&world.dan, &id).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn whoever_answers_for_the_agent_is_its_owner() {
+    let world = World::make().await;
+    let look = json!({
+        "subject": { "type": "Agent", "id": "bot" }, "action": { "name": "look" }, "resource": { "type": "Payee", "id": "owned" },
+        "context": {},
+    });
+    let id = world.requested(&look).await;
+    refused(
+        &world.approve(&world.ben, &id).await,
+        StatusCode::FORBIDDEN,
+        "you stand for none",
+    );
+    let roles = [Role::Admin, Role::Approver];
+    world
+        .test
+        .principal("ada", PrincipalKind::Person, &roles)
+        .await;
+    let reply = world.approve(&world.ada, &id).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn a_policy_of_the_tenant_separates_more() {
+    let forbid = "@id(\"not-the-owner\") @owner(\"tests\") forbid (principal, action == Action::\"approve_request\", resource) \
+        when { context has owner && context.owner };";
+    let world = World::governed(forbid).await;
+    let roles = [Role::Admin, Role::Approver];
+    world
+        .test
+        .principal("ada", PrincipalKind::Person, &roles)
+        .await;
+    world
+        .group(
+            "finance",
+            &json!({ "members": [{ "principal": "ada" }, { "principal": "ben" }] }),
+        )
+        .await;
+    let id = world.requested(&payment(None)).await;
+    refused(
+        &world.approve(&world.ada, &id).await,
+        StatusCode::FORBIDDEN,
+        "not-the-owner",
+    );
+    assert_eq!(world.approve(&world.ben, &id).await.status, StatusCode::OK);
+}

@@ -1,0 +1,141 @@
+//! Limits: of answers within an hour, of what waits for a group, of refusals in a task; and what goes on to others.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{World, payment, refused, task};
+
+#[tokio::test]
+async fn nobody_answers_more_than_the_group_says() {
+    let world = World::make().await;
+    let body =
+        json!({ "members": [{ "principal": "ben" }, { "principal": "cy" }], "most_per_hour": 2 });
+    world.group("finance", &body).await;
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        let mut question = payment(None);
+        question["action"]["properties"]["amount"] = json!(number);
+        ids.push(world.requested(&question).await);
+    }
+    assert_eq!(
+        world.approve(&world.ben, &ids[0]).await.status,
+        StatusCode::OK
+    );
+    world.test.clock.advance(Duration::from_mins(10));
+    assert_eq!(world.deny(&world.ben, &ids[1]).await.status, StatusCode::OK);
+    let reply = world.approve(&world.ben, &ids[2]).await;
+    refused(
+        &reply,
+        StatusCode::TOO_MANY_REQUESTS,
+        "the next one at 2026-01-05T11:00:00",
+    );
+    assert_eq!(reply.header("retry-after"), "3001");
+    // Another one may, and so may they when the first has left the hour.
+    world.test.clock.advance(Duration::from_mins(49));
+    refused(
+        &world.approve(&world.ben, &ids[2]).await,
+        StatusCode::TOO_MANY_REQUESTS,
+        "within an hour",
+    );
+    assert_eq!(
+        world.approve(&world.cy, &ids[2]).await.status,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn after_three_refusals_the_task_is_suspended() {
+    let world = World::make().await;
+    let opened = world.task(&world.test.key, &task()).await;
+    for number in 1..=3 {
+        let mut question = payment(Some(&opened));
+        question["action"]["properties"]["amount"] = json!(number);
+        let id = world.requested(&question).await;
+        let reply = world.deny(&world.ben, &id).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+        let suspended = reply.json()["suspended"].clone();
+        let expected = if number == 3 {
+            json!(opened)
+        } else {
+            Value::Null
+        };
+        assert_eq!(suspended, expected, "{number}");
+        let shown = world.test.get(&format!("/v1/tasks/{opened}")).await.json();
+        let state = if number == 3 { "suspended" } else { "active" };
+        assert_eq!(shown["state"], state, "{number}");
+    }
+    let asked = world
+        .test
+        .post("/access/v1/evaluation", payment(Some(&opened)))
+        .await
+        .json();
+    assert_eq!(asked["context"]["reason"], "task_suspended", "{asked}");
+    let page = world
+        .test
+        .get("/v1/admin/actions?action=deny_request")
+        .await
+        .json();
+    assert_eq!(page["actions"][0]["details"]["suspends"], json!(opened));
+}
+
+#[tokio::test]
+async fn what_is_not_answered_goes_on_to_another_group() {
+    let world = World::make().await;
+    let body = json!({
+        "members": [{ "principal": "ben" }], "escalates_to": "board", "escalate_after": 60,
+    });
+    world.group("finance", &body).await;
+    let id = world.requested(&payment(None)).await;
+    refused(
+        &world.approve(&world.dan, &id).await,
+        StatusCode::FORBIDDEN,
+        "you stand for none",
+    );
+    let reply = world.answer(&world.dan, &id, "escalate", Value::Null).await;
+    refused(&reply, StatusCode::FORBIDDEN, "escalate_request");
+    let reply = world.answer(&world.ben, &id, "escalate", Value::Null).await;
+    assert_eq!(
+        reply.json()["escalated_to"],
+        json!(["board"]),
+        "{}",
+        reply.text
+    );
+    let again = world.answer(&world.ben, &id, "escalate", Value::Null).await;
+    refused(&again, StatusCode::CONFLICT, "already");
+    let page = world
+        .send(
+            &world.dan,
+            Method::GET,
+            "/v1/approvals?mine=true",
+            &Value::Null,
+        )
+        .await;
+    assert_eq!(
+        page.json()["approvals"][0]["id"],
+        json!(id),
+        "{}",
+        page.text
+    );
+    let reply = world.approve(&world.dan, &id).await;
+    assert_eq!(reply.json()["state"], "approved", "{}", reply.text);
+
+    let id = world.requested(&super::payment(None)).await;
+    let other = world
+        .answer(&world.ben, &id, "withdraw", json!({ "reason": "x" }))
+        .await;
+    assert_eq!(other.status, StatusCode::CONFLICT, "{}", other.text);
+}
+
+#[tokio::test]
+async fn a_group_that_goes_on_to_nobody_cannot_be_escalated() {
+    let world = World::make().await;
+    let id = world.requested(&payment(None)).await;
+    let reply = world.answer(&world.ben, &id, "escalate", Value::Null).await;
+    refused(
+        &reply,
+        StatusCode::CONFLICT,
+        "no group that it waits for goes on",
+    );
+}

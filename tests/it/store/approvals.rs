@@ -1,0 +1,480 @@
+//! Access requests as they are kept, and the exact use of approvals.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use remit_core::{
+    ApprovalId, ApprovalScope, ApprovalState, Bound, Budget, Clock, ContentHash, DecisionId,
+    EntityUid, KeyId, Label, Question, Revision, TaskId, TaskState, TenantId, Timestamp,
+};
+use remit_store::{
+    ApprovalUse, Approving, Asked, Change, Consumed, Consumption, NewBulk, NewRequest, Options,
+    PendingLimits, RequestName, Requester, Store, Wants,
+};
+use serde_json::{Map, json};
+use tokio::task::JoinSet;
+
+use super::{Fixture, budgets};
+
+for_each_database! {
+    an_approval_is_used_with_the_rest_or_not_at_all;
+    one_use_is_won_by_one;
+    what_became_of_approvals_is_read;
+}
+
+const LIMITS: PendingLimits = PendingLimits {
+    agent: 1_000,
+    task: 1_000,
+    tenant: 1_000_000,
+};
+
+fn question() -> Question {
+    serde_json::from_value(json!({
+        "subject": { "type": "Agent", "id": "a" }, "action": { "name": "pay" },
+        "resource": { "type": "Payee", "id": "acme" },
+    }))
+    .unwrap()
+}
+
+/// Asks for an approval past the API, bound to something of its own.
+pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> ApprovalId {
+    let question = question();
+    let id = ApprovalId::from_uuid(fixture.clock.id());
+    let request = NewRequest {
+        id,
+        bound: Bound {
+            action: "pay".to_owned(),
+            bundle: ContentHash::of(b"bundle"),
+            digest: ContentHash::of(id.to_string().as_bytes()),
+            environment: "live".to_owned(),
+            resource: EntityUid::new("Payee", "acme"),
+            sinks: BTreeSet::from(["acme".to_owned()]),
+            subject: EntityUid::new("Agent", "a"),
+            task: None,
+            violations: BTreeSet::from([remit_core::PolicyId::new("needs")]),
+        },
+        decision: DecisionId::from_uuid(fixture.clock.id()),
+        wants: Wants::from([("finance".to_owned(), 1)]),
+        card: "{}".to_owned(),
+        question: &question,
+        said: Map::from_iter([("context".to_owned(), json!({ "why": "it is due" }))]),
+        lives: Duration::from_hours(1),
+        escalates_after: Some(Duration::from_mins(10)),
+    };
+    let by = "pep".parse().unwrap();
+    let requester = Requester {
+        by: &by,
+        key: KeyId::from_uuid(fixture.clock.id()),
+        callback: (callbacks > 0).then_some("{}"),
+    };
+    let bulk = NewBulk {
+        id: ApprovalId::from_uuid(fixture.clock.id()),
+    };
+    let name = id.to_string();
+    let named = RequestName {
+        name: &name,
+        request: ContentHash::of(b"it"),
+    };
+    // Twice: the second joins the first.
+    for named in [Some(named), None] {
+        let asked = fixture.store.insert_requests(
+            tenant,
+            (
+                std::slice::from_ref(&request),
+                Some(bulk).filter(|_| named.is_some()),
+            ),
+            (requester, named),
+            LIMITS,
+            Change::default(),
+        );
+        let Asked::Pending {
+            requests, joined, ..
+        } = asked.await.unwrap()
+        else {
+            panic!("it is pending");
+        };
+        assert_eq!(requests[0].id, id);
+        assert_eq!(joined, usize::from(named.is_none()));
+    }
+    let again = fixture
+        .store
+        .asked_before(tenant, &by, named)
+        .await
+        .unwrap();
+    assert_eq!(again, Some(Asked::Before(bulk.id)));
+    let stored = fixture
+        .store
+        .bulk_request(tenant, bulk.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.items, [id]);
+    id
+}
+
+/// As many as there are ask at once for one use: one has it, whoever lost knows why.
+async fn one_use_is_won_by_one(fixture: Fixture) {
+    let tenant = fixture.tenant("one").await;
+    let id = stored(&fixture, tenant, 1, None).await;
+    let fixture = Arc::new(fixture);
+    let mut racing = JoinSet::new();
+    for number in 0..12_u64 {
+        let fixture = Arc::clone(&fixture);
+        racing.spawn(async move {
+            let (name, none) = (format!("n{number}"), BTreeSet::new());
+            let used = ApprovalUse {
+                amount: None,
+                id,
+                name: &name,
+            };
+            consume(&fixture, (tenant, &[]), used, &none, 50 + number)
+                .await
+                .0
+        });
+    }
+    let came = racing.join_all().await;
+    let won = |one: &&Consumed| matches!(one, Consumed::Done { .. });
+    assert_eq!(came.iter().filter(won).count(), 1, "{came:?}");
+    let lost = |one: &&Consumed| **one == Consumed::Approval(ApprovalState::Used);
+    assert_eq!(came.iter().filter(lost).count(), 11, "{came:?}");
+}
+
+/// What a replica reads of approvals: those that can be used, and after that those that cannot any more.
+async fn what_became_of_approvals_is_read(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("one").await);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(stored(&fixture, tenant, 1, None).await);
+    }
+    let waiting = pending(&fixture, tenant, 0).await;
+    let page = store
+        .approvals_changed(tenant, Revision::new(0), None, 2)
+        .await
+        .unwrap();
+    let rest = store
+        .approvals_changed(tenant, Revision::new(0), page.next, 2)
+        .await
+        .unwrap();
+    let read: Vec<ApprovalId> = page
+        .usable
+        .iter()
+        .chain(&rest.usable)
+        .map(|one| one.id)
+        .collect();
+    assert_eq!(read, ids);
+    assert!(page.removed.is_empty() && rest.next.is_none());
+    let head = store.tenant(tenant).await.unwrap().unwrap().revision;
+    let none = store
+        .approvals_changed(tenant, head, None, 10)
+        .await
+        .unwrap();
+    assert!(none.usable.is_empty() && none.removed.is_empty());
+    store
+        .withdraw_approval(tenant, ids[0], ("maya", "no"), Change::default())
+        .await
+        .unwrap();
+    let used = ApprovalUse {
+        amount: None,
+        id: ids[1],
+        name: "x",
+    };
+    consume(&fixture, (tenant, &[]), used, &BTreeSet::new(), 90).await;
+    assert_eq!(store.expire_requests(tenant).await.unwrap().forgotten, 1);
+    let changes = store
+        .approvals_changed(tenant, head, None, 10)
+        .await
+        .unwrap();
+    assert_eq!(changes.removed, [ids[0], ids[1]]);
+    let fresh = store
+        .approvals_changed(tenant, Revision::new(0), None, 10)
+        .await
+        .unwrap();
+    assert_eq!(fresh.usable.len(), 1);
+    assert!(fresh.removed.is_empty());
+    // Neither is cancelled, approved or withdrawn any more.
+    for id in [ids[0], waiting] {
+        store
+            .cancel_request(tenant, id, ("pep", "x"), Change::default())
+            .await
+            .map_or((), drop);
+    }
+    assert!(
+        store
+            .withdraw_approval(tenant, waiting, ("maya", "no"), Change::default())
+            .await
+            .is_err()
+    );
+    assert!(store.use_of(tenant, ids[1], "x").await.unwrap().is_some());
+}
+
+/// A request that is approved for so many uses and so much money, past the API.
+async fn stored(fixture: &Fixture, tenant: TenantId, uses: u32, amount: Option<u64>) -> ApprovalId {
+    let id = pending(fixture, tenant, 1).await;
+    let approvers = BTreeSet::from(["maya".parse().unwrap()]);
+    let approving = Approving {
+        scope: ApprovalScope::Task { amount, uses },
+        approvers: &approvers,
+        until: Timestamp::from_micros(fixture.clock.now().micros() + 60_000_000),
+        by: "maya",
+        why: None,
+    };
+    fixture
+        .store
+        .approve(tenant, id, approving, Change::default())
+        .await
+        .unwrap();
+    id
+}
+
+/// Consumes with an approval.
+async fn consume(
+    fixture: &Fixture,
+    (tenant, chain): (TenantId, &[TaskId]),
+    used: ApprovalUse<'_>,
+    labels: &BTreeSet<Label>,
+    number: u64,
+) -> (Consumed, DecisionId) {
+    let record = budgets::shared(fixture, tenant, number);
+    let consumption = Consumption {
+        approval: Some(used),
+        chain,
+        charges: budgets::calls(u64::from(!chain.is_empty())),
+        hold: budgets::HOLD,
+        labels,
+        record: &record,
+    };
+    let consumed = fixture.store.consume(tenant, &consumption).await.unwrap();
+    (consumed, record.head.id)
+}
+
+/// An approval, a budget and a label in one: all of them or nothing.
+async fn an_approval_is_used_with_the_rest_or_not_at_all(fixture: Fixture) {
+    {
+        let (store, tenant) = (&fixture.store, fixture.tenant("one").await);
+        let budget = Budget {
+            calls: Some(2),
+            ..Budget::default()
+        };
+        let task = budgets::task(&fixture, tenant, None, budget).await;
+        let none = BTreeSet::new();
+        let id = stored(&fixture, tenant, 2, Some(100)).await;
+        let left = async |store: &Store| {
+            let grant = store
+                .request(tenant, id)
+                .await
+                .unwrap()
+                .unwrap()
+                .grant
+                .unwrap();
+            let spent = store.budget(tenant, task).await.unwrap().unwrap().reserved;
+            (grant.uses_left, grant.amount_left, spent.calls)
+        };
+        let used = |name, amount| ApprovalUse { amount, id, name };
+        let chain = [task];
+        let at = (tenant, chain.as_slice());
+        // Too much money: nothing of it.
+        for amount in [Some(101), None] {
+            let (refused, _) = consume(&fixture, at, used("a", amount), &none, 1).await;
+            assert_eq!(refused, Consumed::Approval(ApprovalState::Used));
+        }
+        assert_eq!(left(store).await, (2, Some(100), 0));
+        let labels = Label::worst();
+        let (done, first) = consume(&fixture, at, used("a", Some(60)), &labels, 2).await;
+        assert!(
+            matches!(done, Consumed::Done { revision: Some(_) }),
+            "{done:?}"
+        );
+        assert_eq!(left(store).await, (1, Some(40), 1));
+        // The same name again: the same decision, and nothing more.
+        let (again, _) = consume(&fixture, at, used("a", Some(60)), &none, 3).await;
+        assert_eq!(again, Consumed::Named(first));
+        assert_eq!(left(store).await, (1, Some(40), 1));
+        // The budget is not enough: the approval stays.
+        budgets::consume(
+            store,
+            tenant,
+            &[task],
+            budgets::calls(1),
+            &budgets::shared(&fixture, tenant, 4),
+        )
+        .await;
+        let (refused, _) = consume(&fixture, at, used("b", Some(1)), &none, 5).await;
+        assert!(matches!(refused, Consumed::Exhausted { .. }), "{refused:?}");
+        assert_eq!(left(store).await, (1, Some(40), 2));
+        // A task that is over: so too.
+        let unknown = TaskId::from_uuid(fixture.clock.id());
+        let (refused, _) =
+            consume(&fixture, (tenant, &[unknown]), used("b", Some(1)), &none, 6).await;
+        assert!(
+            matches!(
+                refused,
+                Consumed::Ended {
+                    state: TaskState::Unknown,
+                    ..
+                }
+            ),
+            "{refused:?}"
+        );
+        // Outside a task.
+        let (done, _) = consume(&fixture, (tenant, &[]), used("c", Some(40)), &none, 7).await;
+        assert!(matches!(done, Consumed::Done { .. }), "{done:?}");
+        assert_eq!(left(store).await, (0, Some(0), 2));
+        let (refused, _) = consume(&fixture, (tenant, &[]), used("d", Some(0)), &none, 8).await;
+        assert_eq!(refused, Consumed::Approval(ApprovalState::Used));
+        let missing = ApprovalId::from_uuid(fixture.clock.id());
+        let used = ApprovalUse {
+            amount: None,
+            id: missing,
+            name: "x",
+        };
+        let (refused, _) = consume(&fixture, (tenant, &[]), used, &none, 9).await;
+        assert_eq!(refused, Consumed::Approval(ApprovalState::Unknown));
+    }
+}
+
+/// One step of the model.
+#[derive(Debug, Clone)]
+enum Step {
+    Use { name: u8, amount: u64 },
+    Later(u64),
+    Withdraw,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..6_u8, 0..50_u64).prop_map(|(name, amount)| Step::Use { name, amount }),
+        1 => (1..20_u64).prop_map(Step::Later),
+        1 => Just(Step::Withdraw),
+    ];
+    proptest::collection::vec(step, 1..24)
+}
+
+/// `approval_once`: whatever is asked in whatever order, an approval is used as often, for as much and as long as a model of
+/// three numbers says, and each name has one decision.
+#[test]
+fn approval_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let fixture = runtime.block_on(async {
+        let clock = Clock::manual("2026-01-05T10:00:00Z".parse().unwrap());
+        let options = Options::new("sqlite::memory:");
+        let store = Store::open(&options, clock.clone()).await.unwrap();
+        store.migrate().await.unwrap();
+        let (url, admin) = (String::new(), String::new());
+        Fixture {
+            store,
+            clock,
+            url,
+            admin,
+            _folder: None,
+        }
+    });
+    let tenant = runtime.block_on(fixture.tenant("one"));
+    let (mut cases, mut uses, mut refusals, mut repeats) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(200));
+    let mut number = 1_000_u64;
+    let counts = std::cell::RefCell::new((
+        &mut cases,
+        &mut uses,
+        &mut refusals,
+        &mut repeats,
+        &mut number,
+    ));
+    runner
+        .run(
+            &(steps(), 1..4_u32, proptest::option::of(0..120_u64)),
+            |(steps, most, amount)| {
+                let mut counts = counts.borrow_mut();
+                *counts.0 += 1;
+                runtime.block_on(async {
+                    let id = stored(&fixture, tenant, most, amount).await;
+                    let began = fixture.clock.now().micros();
+                    let (mut left, mut money, mut withdrawn) = (most, amount, false);
+                    let mut names = std::collections::BTreeMap::new();
+                    for step in steps {
+                        match step {
+                            Step::Later(seconds) => {
+                                fixture.clock.advance(Duration::from_secs(seconds))
+                            }
+                            Step::Withdraw => {
+                                let gone = fixture.store.withdraw_approval(
+                                    tenant,
+                                    id,
+                                    ("m", "x"),
+                                    Change::default(),
+                                );
+                                prop_assert_eq!(gone.await.is_ok(), !withdrawn);
+                                withdrawn = true;
+                            }
+                            Step::Use { name, amount } => {
+                                *counts.4 += 1;
+                                let text = format!("n{name}");
+                                let used = ApprovalUse {
+                                    amount: Some(amount),
+                                    id,
+                                    name: &text,
+                                };
+                                let none = BTreeSet::new();
+                                let (came, decision) =
+                                    consume(&fixture, (tenant, &[]), used, &none, *counts.4).await;
+                                let over = fixture.clock.now().micros() >= began + 60_000_000;
+                                let expected = if let Some(first) = names.get(&name) {
+                                    *counts.3 += 1;
+                                    Consumed::Named(*first)
+                                } else if withdrawn {
+                                    Consumed::Approval(ApprovalState::Unknown)
+                                } else if over {
+                                    Consumed::Approval(ApprovalState::Expired)
+                                } else if left == 0 || money.is_some_and(|money| amount > money) {
+                                    *counts.2 += 1;
+                                    Consumed::Approval(ApprovalState::Used)
+                                } else {
+                                    *counts.1 += 1;
+                                    left -= 1;
+                                    money = money.map(|money| money - amount);
+                                    names.insert(name, decision);
+                                    Consumed::Done { revision: None }
+                                };
+                                prop_assert_eq!(came, expected);
+                            }
+                        }
+                    }
+                    let grant = fixture
+                        .store
+                        .request(tenant, id)
+                        .await
+                        .unwrap()
+                        .unwrap()
+                        .grant
+                        .unwrap();
+                    prop_assert_eq!(
+                        (grant.uses_left, grant.amount_left),
+                        (u64::from(left), money)
+                    );
+                    Ok(())
+                })
+            },
+        )
+        .unwrap();
+    println!(
+        "approval_once: {cases} cases, {uses} uses, {refusals} refused as used up, {repeats} repeated names"
+    );
+    assert!(cases >= 200 && uses > 100 && refusals > 50 && repeats > 50);
+}
+
+/// Makes a request that was approved and used.
+pub async fn used(fixture: &Fixture, tenant: TenantId) {
+    let id = stored(fixture, tenant, 1, None).await;
+    let used = ApprovalUse {
+        amount: None,
+        id,
+        name: "one",
+    };
+    let none = BTreeSet::new();
+    let (done, _) = consume(fixture, (tenant, &[]), used, &none, 700).await;
+    assert_eq!(done, Consumed::Done { revision: None });
+}
