@@ -12,7 +12,9 @@ use remit_tests::golden;
 use serde_json::{Value, json};
 
 mod approvers;
+mod exceptions;
 mod registered;
+mod requests;
 mod tasks;
 
 /// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, a person in each role with a key
@@ -50,6 +52,7 @@ struct World {
     grant: String,
     agent: String,
     kill: String,
+    exception: (String, String),
 }
 
 /// One request of an operation: its path with the parts filled in, a precondition, and a body.
@@ -223,7 +226,9 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
         "delete_tenant" => (format!("{tenant}?name=default"), body(Value::Null)),
         _ => {
             return registered::recipe(world, id)
+                .or_else(|| exceptions::recipe(world, id))
                 .or_else(|| tasks::recipe(id))
+                .or_else(|| requests::recipe(id))
                 .or_else(|| approvers::recipe(id));
         }
     };
@@ -293,6 +298,7 @@ impl World {
             grant: String::new(),
             agent: String::new(),
             kill: String::new(),
+            exception: Default::default(),
         };
         world.settle(key.reveal()).await;
         world.decision = world.ask().await;
@@ -399,6 +405,7 @@ impl World {
         self.draft = draft.id.to_string();
         self.ask_for_break_glass().await;
         self.register().await;
+        self.propose().await;
     }
 
     async fn send(
@@ -474,6 +481,7 @@ async fn every_operation_is_asked_by_everybody() {
                     &world.victim,
                     &world.draft,
                     &world.kill,
+                    &world.exception.0,
                     &world.test.tenant.to_string(),
                 ];
                 // A refusal says what was asked of whom, whether that is there or not.

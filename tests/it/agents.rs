@@ -7,7 +7,7 @@ use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
-mod commands;
+pub(crate) mod commands;
 pub mod standing;
 
 pub const ROBOT: &str = "/v1/agents/Agent/robot";

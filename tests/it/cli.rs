@@ -165,6 +165,8 @@ fn every_command_explains_itself_with_examples() {
         "bundle push",
         "bundle pull",
         "entities import",
+        "exception confirm",
+        "exception propose",
         "key create",
         "key list",
         "key revoke",

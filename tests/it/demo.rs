@@ -58,11 +58,11 @@ fn demo_tells_a_program_the_same() {
     let output = demo(home.path(), &["-o", "json"]);
     let summary: Value = serde_json::from_str(&told(&output)).unwrap();
     for (member, expected) in [
-        ("answered", json!(11)),
-        ("recorded", json!(11)),
-        ("permitted", json!(8)),
-        ("denied", json!(3)),
-        ("approval_required", json!(1)),
+        ("answered", json!(16)),
+        ("recorded", json!(16)),
+        ("permitted", json!(10)),
+        ("denied", json!(6)),
+        ("approval_required", json!(4)),
         ("clean_permitted", json!(true)),
     ] {
         assert_eq!(summary[member], expected, "{summary}");
@@ -115,7 +115,7 @@ async fn demo_serves_until_it_is_interrupted() {
     let request = client().get(format!("{url}/v1/tasks")).bearer_auth(key);
     let answer = send(request).await;
     let tasks: Value = answer.json();
-    assert_eq!(tasks["tasks"].as_array().unwrap().len(), 3, "{tasks:#}");
+    assert_eq!(tasks["tasks"].as_array().unwrap().len(), 4, "{tasks:#}");
 
     let status = Command::new("kill")
         .args(["-INT", &child.id().to_string()])

@@ -270,6 +270,10 @@ async fn an_obligation_is_told_in_a_batch_too() {
     assert_eq!(item["decision"], json!(true));
     assert_eq!(
         item["context"]["obligations"],
+        json!([{ "id": "bob-with-duty", "type": "custom", "name": "redact" }])
+    );
+    assert_eq!(
+        item["context"]["annotations"],
         json!([{ "policy": "bob-with-duty", "annotations": { "obligation": "redact" } }])
     );
     assert!(item["context"].get("evaluation_id").is_none());

@@ -57,6 +57,7 @@ mod drafts;
 mod entities;
 mod escrow;
 mod events;
+mod exceptions;
 mod keys;
 mod kills;
 mod outages;

@@ -13,7 +13,7 @@ const STRANGER: &str = "XK051212012345678906";
 /// The account that the task declares.
 const PAYEE: &str = "FI2112345600000785";
 
-fn demo(arguments: &[&str]) -> String {
+pub fn demo(arguments: &[&str]) -> String {
     let home = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_remit"))
         .arg("demo")
@@ -31,7 +31,7 @@ fn demo(arguments: &[&str]) -> String {
 }
 
 /// Returns what is told under the heading of a step.
-fn step(told: &str, number: usize) -> String {
+pub fn step(told: &str, number: usize) -> String {
     let begins = |line: &str, number: usize| line.starts_with(&format!("{number}  "));
     let lines = told.lines();
     let step: Vec<&str> = lines
@@ -43,7 +43,7 @@ fn step(told: &str, number: usize) -> String {
 }
 
 /// Returns the line of one call: what was called, on whom, and how it was answered.
-fn call<'t>(step: &'t str, tool: &str, about: &str) -> &'t str {
+pub fn call<'t>(step: &'t str, tool: &str, about: &str) -> &'t str {
     let called = format!("{tool} → {about}");
     let mut lines = step.lines().filter(|line| line.contains(&called));
     let line = lines.next();

@@ -21,8 +21,10 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
+use self::stream::Stream;
 use crate::replay::{self, Remains};
-use crate::stream::Stream;
+
+pub mod stream;
 
 /// How long anything that happens in the background may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,6 +65,21 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// The body as it came.
     pub text: String,
+}
+
+/// A body that is read as it comes.
+#[derive(Debug)]
+pub struct Unread(Body);
+
+// === impl Unread ===
+
+impl Unread {
+    /// Returns the next part of it; `None` at its end.
+    pub async fn part(&mut self) -> Option<String> {
+        let frame = self.0.frame().await.transpose().unwrap()?;
+        let bytes = frame.into_data().unwrap();
+        Some(String::from_utf8(bytes.to_vec()).unwrap())
+    }
 }
 
 // === impl TestApp ===
@@ -352,6 +369,13 @@ impl TestApp {
         let answer = self.router.clone().oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         answer.into_body().collect().await.is_err()
+    }
+
+    /// Sends a request without a body, and returns its status and its body as it comes; nothing is held against the document.
+    pub async fn unread(&self, request: http::request::Builder) -> (StatusCode, Unread) {
+        let request = request.body(Body::empty()).unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        (answer.status(), Unread(answer.into_body()))
     }
 
     /// Sends a request without a body whose answer has no end, and returns it with its head held against the document.

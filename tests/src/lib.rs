@@ -25,7 +25,6 @@ pub mod schema;
 pub mod server;
 pub mod smuggling;
 pub mod sql;
-pub mod stream;
 
 /// Returns the root of the repository.
 pub fn root() -> PathBuf {
@@ -50,9 +49,8 @@ pub fn vectors(path: &str) -> Option<PathBuf> {
     if found.exists() {
         return Some(found);
     }
-    let shown = found.display();
-    assert!(!ci(), "no vectors at `{shown}`; set REMIT_VECTORS");
-    eprintln!("SKIPPED: no vectors at {shown}; set REMIT_VECTORS to run this test");
+    assert!(!ci(), "no vectors at `{found:?}`; set REMIT_VECTORS");
+    eprintln!("SKIPPED: no vectors at {found:?}; set REMIT_VECTORS to run this test");
     None
 }
 

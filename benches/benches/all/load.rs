@@ -258,8 +258,17 @@ fn contains(text: &[u8], wanted: &[u8]) -> bool {
 /// When the server does not answer in two minutes.
 pub fn once(address: SocketAddr, request: &[u8]) -> io::Result<(u16, String)> {
     let mut stream = std::net::TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
     stream.write_all(request)?;
+    answer(&mut stream)
+}
+
+/// Reads one answer and returns the status and the body.
+///
+/// # Errors
+///
+/// When there is none in two minutes.
+pub fn answer(stream: &mut std::net::TcpStream) -> io::Result<(u16, String)> {
+    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
     let mut answer = Vec::new();
     let mut buffer = [0; 65_536];
     loop {

@@ -1,8 +1,9 @@
 //! Every figure of the README and every target, by one command: `cargo bench -p remit-benches`.
 //!
-//! `-- http engine peers swap impact shadow budgets entities start` picks sections; `--quick` only proves that everything runs. The
-//! method is in `benches/README.md`. Nothing here asserts a time: answers are checked, figures are printed.
+//! `-- http engine peers swap impact shadow budgets approvals entities start` picks sections; `--quick` only proves that
+//! everything runs. The method is in `benches/README.md`. Nothing here asserts a time: answers are checked, figures are printed.
 
+mod approvals;
 mod budgets;
 mod engine;
 mod entities;
@@ -12,6 +13,7 @@ mod limits;
 mod load;
 mod measure;
 mod peers;
+mod postgres;
 mod report;
 mod rules;
 mod servers;
@@ -35,8 +37,17 @@ use self::report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The parts, in the order in which they run: what needs a quiet machine most comes first.
-const SECTIONS: [&str; 9] = [
-    "http", "engine", "peers", "swap", "impact", "shadow", "budgets", "entities", "start",
+const SECTIONS: [&str; 10] = [
+    "http",
+    "engine",
+    "peers",
+    "swap",
+    "impact",
+    "shadow",
+    "budgets",
+    "approvals",
+    "entities",
+    "start",
 ];
 
 fn main() -> ExitCode {
@@ -123,6 +134,7 @@ fn run(section: &str, effort: Effort, folder: &Path, report: &mut Report) -> io:
         "impact" => impact::run(effort, folder, report),
         "shadow" => shadow::run(effort, folder, report),
         "budgets" => budgets::run(effort, folder, report),
+        "approvals" => approvals::run(effort, folder, report),
         "entities" => entities::run(effort, report),
         _ => start::run(effort, folder, report),
     }

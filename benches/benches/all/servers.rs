@@ -16,6 +16,8 @@ use crate::measure::{process_cpu, resident_mib};
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(120);
+/// What keys are hashed with.
+const PEPPER: &str = "the pepper of a benchmark: 32 bytes or more";
 /// How many entities are written at a time.
 const CHUNK: usize = 10_000;
 
@@ -222,12 +224,23 @@ impl Installation {
         bundle: Option<&Bundle>,
         entities: impl Iterator<Item = Entity>,
     ) -> io::Result<Self> {
-        let pepper = "the pepper of a benchmark: 32 bytes or more";
-        fs::create_dir_all(folder)?;
-        fs::write(folder.join("pepper"), pepper)?;
-        // Remit takes no secret that others can read.
-        fs::set_permissions(folder.join("pepper"), fs::Permissions::from_mode(0o600))?;
         let url = format!("sqlite:{}", folder.join("remit.db").display());
+        Self::make_at(folder, url, bundle, entities)
+    }
+
+    /// Makes a data folder beside a database elsewhere, which is given the bundle, the entities and one key.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store says.
+    pub fn make_at(
+        folder: &Path,
+        url: String,
+        bundle: Option<&Bundle>,
+        entities: impl Iterator<Item = Entity>,
+    ) -> io::Result<Self> {
+        let pepper = PEPPER;
+        let this = Self::beside(folder, "")?;
         let filling = async {
             let store = Store::open(&Options::new(url), Clock::system()).await?;
             store.migrate().await?;
@@ -258,9 +271,22 @@ impl Installation {
             .build()?
             .block_on(filling)
             .map_err(|error: remit_store::Error| io::Error::other(format!("{error:?}")))?;
+        Ok(Self { key, ..this })
+    }
+
+    /// Makes a data folder for one more replica, over the database that has the key already.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn beside(folder: &Path, key: &str) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("pepper"), PEPPER)?;
+        // Remit takes no secret that others can read.
+        fs::set_permissions(folder.join("pepper"), fs::Permissions::from_mode(0o600))?;
         Ok(Self {
             folder: folder.to_owned(),
-            key,
+            key: key.to_owned(),
         })
     }
 }

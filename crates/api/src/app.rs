@@ -20,6 +20,7 @@ mod consuming;
 mod escrow;
 mod options;
 mod readiness;
+mod renewing;
 mod using;
 
 pub(crate) use consuming::{chain, charges, keep_expiring};
@@ -41,6 +42,7 @@ use crate::problem::{Kind, Problem};
 use crate::registry::webhooks::Webhooks;
 use crate::stream::Streams;
 use crate::sync::progress::Progress;
+use crate::sync::revocations::Revocations;
 use crate::tasks::keeping::Activity;
 use crate::token::Seal;
 
@@ -88,6 +90,7 @@ pub struct App {
     pub(crate) shadows: Shadows,
     pub(crate) seal: Seal,
     pub(crate) webhooks: Webhooks,
+    pub(crate) revocations: Revocations,
     escrows: Escrows,
     pub(crate) glass: Seen,
     /// The requests that still fit in.
@@ -160,6 +163,7 @@ impl App {
             shadows: Shadows::new(Self::again, metrics.shadow()),
             seal: Seal::new(parts.pepper.derive("page tokens")),
             webhooks: Webhooks::new(&parts.pepper, &parts.options.webhooks),
+            revocations: Revocations::default(),
             keys: Keys::new(parts.pepper, parts.dev_key),
             activity: Activity::default(),
             denials: Denials::default(),

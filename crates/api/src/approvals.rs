@@ -7,6 +7,7 @@ pub(crate) mod denial;
 pub(crate) mod escalating;
 pub(crate) mod groups;
 pub(crate) mod handle;
+pub(crate) mod page;
 pub(crate) mod queue;
 mod quorum;
 pub(crate) mod requests;

@@ -97,17 +97,27 @@ impl Keys {
         self.table.load().get(&id).cloned()
     }
 
-    /// Replaces the table, but for the tenants that are to keep the keys they have.
-    pub(crate) fn replace(&self, keys: Vec<StoredKey>, keeps: impl Fn(TenantId) -> bool) {
+    /// Replaces the table, but for the tenants that are to keep the keys they have; returns the keys that ceased to work.
+    pub(crate) fn replace(
+        &self,
+        keys: Vec<StoredKey>,
+        now: Timestamp,
+        keeps: impl Fn(TenantId) -> bool,
+    ) -> Vec<(TenantId, KeyId)> {
         let before = self.table.load();
         let kept = before.iter().filter(|(_, key)| keeps(key.tenant));
-        let table = keys
+        let table: HashMap<KeyId, Arc<StoredKey>> = keys
             .into_iter()
             .filter(|key| !keeps(key.tenant))
             .map(|key| (key.id, Arc::new(key)))
             .chain(kept.map(|(id, key)| (*id, Arc::clone(key))))
             .collect();
+        let works = |key: &StoredKey| key.usable(now).is_ok();
+        let worked = before.values().filter(|key| works(key));
+        let gone = worked.filter(|key| table.get(&key.id).is_none_or(|key| !works(key)));
+        let gone = gone.map(|key| (key.tenant, key.id)).collect();
         self.table.store(Arc::new(table));
+        gone
     }
 
     /// Returns the key that `text` presents, where it is known, right, unexpired and not revoked.

@@ -19,7 +19,9 @@ use crate::query::{Query, Segments};
 use crate::wire::Json;
 
 pub(crate) mod case;
+pub(crate) mod leases;
 pub(crate) mod outcomes;
+pub(crate) mod revocations;
 
 /// How long a list waits for what this replica has answered to arrive in the store.
 pub(crate) const CATCH_UP: Duration = Duration::from_secs(2);

@@ -14,17 +14,26 @@ pub(crate) async fn root() -> Redirect {
 
 /// Answers with the page.
 pub(crate) async fn page() -> Response {
-    file("text/html; charset=utf-8", include_str!("docs/index.html"))
+    file(
+        POLICY,
+        "text/html; charset=utf-8",
+        include_str!("docs/index.html"),
+    )
 }
 
 /// Answers with its style.
 pub(crate) async fn style() -> Response {
-    file("text/css; charset=utf-8", include_str!("docs/docs.css"))
+    file(
+        POLICY,
+        "text/css; charset=utf-8",
+        include_str!("docs/docs.css"),
+    )
 }
 
 /// Answers with its program.
 pub(crate) async fn script() -> Response {
     file(
+        POLICY,
         "text/javascript; charset=utf-8",
         include_str!("docs/docs.js"),
     )
@@ -32,15 +41,16 @@ pub(crate) async fn script() -> Response {
 
 /// Answers with its icon.
 pub(crate) async fn icon() -> Response {
-    file("image/svg+xml", include_str!("docs/icon.svg"))
+    file(POLICY, "image/svg+xml", include_str!("docs/icon.svg"))
 }
 
-fn file(media: &'static str, text: &'static str) -> Response {
+/// Answers with a file of a page that may do what `policy` says.
+pub(crate) fn file(policy: &'static str, media: &'static str, text: &'static str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(media)),
         (
             header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static(POLICY),
+            HeaderValue::from_static(policy),
         ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];

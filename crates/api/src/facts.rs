@@ -15,6 +15,7 @@ use remit_core::{
 use remit_engine::{Live, Registry, Snapshot};
 
 mod approval;
+mod exceptions;
 
 use approval::Presented;
 
@@ -96,6 +97,14 @@ pub(crate) fn gather(
         (&agent, &hops),
         (tool, chain.as_ref()),
     );
+    let asked = exceptions::Asked {
+        action,
+        environment: &plain.environment,
+        question,
+        subject: &subject,
+        tasks: chain.as_ref().map_or(&[], |chain| &chain.tasks),
+    };
+    let exceptions = exceptions::of(live, &asked, now);
     let presented = Presented {
         question,
         call: call.as_ref(),
@@ -109,6 +118,7 @@ pub(crate) fn gather(
         approved: approval.as_ref().map_or(plain.approved, valid),
         approval,
         call,
+        exceptions,
         hops,
         kill,
         subject_not_yours,

@@ -5,8 +5,7 @@
 //! is the router of health and metrics.
 //!
 //! Invariants: an [`Answer`] exists only with the receipt of its record (INV-3); who asks comes from the credential and
-//! from nothing else; every body is read with a limit of size, depth and time; every error is a row of one table
-//! (`problem.rs`).
+//! from nothing else; every body is read with a limit of size, depth and time; every error is a row of one table.
 //! Deliberately absent: SQL, Cedar, configuration files, environment variables. Handlers translate; they do not decide.
 
 mod admin;

@@ -12,9 +12,11 @@ mod decide;
 mod drafts;
 mod events;
 mod examples;
+mod exceptions;
 mod facts;
 mod impact;
 mod kills;
+mod leases;
 mod lifecycle;
 mod manage;
 mod outcomes;
@@ -108,6 +110,8 @@ pub fn document() -> Value {
         .chain(agents::operations())
         .chain(tools::operations())
         .chain(kills::operations())
+        .chain(exceptions::operations())
+        .chain(leases::operations())
         .chain(approvers::operations())
         .chain(events::operations())
         .chain(outcomes::operations());
@@ -131,6 +135,7 @@ pub fn document() -> Value {
     schemas.append(&mut agents::schemas());
     schemas.append(&mut tools::schemas());
     schemas.append(&mut kills::schemas());
+    schemas.append(&mut exceptions::schemas());
     schemas.append(&mut approvers::schemas());
     json!({
         "openapi": "3.1.0",
@@ -194,6 +199,7 @@ fn tags() -> Value {
         { "name": "Drafts", "description": "Changes of the bundle that are worked on, checked and reviewed before they decide." },
         { "name": "Policies", "description": "The policies of the bundle in force, read and changed one by one." },
         { "name": "Entities", "description": "The live people, agents, tools and things that policies speak of." },
+        { "name": "Exceptions", "description": "Controls that do not count for a while, in one scope, because somebody answers for that." },
         { "name": "Agents", "description": "The registry of agents: who answers for each, until when, and what it may do at most." },
         { "name": "Tools", "description": "The catalogue of tools: what a call does, says of whom, and brings back." },
         { "name": "Kills", "description": "What must stop now, whatever the policies say." },

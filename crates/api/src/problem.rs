@@ -78,6 +78,8 @@ problems! {
     CONFLICT 409 "conflict" "this does not go together with what is there";
     /// A kill that is in force names what this would change, and the change would get it out of the kill; `detail` says what is killed. Lift the kill first, which takes two persons.
     KILLED 409 "killed" "this is killed";
+    /// There is no lease to renew: the decision has none, renews another, was denied when it was renewed, or is older than leases last; `detail` says which. Ask the question again.
+    LEASE_OVER 409 "lease-over" "there is no lease to renew";
     /// The decision takes no such outcome: it is a deny, another outcome of it was reported before, `sinks` are reported of a tool that outsiders can write into, or an agent's own key tells more than that its call succeeded; `why` says which. Nothing was changed.
     OUTCOME_REFUSED 409 "outcome-refused" "this decision takes no such outcome";
     /// The `Idempotency-Key` was sent with another access request before; take a new one for each.

@@ -1,4 +1,4 @@
-//! What a tenant registers: its agents, its tools, and what must stop.
+//! What a tenant registers: its agents, its tools, what must stop, and what does not count for a while.
 //!
 //! What is written here is a part of the snapshot of its revision, on every replica, like a policy: `sync` brings it into
 //! force, and `facts` reads it from there.
@@ -10,6 +10,7 @@ use remit_core::is_nfc;
 use crate::problem::{Kind, Problem};
 
 pub(crate) mod agents;
+pub(crate) mod exceptions;
 pub(crate) mod kills;
 pub(crate) mod tools;
 pub(crate) mod webhooks;

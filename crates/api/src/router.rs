@@ -10,7 +10,7 @@ use remit_store::Scope;
 
 use crate::admin::{Action, admin_actions, break_glass, principals, settings};
 use crate::app::App;
-use crate::approvals::requests;
+use crate::approvals::{page, requests};
 use crate::auth::Needs;
 use crate::problem::{Kind, Problem};
 use crate::publish::drafts::{self, edit, findings, release, review};
@@ -59,7 +59,7 @@ struct Routes {
 ///
 /// A path matches exactly or not at all; what does not match is a 404 in our shape, before anybody is asked for a key.
 pub fn router(app: Arc<App>) -> Router {
-    page(routes().router)
+    pages(routes().router)
         .fallback(async || Problem::from(Kind::NOT_FOUND))
         .method_not_allowed_fallback(async || Problem::from(Kind::METHOD_NOT_ALLOWED))
         .layer(middleware::from_fn_with_state(
@@ -69,7 +69,7 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Lists the endpoints of [`router`], without the files of the page that shows them.
+/// Lists the endpoints of [`router`], without the files of the pages.
 pub fn endpoints() -> Vec<Endpoint> {
     routes().endpoints
 }
@@ -305,6 +305,16 @@ fn entities_and_decisions(routes: Routes) -> Routes {
             Access::Key(Scope::Evaluate),
             decisions::outcomes::report,
         )
+        .post(
+            "/v1/leases/{id}",
+            Access::Key(Scope::Evaluate),
+            decisions::leases::renew,
+        )
+        .get(
+            "/v1/revocations",
+            Access::Key(Scope::Evaluate),
+            decisions::revocations::watch,
+        )
         .get(
             "/v1/outcomes",
             May(Read, Action::ListOutcomes),
@@ -442,23 +452,29 @@ fn tenants_of_all(routes: Routes) -> Routes {
         )
 }
 
-/// The paths of the page that shows the endpoints.
-const PAGE: [&str; 5] = [
+/// The paths of the pages: the one that shows the endpoints, and the one that asks for an approval.
+const PAGE: [&str; 8] = [
     "/",
     "/docs",
     "/docs/docs.css",
     "/docs/docs.js",
     "/docs/icon.svg",
+    "/approvals/{id}",
+    "/approvals/page.css",
+    "/approvals/page.js",
 ];
 
-/// The page that shows the endpoints.
-fn page(router: Router<Arc<App>>) -> Router<Arc<App>> {
+/// The pages.
+fn pages(router: Router<Arc<App>>) -> Router<Arc<App>> {
     let handlers = [
         get(docs::root),
         get(docs::page),
         get(docs::style),
         get(docs::script),
         get(docs::icon),
+        get(page::page),
+        get(page::style),
+        get(page::script),
     ];
     PAGE.into_iter()
         .zip(handlers)

@@ -34,10 +34,12 @@ use crate::tasks::keeping;
 mod live;
 pub(crate) mod progress;
 mod replicas;
+pub(crate) mod revocations;
 mod shadows;
 
 use progress::{Cause, Standing, chain};
 use replicas::Presence;
+use revocations::Changed;
 
 /// However often somebody asks for news, the database is not asked more often than this.
 pub(crate) const SHORTEST: Duration = Duration::from_millis(20);
@@ -150,6 +152,7 @@ async fn poll(app: &Arc<App>, read: &mut KeysRead) -> Result<(), Failure> {
         } else if app.engine.snapshot(head.tenant).is_some() {
             // It was deleted.
             app.engine.remove(head.tenant);
+            app.revocations.remove(head.tenant);
         }
     }
     if read.as_of.as_ref() != Some(&heads) {
@@ -199,9 +202,10 @@ async fn read_keys(app: &App, heads: &[Head], read: &mut KeysRead) -> Result<(),
         }
         keys => keys?,
     };
-    app.keys.replace(keys, |tenant| {
+    let gone = app.keys.replace(keys, app.now(), |tenant| {
         unreadable.contains(&tenant) || app.progress.is_set_back(tenant)
     });
+    app.revocations.keys(gone);
     for tenant in read.unreadable.difference(&unreadable) {
         app.progress.mark(*tenant, None);
     }
@@ -251,6 +255,7 @@ async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), 
     let current = app.engine.snapshot(tenant);
     let same_bundle = standing.bundle() == newest;
     let prepared = standing.prepared().take();
+    let before = current.clone();
     let snapshot = match current {
         Some(current) if same_bundle => with_changes(&app, head, current).await?,
         current => match prepared.filter(|compiled| compiled.content_hash() == hash) {
@@ -260,7 +265,11 @@ async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), 
     };
     // Old snapshots are taken apart with it, which is nothing for a thread that answers questions.
     blocking(move || {
+        let now = snapshot.clone();
         app.engine.install(tenant, snapshot);
+        // Only now: whoever is told of it asks again, and is answered by it.
+        app.revocations.installed(tenant, before.as_deref(), &now);
+        drop((before, now));
         app.engine.reclaim();
     })
     .await?;
@@ -310,7 +319,7 @@ async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<
     let mut gathering = app.shadows.gather(head.tenant, &snapshot);
     let mut applying =
         tokio::task::spawn_blocking(move || -> Result<_, EntityError> { Ok(snapshot.change()) });
-    let mut cursor = None;
+    let (mut cursor, mut entities) = (None, false);
     loop {
         let page = app
             .store
@@ -326,6 +335,7 @@ async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<
         if let Some(gathering) = &mut gathering {
             gathering.add(&page.upserts, &page.removals);
         }
+        entities |= !(page.upserts.is_empty() && page.removals.is_empty());
         let mut changing = applying.await??;
         applying = tokio::task::spawn_blocking(move || {
             changing.apply(&page.upserts, &page.removals)?;
@@ -341,7 +351,9 @@ async fn with_changes(app: &App, head: Head, snapshot: Arc<Snapshot>) -> Result<
     if let Some(gathering) = gathering {
         gathering.hand_over(after, head.revision);
     }
-    let live = live::bring(app, head, next.live(), after).await?;
+    let (live, mut different) = live::bring(app, head, next.live(), after).await?;
+    different.extend(entities.then_some(Changed::Entities));
+    app.revocations.found(head.tenant, after, different);
     Ok(next.with_live(live).at(head.revision))
 }
 

@@ -56,5 +56,5 @@ pub use finding::FINDINGS;
 pub use format::format_policies;
 pub use schema::mcp::{McpActions, McpError, McpSchema, McpTools};
 pub use schema::{FACTS_SCHEMA, Registry};
-pub use snapshot::{Changing, Live, LiveChange, Snapshot};
+pub use snapshot::{Changing, Live, LiveChange, NotRelaxable, Snapshot};
 pub use {guard::EVALUATION_STACK, search::Found};

@@ -17,8 +17,10 @@ use crate::schema::Registry;
 use crate::shape::{Reads, action_in};
 
 mod live;
+mod relaxing;
 
 pub use live::{Live, LiveChange};
+pub use relaxing::NotRelaxable;
 
 /// The most problems with entities that one compilation reports.
 const MOST_PROBLEMS: usize = 100;

@@ -64,6 +64,9 @@ enum Command {
     /// Stop an agent, a task, a tool, a model or everything, whatever the policies say.
     #[command(subcommand)]
     Kill(cmd::kill::Command),
+    /// Relax a control for a while, in one scope: one person proposes it, another confirms it.
+    #[command(subcommand)]
+    Exception(cmd::exception::Command),
     /// Open, end and look at tasks: what agents are asked to do, and what they have touched.
     #[command(subcommand)]
     Task(cmd::task::Command),
@@ -175,6 +178,7 @@ async fn dispatch(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Agent(command) => cmd::agent::run(command, out).await,
         Command::Tool(command) => cmd::tool::run(command, out).await,
         Command::Kill(command) => cmd::kill::run(command, out).await,
+        Command::Exception(command) => cmd::exception::run(command, out).await,
         Command::Task(command) => Box::pin(cmd::task::run(command, out)).await,
         Command::Approvals(command) => Box::pin(cmd::approvals::run(command, out)).await,
         Command::Approvers(command) => cmd::approvers::run(command, out).await,

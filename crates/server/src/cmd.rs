@@ -18,6 +18,7 @@ pub(crate) mod direct;
 pub(crate) mod doctor;
 pub(crate) mod draft;
 pub(crate) mod entities;
+pub(crate) mod exception;
 pub(crate) mod explain;
 pub(crate) mod fleet;
 pub(crate) mod key;

@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) approvals: Approvals,
     pub(crate) drafts: Drafts,
     pub(crate) webhooks: Hooks,
+    pub(crate) exceptions: Exceptions,
+    pub(crate) leases: Leases,
     pub(crate) replica: Replica,
     pub(crate) telemetry: Telemetry,
 }
@@ -145,6 +147,20 @@ pub(crate) struct Hooks {
 pub(crate) struct Drafts {
     pub(crate) access_requests: String,
     pub(crate) obligations: String,
+}
+
+/// What exceptions are held to.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Exceptions {
+    pub(crate) longest_days: u64,
+}
+
+/// What leases are held to.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Leases {
+    pub(crate) longest_hours: u64,
 }
 
 /// This process among the others that decide by the same database.
@@ -279,6 +295,14 @@ impl Config {
         positive("approvals.denial_ttl_ms", self.approvals.denial_ttl_ms);
         positive("approvals.request_ttl_ms", self.approvals.request_ttl_ms);
         positive("approvals.approval_ttl_ms", self.approvals.approval_ttl_ms);
+        if !(1..=366).contains(&self.exceptions.longest_days) {
+            let fault = "must be 1 to 366".to_owned();
+            faults.push(("exceptions.longest_days", fault));
+        }
+        if !(1..=168).contains(&self.leases.longest_hours) {
+            let fault = "must be 1 to 168".to_owned();
+            faults.push(("leases.longest_hours", fault));
+        }
         faults.extend(self.database.faults());
         faults.extend(self.drafts.faults());
         faults.extend(self.webhooks.faults());

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::{Client, Server};
 use crate::config::Layers;
+use crate::dev::write_private;
 use crate::error::Error;
 use crate::output::Output;
 use crate::serve::{self, DevPlan, Plan, Ready};
@@ -110,6 +111,27 @@ impl Embedded {
             timeout: TIMEOUT,
         }
         .client()
+    }
+
+    /// Makes a client that presents another key, which is kept beside the first under a name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::client`], and [`Error::Io`].
+    pub(crate) fn client_of(&self, name: &str, key: &str) -> Result<Client, Error> {
+        let key_file = self.key_file(name);
+        write_private(&key_file, key)?;
+        Server {
+            url: self.url.clone(),
+            key_file: Some(key_file),
+            timeout: TIMEOUT,
+        }
+        .client()
+    }
+
+    /// Returns where the key of [`Embedded::client_of`] is kept.
+    pub(crate) fn key_file(&self, name: &str) -> PathBuf {
+        self.data.join(format!("{name}.key"))
     }
 
     /// Returns the folder of its decision log.

@@ -375,6 +375,8 @@ fn options(config: &Config, url: &str, telemetry: &Telemetry) -> remit_api::Opti
         poll: Duration::from_millis(config.policy.poll_ms),
         task_idle_timeout: Duration::from_millis(config.tasks.idle_timeout_ms),
         reserved: Duration::from_millis(config.tasks.reserved_ms),
+        longest_lease: Duration::from_secs(config.leases.longest_hours * 3_600),
+        longest_exception: Duration::from_secs(config.exceptions.longest_days * 86_400),
         escrow_from: config.tasks.escrow_from,
         orphan_after: Duration::from_millis(config.tasks.orphan_after_ms),
         approvals: config.approvals.options(),

@@ -11,6 +11,8 @@ use crate::error::Error;
 use crate::shipping::{indexed, verdict};
 use crate::store::{Store, off_the_runtime};
 
+pub(crate) mod leases;
+
 /// The most decisions of one page.
 const MAX_DECISIONS: usize = 1_000;
 /// How far the time in a decision's id may be from the time in its record. Both come from one clock within one

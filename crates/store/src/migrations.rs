@@ -59,6 +59,7 @@ migrations! {
     "0023_outcomes",
     "0024_approvals",
     "0025_approvers",
+    "0026_exceptions",
     "0027_events",
     "0028_webhooks",
 }

@@ -1,6 +1,6 @@
-//! What a tenant has registered: its agents, its tools, and what must stop.
+//! What a tenant has registered: its agents, its tools, what must stop, and what does not count for a while.
 
-use remit_core::{Kill, PrincipalName, Revision, TenantId};
+use remit_core::{Exception, Kill, PrincipalName, Revision, TenantId};
 
 use crate::error::Error;
 use crate::reach::Across;
@@ -8,11 +8,13 @@ use crate::store::Store;
 use crate::tenants::revision;
 
 pub(crate) mod agents;
+pub(crate) mod exceptions;
 pub(crate) mod kills;
 pub(crate) mod tools;
 pub(crate) mod webhooks;
 
 pub use agents::{AgentCursor, AgentFilter, AgentPage, MAX_AGENTS, StoredAgent, UnknownAgent};
+pub use exceptions::{ExceptionBy, MAX_EXCEPTIONS, ProposedException, StoredException};
 pub use kills::{LiftAsked, Lifted, MAX_KILLS, NewKill, StoredKill};
 pub use tools::{MAX_TOOLS, StoredTool, ToolCursor, ToolPage};
 pub use webhooks::*;
@@ -26,6 +28,8 @@ pub struct LiveNow {
     pub tools: Revision,
     /// The persons who are enabled, and so can answer for an agent.
     pub owners: Vec<PrincipalName>,
+    /// The exceptions that are confirmed and not ended; the time of some may be over.
+    pub exceptions: Vec<Exception>,
     /// The kills in force, those of everything included.
     pub kills: Vec<Kill>,
 }
@@ -51,7 +55,7 @@ impl Store {
     ///
     /// [`Error::Corrupt`] when a row cannot be read.
     pub async fn live_now(&self, tenant: TenantId, upto: Revision) -> Result<LiveNow, Error> {
-        let (newest, names, kills) = self
+        let (newest, names, kills, exceptions) = self
             .within("read what is registered", async {
                 let mut conn = self.connect_to_read(Across::Live).await?;
                 let newest: (Option<i64>, Option<i64>) =
@@ -64,8 +68,10 @@ impl Store {
                     .fetch_all(raw)
                     .await)?;
                 let kills = kills::read_in_force(&mut conn, tenant, upto).await?;
+                let at = (upto, self.clock().now());
+                let exceptions = exceptions::read_in_force(&mut conn, tenant, at).await?;
                 conn.end().await?;
-                Ok((newest, names, kills))
+                Ok((newest, names, kills, exceptions))
             })
             .await?;
         let owners = names.into_iter().map(|name| {
@@ -76,6 +82,7 @@ impl Store {
             agents: revision(newest.0.unwrap_or_default())?,
             tools: revision(newest.1.unwrap_or_default())?,
             owners: owners.collect::<Result<_, _>>()?,
+            exceptions,
             kills: kills
                 .into_iter()
                 .map(|row| kills::in_force(tenant, row))

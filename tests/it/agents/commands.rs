@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::serve::Server;
 
 /// Makes a person, and a key of it that may stop things.
-fn person(server: &Server, name: &str, roles: &str) -> String {
+pub(crate) fn person(server: &Server, name: &str, roles: &str) -> String {
     let set = [
         "principal",
         "set",
@@ -34,7 +34,7 @@ fn person(server: &Server, name: &str, roles: &str) -> String {
 }
 
 /// A moment that is some days ahead.
-fn ahead(days: i64) -> String {
+pub(crate) fn ahead(days: i64) -> String {
     let now = remit_core::Clock::system().now().micros();
     remit_core::Timestamp::from_micros(now + days * 86_400_000_000).to_string()
 }

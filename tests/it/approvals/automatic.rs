@@ -11,7 +11,7 @@ use super::{REQUESTS, ask, bundle, by, payment, submission};
 #[tokio::test]
 async fn a_policy_approves_at_once() {
     let mut bundle = bundle();
-    bundle.policies.push(Source {
+    bundle.admin.push(Source {
         file: "admin/approvals.cedar".to_owned(),
         text: "@id(\"small\")\npermit (principal == Machine::\"remit\", action == Action::\"approve_request\", resource);\n".to_owned(),
     });

@@ -110,7 +110,7 @@ async fn a_document_is_read_after_an_approval() {
     exchange.masks(&handle["task"]["id"], "<request>");
     let path = format!("{REQUESTS}/{id}");
     exchange.send(Method::GET, &path, &Value::Null, None).await;
-    app.clock.advance(Duration::from_secs(120));
+    app.clock.advance(Duration::from_mins(2));
     app.caught_up().await;
     approve(&app, &id, ApprovalScope::Once, 14_400).await;
     let done = exchange.send(Method::GET, &path, &Value::Null, None).await;

@@ -21,7 +21,7 @@ use super::{EVALUATION, REQUESTS, by, submission};
 const CLIENTS: usize = 50;
 /// How many rounds, unless more are asked for.
 const ROUNDS: usize = 4;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn process(url: &str, name: &str, folder: &std::path::Path) -> Remit {
     let remit = Remit::dev(env!("CARGO_BIN_EXE_remit"))

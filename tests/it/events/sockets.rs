@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use remit_api::{Limits, Options};
 use remit_tests::app::TestApp;
+use remit_tests::app::stream::Stream;
 use remit_tests::bundles::pack;
 use remit_tests::raw;
-use remit_tests::stream::Stream;
 use serde_json::json;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -46,13 +46,8 @@ impl Served {
     }
 
     async fn open(&self) -> Stream {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let request = http
-            .get(format!("http://{}{EVENTS}", self.address))
-            .bearer_auth(&self.test.key);
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        Stream::over(answer)
+        let url = format!("http://{}{EVENTS}", self.address);
+        Stream::connect(&url, &self.test.key).await
     }
 }
 

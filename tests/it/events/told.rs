@@ -6,8 +6,8 @@ use http::{Method, StatusCode};
 use remit_api::Options;
 use remit_core::Bundle;
 use remit_tests::app::TestApp;
+use remit_tests::app::stream::Event;
 use remit_tests::postgres::Postgres;
-use remit_tests::stream::Event;
 use serde_json::{Value, json};
 
 use super::{PATIENCE, open};

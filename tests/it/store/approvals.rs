@@ -39,9 +39,13 @@ fn question() -> Question {
 }
 
 /// Asks for an approval past the API, bound to something of its own.
-pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> ApprovalId {
+pub async fn pending(
+    (store, clock): (&Store, &Clock),
+    tenant: TenantId,
+    callbacks: usize,
+) -> ApprovalId {
     let question = question();
-    let id = ApprovalId::from_uuid(fixture.clock.id());
+    let id = ApprovalId::from_uuid(clock.id());
     let request = NewRequest {
         id,
         bound: Bound {
@@ -55,7 +59,7 @@ pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> A
             task: None,
             violations: BTreeSet::from([remit_core::PolicyId::new("needs")]),
         },
-        decision: DecisionId::from_uuid(fixture.clock.id()),
+        decision: DecisionId::from_uuid(clock.id()),
         wants: Wants::from([("finance".to_owned(), 1)]),
         card: "{}".to_owned(),
         question: &question,
@@ -66,11 +70,11 @@ pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> A
     let by = "pep".parse().unwrap();
     let requester = Requester {
         by: &by,
-        key: KeyId::from_uuid(fixture.clock.id()),
+        key: KeyId::from_uuid(clock.id()),
         callback: (callbacks > 0).then_some("{}"),
     };
     let bulk = NewBulk {
-        id: ApprovalId::from_uuid(fixture.clock.id()),
+        id: ApprovalId::from_uuid(clock.id()),
     };
     let name = id.to_string();
     let named = RequestName {
@@ -79,7 +83,7 @@ pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> A
     };
     // Twice: the second joins the first.
     for named in [Some(named), None] {
-        let asked = fixture.store.insert_requests(
+        let asked = store.insert_requests(
             tenant,
             (
                 std::slice::from_ref(&request),
@@ -98,18 +102,9 @@ pub async fn pending(fixture: &Fixture, tenant: TenantId, callbacks: usize) -> A
         assert_eq!(requests[0].id, id);
         assert_eq!(joined, usize::from(named.is_none()));
     }
-    let again = fixture
-        .store
-        .asked_before(tenant, &by, named)
-        .await
-        .unwrap();
+    let again = store.asked_before(tenant, &by, named).await.unwrap();
     assert_eq!(again, Some(Asked::Before(bulk.id)));
-    let stored = fixture
-        .store
-        .bulk_request(tenant, bulk.id)
-        .await
-        .unwrap()
-        .unwrap();
+    let stored = store.bulk_request(tenant, bulk.id).await.unwrap().unwrap();
     assert_eq!(stored.items, [id]);
     id
 }
@@ -124,12 +119,12 @@ async fn one_use_is_won_by_one(fixture: Fixture) {
         let fixture = Arc::clone(&fixture);
         racing.spawn(async move {
             let (name, none) = (format!("n{number}"), BTreeSet::new());
-            let used = ApprovalUse {
+            let wanted = ApprovalUse {
                 amount: None,
                 id,
                 name: &name,
             };
-            consume(&fixture, (tenant, &[]), used, &none, 50 + number)
+            consume(&fixture, (tenant, &[]), wanted, &none, 50 + number)
                 .await
                 .0
         });
@@ -148,7 +143,7 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
     for _ in 0..3 {
         ids.push(stored(&fixture, tenant, 1, None).await);
     }
-    let waiting = pending(&fixture, tenant, 0).await;
+    let waiting = pending((store, &fixture.clock), tenant, 0).await;
     let page = store
         .approvals_changed(tenant, Revision::new(0), None, 2)
         .await
@@ -175,12 +170,12 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
         .withdraw_approval(tenant, ids[0], ("maya", "no"), Change::default())
         .await
         .unwrap();
-    let used = ApprovalUse {
+    let wanted = ApprovalUse {
         amount: None,
         id: ids[1],
         name: "x",
     };
-    consume(&fixture, (tenant, &[]), used, &BTreeSet::new(), 90).await;
+    consume(&fixture, (tenant, &[]), wanted, &BTreeSet::new(), 90).await;
     assert_eq!(store.expire_requests(tenant).await.unwrap().forgotten, 1);
     let changes = store
         .approvals_changed(tenant, head, None, 10)
@@ -195,10 +190,8 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
     assert!(fresh.removed.is_empty());
     // Neither is cancelled, approved or withdrawn any more.
     for id in [ids[0], waiting] {
-        store
-            .cancel_request(tenant, id, ("pep", "x"), Change::default())
-            .await
-            .map_or((), drop);
+        let again = store.cancel_request(tenant, id, ("pep", "x"), Change::default());
+        assert!(again.await.is_err(), "{id}");
     }
     assert!(
         store
@@ -210,8 +203,13 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
 }
 
 /// A request that is approved for so many uses and so much money, past the API.
-async fn stored(fixture: &Fixture, tenant: TenantId, uses: u32, amount: Option<u64>) -> ApprovalId {
-    let id = pending(fixture, tenant, 1).await;
+pub async fn stored(
+    fixture: &Fixture,
+    tenant: TenantId,
+    uses: u32,
+    amount: Option<u64>,
+) -> ApprovalId {
+    let id = pending((&fixture.store, &fixture.clock), tenant, 1).await;
     let approvers = BTreeSet::from(["maya".parse().unwrap()]);
     let approving = Approving {
         scope: ApprovalScope::Task { amount, uses },
@@ -324,12 +322,12 @@ async fn an_approval_is_used_with_the_rest_or_not_at_all(fixture: Fixture) {
         let (refused, _) = consume(&fixture, (tenant, &[]), used("d", Some(0)), &none, 8).await;
         assert_eq!(refused, Consumed::Approval(ApprovalState::Used));
         let missing = ApprovalId::from_uuid(fixture.clock.id());
-        let used = ApprovalUse {
+        let wanted = ApprovalUse {
             amount: None,
             id: missing,
             name: "x",
         };
-        let (refused, _) = consume(&fixture, (tenant, &[]), used, &none, 9).await;
+        let (refused, _) = consume(&fixture, (tenant, &[]), wanted, &none, 9).await;
         assert_eq!(refused, Consumed::Approval(ApprovalState::Unknown));
     }
 }
@@ -398,7 +396,7 @@ fn approval_once() {
                     for step in steps {
                         match step {
                             Step::Later(seconds) => {
-                                fixture.clock.advance(Duration::from_secs(seconds))
+                                fixture.clock.advance(Duration::from_secs(seconds));
                             }
                             Step::Withdraw => {
                                 let gone = fixture.store.withdraw_approval(
@@ -413,14 +411,15 @@ fn approval_once() {
                             Step::Use { name, amount } => {
                                 *counts.4 += 1;
                                 let text = format!("n{name}");
-                                let used = ApprovalUse {
+                                let wanted = ApprovalUse {
                                     amount: Some(amount),
                                     id,
                                     name: &text,
                                 };
                                 let none = BTreeSet::new();
                                 let (came, decision) =
-                                    consume(&fixture, (tenant, &[]), used, &none, *counts.4).await;
+                                    consume(&fixture, (tenant, &[]), wanted, &none, *counts.4)
+                                        .await;
                                 let over = fixture.clock.now().micros() >= began + 60_000_000;
                                 let expected = if let Some(first) = names.get(&name) {
                                     *counts.3 += 1;
@@ -469,12 +468,12 @@ fn approval_once() {
 /// Makes a request that was approved and used.
 pub async fn used(fixture: &Fixture, tenant: TenantId) {
     let id = stored(fixture, tenant, 1, None).await;
-    let used = ApprovalUse {
+    let wanted = ApprovalUse {
         amount: None,
         id,
         name: "one",
     };
     let none = BTreeSet::new();
-    let (done, _) = consume(fixture, (tenant, &[]), used, &none, 700).await;
+    let (done, _) = consume(fixture, (tenant, &[]), wanted, &none, 700).await;
     assert_eq!(done, Consumed::Done { revision: None });
 }

@@ -113,6 +113,56 @@ async fn a_budget_is_consumed_in_one_round_trip() {
     assert!(Postgres::database().await.is_some());
 }
 
+/// An approval, and a budget with it or none, is used in one round trip, too.
+#[tokio::test]
+async fn an_approval_is_used_in_one_round_trip() {
+    let Some(fixture) = Fixture::postgres().await else {
+        return;
+    };
+    let trips = Arc::new(AtomicUsize::new(0));
+    let url = counted(&fixture.url, Arc::clone(&trips)).await;
+    let options = remit_store::Options {
+        max_connections: 1,
+        ..patient(&url)
+    };
+    let store = Store::open(&options, fixture.clock.clone()).await.unwrap();
+    let tenant = fixture.tenant("acme").await;
+    let many = Budget {
+        calls: Some(100),
+        ..Budget::default()
+    };
+    let root = task(&fixture, tenant, None, many).await;
+    let id = super::approvals::stored(&fixture, tenant, 100, None).await;
+    let (mut taken, none) = (Vec::new(), std::collections::BTreeSet::new());
+    for number in 0..8_u64 {
+        let record = shared(&fixture, tenant, number);
+        let name = format!("n{number}");
+        let chain = [root];
+        let within = number % 2 == 0;
+        let consumption = remit_store::Consumption {
+            approval: Some(remit_store::ApprovalUse {
+                amount: Some(1),
+                id,
+                name: &name,
+            }),
+            chain: if within { &chain } else { &[] },
+            charges: calls(u64::from(within)),
+            hold: super::budgets::HOLD,
+            labels: &none,
+            record: &record,
+        };
+        // What the call before has left to do.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let before = trips.load(Ordering::SeqCst);
+        let consumed = store.consume(tenant, &consumption).await.unwrap();
+        taken.push(trips.load(Ordering::SeqCst) - before);
+        assert_eq!(consumed, Consumed::Done { revision: None });
+    }
+    // The first connects and prepares.
+    assert_eq!(taken[1..], [1; 7], "{taken:?}");
+    println!("round trips of eight uses of an approval: {taken:?}");
+}
+
 /// Whatever is consumed is committed before the end of a task above it is, or not at all: no record comes after the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_consumed_after_what_is_above_has_ended() {

@@ -359,7 +359,11 @@ async fn an_export_has_everything_but_secrets(fixture: Fixture) {
     let count = |table: &str| tables[table].len();
     assert_eq!(count("bundles"), 2);
     assert_eq!(count("entities"), 1_008, "every version, a removal too");
-    assert_eq!(count("decisions"), 1_008, "one consumed a budget");
+    assert_eq!(
+        count("decisions"),
+        1_009,
+        "one consumed a budget, one an approval"
+    );
     assert_eq!(count("api_keys"), 1);
     assert_eq!(count("idempotency"), 1);
     assert_eq!(count("replica_revisions"), 1);
@@ -398,7 +402,7 @@ async fn an_export_has_everything_but_secrets(fixture: Fixture) {
         .iter()
         .map(|row| row["id"].as_str().unwrap())
         .collect();
-    assert_eq!(ids.len(), 1_008, "none twice");
+    assert_eq!(ids.len(), 1_009, "none twice");
     assert!(
         tables
             .values()

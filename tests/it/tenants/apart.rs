@@ -13,6 +13,8 @@ struct Ours {
     draft: String,
     grant: String,
     kill: String,
+    exception: String,
+    request: String,
     task: String,
     version: u64,
     head: u64,
@@ -64,6 +66,14 @@ impl Ours {
         let (kill, task) = register(&test).await;
         let named = json!({ "principal": MARK, "reason": MARK });
         let person = remit_core::PrincipalKind::Person;
+        let proposal = json!({
+            "policy": MARK, "scope": { "action": MARK }, "owner": MARK, "reason": MARK, "compensating": MARK,
+            "until": test.clock.now().plus(std::time::Duration::from_hours(1)),
+        });
+        let publisher = [remit_core::Role::Publisher];
+        let proposer = test.key_of(person, "proposer", &publisher).await;
+        let made = test.as_key(&proposer, http::Method::POST, "/v1/exceptions", &proposal);
+        let exception = made.await.json()["id"].as_str().unwrap().to_owned();
         let asker = test
             .key_of(person, "asker", &[remit_core::Role::Admin])
             .await;
@@ -78,6 +88,8 @@ impl Ours {
             .header("x-decision-id")
             .to_owned();
         assert!(test.get("/v1/decisions").await.text.contains(&decision));
+        let kept = (&test.store, &test.clock);
+        let request = crate::store::approvals::pending(kept, test.tenant, 0).await;
         let versions = test.get("/v1/bundle/versions").await.json();
         Self {
             version: versions["versions"][0]["revision"].as_u64().unwrap(),
@@ -90,6 +102,8 @@ impl Ours {
             draft,
             grant,
             kill,
+            exception,
+            request: request.to_string(),
             task,
         }
     }
@@ -97,7 +111,10 @@ impl Ours {
     /// The path of an operation with something of ours in it, and the same with something that nobody has.
     fn paths(&self, template: &str) -> (String, String) {
         let nobody = "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77";
-        let (ours, made_up) = if template.starts_with("/v1/decisions/") {
+        let (ours, made_up) = if ["/v1/decisions/", "/v1/leases/"]
+            .iter()
+            .any(|named| template.starts_with(named))
+        {
             (self.decision.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/keys/") {
             (self.key.clone(), nobody.to_owned())
@@ -107,6 +124,10 @@ impl Ours {
             (self.grant.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/kills/") {
             (self.kill.clone(), nobody.to_owned())
+        } else if template.starts_with("/v1/exceptions/") {
+            (self.exception.clone(), nobody.to_owned())
+        } else if template.starts_with("/access/v1/requests/") {
+            (self.request.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/tasks/") {
             (self.task.clone(), nobody.to_owned())
         } else if [
@@ -158,6 +179,7 @@ impl Ours {
             format!("/v1/agents/Agent/{MARK}"),
             format!("/v1/tools/{MARK}"),
             format!("/v1/kills/{}", self.kill),
+            format!("/v1/exceptions/{}", self.exception),
             format!("/v1/tasks/{}", self.task),
             format!("/v1/task-templates/{MARK}"),
             "/v1/whoami".to_owned(),
@@ -287,8 +309,8 @@ async fn an_id_of_another_tenant_tells_nothing() {
                 _ if template.ends_with("/review") || template.ends_with("/approve") => {
                     StatusCode::FORBIDDEN
                 }
-                // Nor does a machine vouch for a task, or lift a kill.
-                _ if ["/endorse", "/lift", "/lift/confirm"]
+                // Nor does a machine vouch for a task, lift a kill or confirm an exception.
+                _ if ["/endorse", "/lift", "/lift/confirm", "{id}/confirm"]
                     .iter()
                     .any(|end| template.ends_with(end)) =>
                 {

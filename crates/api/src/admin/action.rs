@@ -120,6 +120,11 @@ actions! {
     LiftKill "lift_kill" "Kill" true;
     ConfirmKillLift "confirm_kill_lift" "Kill" true;
     KillEverything "kill_everything" "Tenant" true;
+    ListExceptions "list_exceptions" "Tenant" false;
+    GetException "get_exception" "Exception" false;
+    ProposeException "propose_exception" "Tenant" true;
+    ConfirmException "confirm_exception" "Exception" true;
+    EndException "end_exception" "Exception" true;
     ListTasks "list_tasks" "Tenant" false;
     GetTask "get_task" "Task" false;
     CreateTask "create_task" "Tenant" true;

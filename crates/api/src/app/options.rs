@@ -23,6 +23,10 @@ pub struct Options {
     pub escrow_from: u32,
     /// After which time a permit in a task without an outcome is listed as an orphan.
     pub orphan_after: Duration,
+    /// How long an exception may be in force at most.
+    pub longest_exception: Duration,
+    /// How old a permit may be whose lease is renewed.
+    pub longest_lease: Duration,
     /// How long one request may take, its body included.
     pub deadline: Duration,
     /// The largest body, in bytes; bundles and bulk imports have a limit of their own.
@@ -99,6 +103,8 @@ impl Default for Options {
             reserved: Duration::from_mins(15),
             orphan_after: Duration::from_mins(5),
             escrow_from: 100,
+            longest_exception: Duration::from_hours(90 * 24),
+            longest_lease: Duration::from_hours(24),
             deadline: Duration::from_secs(15),
             body_bytes: 1 << 20,
             body_deadline: Duration::from_secs(10),

@@ -38,8 +38,8 @@ fn submit() -> Operation {
         )
         .scope("evaluate")
         .takes("AccessRequestSubmission", "What is asked. Unknown members are ignored.", &submission())
-        .gives(202, "It is pending.", "AccessRequest", &pending(), &["Location", "Retry-After", "Remit-Revision"])
-        .gives(201, "It has ended already.", "AccessRequest", &approved(), &["Location", "Remit-Revision"])
+        .gives(202, "It is pending.", "TaskHandle", &pending(), &["Location", "Retry-After", "Remit-Revision"])
+        .gives(201, "It has ended already.", "TaskHandle", &approved(), &["Location", "Remit-Revision"])
         .fails(&[
             Kind::NOT_REQUESTABLE,
             Kind::INVALID_DENIAL_BINDING,
@@ -71,7 +71,7 @@ fn get() -> Operation {
         )
         .scope("evaluate")
         .part("id", "The id of the request.", REQUEST)
-        .gives(200, "How it stands.", "AccessRequest", &pending(), &[])
+        .gives(200, "How it stands.", "TaskHandle", &pending(), &[])
         .fails(&[
             Kind::INVALID_REQUEST,
             Kind::NOT_FOUND,
@@ -97,7 +97,7 @@ fn cancel(method: &'static str, id: &'static str) -> Operation {
         .gives(
             200,
             "It is cancelled.",
-            "AccessRequest",
+            "TaskHandle",
             &cancelled(),
             &["Remit-Revision"],
         )
@@ -201,7 +201,7 @@ fn submitted() -> Value {
 fn told() -> Value {
     let status = json!({ "type": "string", "enum": ["pending", "approved", "denied", "expired", "cancelled", "partial"] });
     json!({
-        "AccessRequest": {
+        "TaskHandle": {
             "type": "object", "description": "A task handle of the profile, and what was approved.", "required": ["task"],
             "properties": {
                 "task": {

@@ -1,15 +1,15 @@
-//! What a tenant has registered: its agents, its tools, and what must stop.
+//! What a tenant has registered: its agents, its tools, what must stop, and what does not count for a while.
 
 use remit_store::Scope::{Keys, Read, Tasks, Write};
 
 use super::Access::May;
 use super::Routes;
 use crate::admin::Action;
-use crate::registry::{agents, kills, tools};
+use crate::registry::{agents, exceptions, kills, tools};
 
 /// Adds them.
 pub(super) fn routes(routes: Routes) -> Routes {
-    stop(catalogue(agents_known(routes)))
+    relax(stop(catalogue(agents_known(routes))))
 }
 
 /// Who acts.
@@ -68,5 +68,32 @@ fn stop(routes: Routes) -> Routes {
             "/v1/kills/{id}/lift/confirm",
             May(Tasks, Action::ConfirmKillLift),
             kills::confirm,
+        )
+}
+
+/// What does not count for a while.
+fn relax(routes: Routes) -> Routes {
+    const ALL: &str = "/v1/exceptions";
+    routes
+        .get(ALL, May(Read, Action::ListExceptions), exceptions::list)
+        .post(
+            ALL,
+            May(Write, Action::ProposeException),
+            exceptions::propose,
+        )
+        .get(
+            "/v1/exceptions/{id}",
+            May(Read, Action::GetException),
+            exceptions::get,
+        )
+        .post(
+            "/v1/exceptions/{id}/confirm",
+            May(Write, Action::ConfirmException),
+            exceptions::confirm,
+        )
+        .post(
+            "/v1/exceptions/{id}/end",
+            May(Write, Action::EndException),
+            exceptions::end,
         )
 }

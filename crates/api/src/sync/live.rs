@@ -1,4 +1,4 @@
-//! What is registered of a tenant, brought to its head: agents, tools, kills, and who can answer for an agent.
+//! What is registered of a tenant, brought to its head: agents, tools, kills, exceptions, and who can answer for an agent.
 //!
 //! It is a part of the snapshot that is being made, and comes into force with it. Whatever way the snapshot came about,
 //! its live facts are those of its revision, and what changed after that is read here.
@@ -7,22 +7,24 @@ use remit_core::Revision;
 use remit_engine::{Live, LiveChange};
 use remit_store::Head;
 
+use super::revocations::{self, Changed};
 use super::{Failure, blocking};
 use crate::app::App;
 
 /// The most agents or tools that are read at a time.
 const PAGE: usize = 10_000;
 
-/// Returns what is registered at the head, given what was at the revision `after`.
+/// Returns what is registered at the head, given what was at the revision `after`, and what is different by that.
 pub(super) async fn bring(
     app: &App,
     head: Head,
     before: &Live,
     after: Revision,
-) -> Result<Live, Failure> {
+) -> Result<(Live, Vec<Changed>), Failure> {
     let store = app.store.ahead();
     let now = store.live_now(head.tenant, head.revision).await?;
     let mut change = LiveChange {
+        exceptions: Some(now.exceptions),
         kills: Some(now.kills),
         owners: Some(now.owners),
         ..Default::default()
@@ -36,7 +38,11 @@ pub(super) async fn bring(
     tasks_changed(app, head, after, &mut change).await?;
     approvals_changed(app, head, after, &mut change).await?;
     let before = before.clone();
-    blocking(move || before.with(change)).await
+    blocking(move || {
+        let different = revocations::of(&before, &change);
+        (before.with(change), different)
+    })
+    .await
 }
 
 /// Adds the agents that changed.

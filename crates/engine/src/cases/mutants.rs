@@ -284,7 +284,23 @@ impl Trial<'_> {
         if segments.len() != 1 || !excesses.is_empty() {
             return None;
         }
-        let rule = Rule::read(text, Some(schema)).ok()?;
+        let rule = match Rule::read(text, Some(schema)) {
+            Ok(rule) => rule,
+            // What an annotation says of the effect that it had, it does not say of the other.
+            Err(refused)
+                if refused
+                    .errors
+                    .iter()
+                    .all(|one| one.code == "invalid_annotation") =>
+            {
+                let mut bare = text.to_owned();
+                for key in ["lease", "modify", "relax", "ttl"] {
+                    bare = bare.replace(&format!("@{key}("), &format!("@was_{key}("));
+                }
+                Rule::read(&bare, Some(schema)).ok()?
+            }
+            Err(_) => return None,
+        };
         let (file, span) = (&placed.file, placed.span);
         let policy = match link {
             None => CompiledPolicy::of_rule(&rule, file, span)?,

@@ -125,6 +125,11 @@ impl Live {
         self.owners.contains(name)
     }
 
+    /// Returns everybody who can answer for an agent.
+    pub fn owners(&self) -> impl Iterator<Item = &PrincipalName> {
+        self.owners.iter()
+    }
+
     /// Returns a tool of the catalogue.
     pub fn tool(&self, name: &str) -> Option<&Tool> {
         self.tools.get(name).map(AsRef::as_ref)

@@ -4,6 +4,7 @@
 //! No model is asked. The calls of each task are known, and so are those that an attacker wants; both are asked of a
 //! Remit of its own over HTTP, as an enforcement point would ask them. `docs/bench-agentdojo.md` has the method.
 
+mod approver;
 mod attacker;
 mod play;
 mod results;
@@ -14,10 +15,11 @@ mod tally;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use self::approver::Approvers;
 use self::play::{Kind, Play, Seen};
 use self::stand::Stand;
 use self::suite::Suite;
@@ -34,6 +36,7 @@ Examples:
     remit bench agentdojo suites --catalogue tool-catalogue.json
     remit bench agentdojo suites --catalogue tool-catalogue.json -o json | jq '.rows'
     remit bench agentdojo suites --catalogue tool-catalogue.json --policies policies/mine --list
+    remit bench agentdojo suites --catalogue tool-catalogue.json --approvals scripted
 
 DIR holds suites of AgentDojo as JSON: tools, user tasks and injection tasks, each with its calls. FILE says of every tool
 what it does: {suite: {tool: {effect, sinks, out, conf, domain?}}}. docs/bench-agentdojo.md has the method.";
@@ -52,6 +55,9 @@ pub(crate) struct Args {
     /// The folder of the suites.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Who answers what a person has to approve.
+    #[arg(long, default_value = "none", value_name = "WHO")]
+    approvals: Answering,
     /// What each tool does, by suite.
     #[arg(long, value_name = "FILE")]
     catalogue: PathBuf,
@@ -64,6 +70,15 @@ pub(crate) struct Args {
     /// The folder of the policies; without it the agent baseline that this binary carries.
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
+}
+
+/// Who answers requests for an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Answering {
+    /// Nobody: what would ask is not done.
+    None,
+    /// A script that approves the calls of the user's task and refuses all others.
+    Scripted,
 }
 
 /// Runs one of them.
@@ -129,10 +144,16 @@ async fn play_all(
     args: &Args,
     out: &Output,
 ) -> Result<Report, Error> {
-    let mut report = Report::default();
+    let scripted = args.approvals == Answering::Scripted;
+    let mut report = Report::new(scripted);
     for (place, (suite, bundle)) in suites.into_iter().zip(bundles).enumerate() {
-        let stand = Stand::set_up(remit.client()?, &suite, bundle, place > 0).await?;
-        let (suite, stand) = (Arc::new(suite), Arc::new(stand));
+        let stand = Stand::set_up(remit.client()?, &suite, &bundle, place > 0).await?;
+        let approvers = if scripted {
+            Some(Approvers::set_up(remit, &stand, &bundle).await?)
+        } else {
+            None
+        };
+        let (suite, stand) = (Arc::new(suite), Arc::new((stand, approvers)));
         let tallies = play_one(&suite, &stand, args, out).await?;
         report.add(&suite, tallies);
     }
@@ -142,7 +163,7 @@ async fn play_all(
 /// Plays one suite: every task by itself, with every injection, and redirected.
 async fn play_one(
     suite: &Arc<Suite>,
-    stand: &Arc<Stand>,
+    stand: &Arc<(Stand, Option<Approvers>)>,
     args: &Args,
     out: &Output,
 ) -> Result<Vec<(Declaration, Tally)>, Error> {
@@ -155,7 +176,7 @@ async fn play_one(
         running.spawn(async move {
             // The semaphore is never closed.
             let _place = room.acquire().await;
-            let seen = play.perform(&suite, &stand).await;
+            let seen = play.perform(&suite, &stand.0, stand.1.as_ref()).await;
             (play, seen)
         });
     }

@@ -1,4 +1,4 @@
-//! `remit demo`: the life of one task, told over HTTP against a Remit of its own.
+//! `remit demo`: the life of one task, and of one approval, told over HTTP against a Remit of its own.
 //!
 //! The Remit is wired as `remit serve --dev` wires it, in a temporary folder on a free loopback port. Whatever happens,
 //! also an error or Ctrl-C, it is stopped and the folder is removed.
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::stage::Stage;
+use self::stage::approving::Approving;
 use crate::embedded::Embedded;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -58,6 +59,9 @@ struct Summary {
     exceeded: String,
     /// Why what was permitted before is denied once the task is over: in the task, and in the one below.
     over: Vec<Reason>,
+    /// What came of the payment that a person has to approve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approving: Option<Approving>,
     /// Records in the store.
     recorded: usize,
     /// What checking the log found.
@@ -142,7 +146,7 @@ async fn perform(
 
 /// Tells the story to its end.
 async fn tell(remit: &Embedded, tools: &[Tool], out: &Output) -> Result<Summary, Error> {
-    let mut stage = Stage::new(remit.client()?, out);
+    let mut stage = Stage::new(remit, out)?;
     let opening = format!(
         "{}\n{}",
         out.paint(
@@ -190,7 +194,7 @@ fn verify(summary: &Summary, report: &Report, out: &Output) -> Result<String, Er
     }
     let heading = show::heading(
         out,
-        8,
+        14,
         "Everything was recorded before its answer left",
         "remit log fsck",
     );

@@ -191,6 +191,12 @@ async fn fill_drafts(fixture: &Fixture, tenant: TenantId) {
         .await
         .unwrap();
     ask(fixture, tenant, "maya", at).await.unwrap();
+    let lease = DecisionId::from_uuid(fixture.clock.id());
+    let longest = Duration::from_hours(24);
+    store.end_lease(tenant, lease, (at, longest)).await.unwrap();
+    crate::store::exceptions::propose(fixture, tenant)
+        .await
+        .unwrap();
 }
 
 /// Puts a shadow that has found something.

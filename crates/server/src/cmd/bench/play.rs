@@ -1,8 +1,13 @@
 //! Plays: one task from its opening, with the calls of its user, and then perhaps those of an attacker.
 
+use std::collections::BTreeSet;
+
+use remit_core::{ContentHash, Question, call_digest};
 use reqwest::Method;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
+use super::approver::{Answered, Approvers};
 use super::attacker;
 use super::results;
 use super::stand::{Answer, Stand};
@@ -36,7 +41,12 @@ pub(super) enum Kind {
 pub(super) struct Seen {
     pub(super) tool: String,
     pub(super) side_effect: bool,
+    /// The first answer.
     pub(super) answer: Answer,
+    /// What a person said, where one was asked.
+    pub(super) approval: Option<Answered>,
+    /// Whether it is permitted in the end.
+    pub(super) permitted: bool,
     /// The reason and the policies behind it.
     pub(super) because: String,
 }
@@ -45,9 +55,22 @@ pub(super) struct Seen {
 struct Open<'s> {
     stand: &'s Stand,
     suite: &'s Suite,
+    /// Who approves, and the digests of what they approve: the calls of the user.
+    approvers: Option<&'s Approvers>,
+    truth: BTreeSet<ContentHash>,
     id: String,
     /// The revision that the next answer must know.
     revision: Option<String>,
+}
+
+/// One answer, as far as it is read.
+struct Evaluated {
+    decision: String,
+    answer: Answer,
+    /// The reason and the policies behind it.
+    because: String,
+    /// How to ask for an approval.
+    access_request: Value,
 }
 
 /// Lists every play of a suite.
@@ -79,7 +102,7 @@ pub(super) fn all(suite: &Suite) -> Vec<Play> {
 
 impl Seen {
     pub(super) fn permitted(&self) -> bool {
-        self.answer == Answer::Permitted
+        self.permitted
     }
 }
 
@@ -96,11 +119,17 @@ impl Play {
     /// # Errors
     ///
     /// Those of the client.
-    pub(super) async fn perform(&self, suite: &Suite, stand: &Stand) -> Result<Vec<Seen>, Error> {
+    pub(super) async fn perform(
+        &self,
+        suite: &Suite,
+        stand: &Stand,
+        approvers: Option<&Approvers>,
+    ) -> Result<Vec<Seen>, Error> {
         let Some(task) = suite.tasks.get(&self.task) else {
             return Ok(Vec::new());
         };
         let mut open = self.open(suite, stand, task).await?;
+        open.approvers = approvers;
         let seen = match &self.kind {
             Kind::Legitimate => {
                 let mut seen = Vec::new();
@@ -144,9 +173,15 @@ impl Play {
         let revision = reply.header("remit-revision").map(ToOwned::to_owned);
         let opened: Value = reply.json()?;
         let id = opened.get("id").and_then(Value::as_str).unwrap_or_default();
+        let questions = task
+            .calls
+            .iter()
+            .filter_map(|call| Question::deserialize(Stand::question(suite, call, id)).ok());
         Ok(Open {
             stand,
             suite,
+            approvers: None,
+            truth: questions.map(|question| call_digest(&question)).collect(),
             id: id.to_owned(),
             revision,
         })
@@ -234,15 +269,83 @@ impl Open<'_> {
         Ok(seen)
     }
 
+    /// Asks for a call, and for the approval of it where that is what it takes and somebody is there to answer.
     async fn ask(&self, call: &Call) -> Result<(String, Seen), Error> {
         let question = Stand::question(self.suite, call, &self.id);
-        let path = ["access", "v1", "evaluation"];
-        let seen = |answer, because| Seen {
+        let first = self.evaluate(&question).await?;
+        let mut seen = Seen {
             tool: call.tool.clone(),
             side_effect: self.suite.is_side_effect(call),
-            answer,
-            because,
+            answer: first.answer,
+            approval: None,
+            permitted: first.answer == Answer::Permitted,
+            because: first.because,
         };
+        let (Answer::WouldAsk, Some(approvers)) = (first.answer, self.approvers) else {
+            return Ok((first.decision, seen));
+        };
+        let (answered, approval) = self
+            .request(approvers, &question, &first.access_request, &first.decision)
+            .await?;
+        seen.approval = Some(answered);
+        let Some(approval) = approval else {
+            return Ok((first.decision, seen));
+        };
+        let mut question = question;
+        let context = question.get_mut("context").and_then(Value::as_object_mut);
+        if let Some(context) = context {
+            context.insert("approval".to_owned(), approval);
+        }
+        let second = self.evaluate(&question).await?;
+        seen.permitted = second.answer == Answer::Permitted;
+        if !seen.permitted {
+            seen.because = format!("approved, and then {}", second.because);
+        }
+        Ok((second.decision, seen))
+    }
+
+    /// Asks for an approval and has it answered; returns what to present where it was approved.
+    async fn request(
+        &self,
+        approvers: &Approvers,
+        question: &Value,
+        hint: &Value,
+        decision: &str,
+    ) -> Result<(Answered, Option<Value>), Error> {
+        let _turn = approvers.desk().await;
+        let mut body = question.clone();
+        if let Some(members) = body.as_object_mut() {
+            let denial = json!({
+                "evaluation_id": decision, "reason": "approval_required", "expires_at": hint.get("expires_at"),
+            });
+            members.insert("denial".to_owned(), denial);
+        }
+        let path = ["access", "v1", "requests"];
+        let asked = self
+            .stand
+            .send(|| Ok(self.stand.client.request(Method::POST, &path)?.json(&body)))
+            .await;
+        let handle: Value = match asked {
+            Ok(reply) => reply.json()?,
+            // What cannot be asked for is not approved; that no key is good for it is another matter.
+            Err(Error::Refused(problem)) if !matches!(problem.status, 401 | 403 | 404) => {
+                return Ok((Answered::Refused, None));
+            }
+            Err(other) => return Err(other),
+        };
+        let id = handle.pointer("/task/id").and_then(Value::as_str);
+        let id = id.unwrap_or_default();
+        let answered = approvers.answer(id, &self.truth).await?;
+        if answered == Answered::Refused {
+            return Ok((answered, None));
+        }
+        let path = ["access", "v1", "requests", id];
+        let handle: Value = self.stand.client.get(&path, &[]).await?;
+        Ok((answered, handle.pointer("/result/approval").cloned()))
+    }
+
+    async fn evaluate(&self, question: &Value) -> Result<Evaluated, Error> {
+        let path = ["access", "v1", "evaluation"];
         let reply = self
             .stand
             .send(|| {
@@ -251,32 +354,38 @@ impl Open<'_> {
                     Some(revision) => request.header("remit-revision", revision),
                     None => request,
                 };
-                Ok(request.json(&question))
+                Ok(request.json(question))
             })
             .await;
         let reply = match reply {
             Ok(reply) => reply,
             // A question that Remit does not take is no permit.
             Err(Error::Refused(problem)) if matches!(problem.status, 400 | 413 | 422) => {
-                return Ok((String::new(), seen(Answer::Denied, problem.to_string())));
+                return Ok(Evaluated {
+                    decision: String::new(),
+                    answer: Answer::Denied,
+                    because: problem.to_string(),
+                    access_request: Value::Null,
+                });
             }
             Err(other) => return Err(other),
         };
         let decision = reply.header("x-decision-id").unwrap_or_default().to_owned();
         let body: Value = reply.json()?;
-        let context = body.get("context");
-        let code = context
-            .and_then(|context| context.pointer("/reason"))
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let context = body.get("context").unwrap_or(&Value::Null);
+        let member = |name| context.get(name).unwrap_or(&Value::Null);
+        let code = member("reason").as_str().unwrap_or_default();
         let answer = match body.get("decision") {
             Some(Value::Bool(true)) => Answer::Permitted,
             _ if code == "approval_required" => Answer::WouldAsk,
             _ => Answer::Denied,
         };
-        let policies = context.and_then(|context| context.get("policies"));
-        let because = format!("{code} {}", policies.unwrap_or(&Value::Null));
-        Ok((decision, seen(answer, because)))
+        Ok(Evaluated {
+            decision,
+            answer,
+            because: format!("{code} {}", member("policies")),
+            access_request: member("access_request").clone(),
+        })
     }
 
     async fn report(&mut self, decision: &str, sinks: &[String]) -> Result<(), Error> {

@@ -28,7 +28,7 @@ const ROLES: &[&str] = &[
     "coordinator",
 ];
 /// How often a request is sent again that the service had no room for.
-const ATTEMPTS: u32 = 20;
+const ATTEMPTS: u32 = 100;
 
 /// How a call was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Stand {
     pub(super) async fn set_up(
         client: Client,
         suite: &Suite,
-        bundle: Bundle,
+        bundle: &Bundle,
         replace: bool,
     ) -> Result<Self, Error> {
         let stand = Self { client };
@@ -99,7 +99,7 @@ impl Stand {
             stand
                 .send(|| {
                     let request = stand.client.request(Method::PUT, &path)?;
-                    Ok(request.header(IF_MATCH, &tag).json(&bundle))
+                    Ok(request.header(IF_MATCH, &tag).json(bundle))
                 })
                 .await?;
         }
@@ -141,12 +141,17 @@ impl Stand {
         })
     }
 
-    async fn put(&self, path: &[&str], body: &Value) -> Result<Reply, Error> {
+    /// Puts something.
+    ///
+    /// # Errors
+    ///
+    /// Those of the client.
+    pub(super) async fn put(&self, path: &[&str], body: &Value) -> Result<Reply, Error> {
         self.send(|| Ok(self.client.request(Method::PUT, path)?.json(body)))
             .await
     }
 
-    /// Sends a request; once more, and again, while the service has no room or does not know enough yet.
+    /// Sends a request as [`patiently`].
     ///
     /// # Errors
     ///
@@ -155,15 +160,30 @@ impl Stand {
         &self,
         request: impl Fn() -> Result<RequestBuilder, Error>,
     ) -> Result<Reply, Error> {
-        let mut attempt = 1;
-        loop {
-            match self.client.send(request()?).await {
-                Err(Error::Refused(problem)) if problem.status == 503 && attempt < ATTEMPTS => {
-                    tokio::time::sleep(Duration::from_millis(25) * attempt).await;
-                    attempt += 1;
-                }
-                other => return other,
+        patiently(&self.client, request).await
+    }
+}
+
+/// Sends a request; once more, and again, while the service has no room, does not know enough yet, or too many others are
+/// changing the tenant.
+///
+/// # Errors
+///
+/// Those of the client.
+pub(super) async fn patiently(
+    client: &Client,
+    request: impl Fn() -> Result<RequestBuilder, Error>,
+) -> Result<Reply, Error> {
+    let mut attempt = 1;
+    loop {
+        match client.send(request()?).await {
+            Err(Error::Refused(problem))
+                if matches!(problem.status, 409 | 503) && attempt < ATTEMPTS =>
+            {
+                tokio::time::sleep(Duration::from_millis(25) * attempt.min(10)).await;
+                attempt += 1;
             }
+            other => return other,
         }
     }
 }

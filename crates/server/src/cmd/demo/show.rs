@@ -129,6 +129,24 @@ pub(super) fn explanation(out: &Output, explanation: &Explanation) -> String {
     lines.join("\n")
 }
 
+/// Writes a line of another program's, below the command; no wider than the others.
+pub(super) fn quoted(line: &str) -> String {
+    const INDENT: usize = 4;
+    let room = COLUMNS - INDENT;
+    if line.chars().count() <= room {
+        return format!("{:INDENT$}{line}", "");
+    }
+    // What was aligned stays so as far as it goes; what is too wide is broken between words.
+    let own = line.chars().take_while(|letter| *letter == ' ').count();
+    let lines = wrapped(line, room.saturating_sub(own + 2));
+    let indent = INDENT + own;
+    let lines = lines.iter().enumerate().map(|(place, line)| {
+        let indent = if place == 0 { indent } else { indent + 2 };
+        format!("{:indent$}{line}", "")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn clause(out: &Output, clause: &ClauseExplanation) -> Vec<String> {
     let kind = match clause.kind {
         ClauseKind::When => "when",

@@ -12,9 +12,12 @@ use super::story::{self, AGENT, Call, OWNER};
 use super::{Denied, Label, Summary, say, show};
 use crate::client::{Client, Reply};
 use crate::cmd::schema;
+use crate::embedded::Embedded;
 use crate::error::Error;
 use crate::output::{Output, Tone};
 use crate::starter;
+
+pub(super) mod approving;
 
 /// The most records that are fetched at once.
 const PAGE: &str = "1000";
@@ -22,7 +25,10 @@ const PAGE: &str = "1000";
 /// The demo while it runs.
 pub(super) struct Stage<'a> {
     client: Client,
+    /// What questions are asked with.
+    asks: Client,
     out: &'a Output,
+    remit: &'a Embedded,
     /// The hash of each tool's descriptor, as the gateway sees it.
     pins: BTreeMap<String, ContentHash>,
     /// The newest revision that was answered with: the next answer knows it.
@@ -42,6 +48,12 @@ struct AnswerContext {
     evaluation_id: String,
     reason: Reason,
     policies: Vec<PolicyId>,
+    /// How to ask for an approval.
+    #[serde(default)]
+    access_request: Value,
+    /// What came of the approval that was presented.
+    #[serde(default)]
+    approval: Value,
 }
 
 /// A task, as far as the demo reads it.
@@ -74,14 +86,21 @@ fn astray(what: &str) -> Error {
 
 impl<'a> Stage<'a> {
     /// Prepares one.
-    pub(super) fn new(client: Client, out: &'a Output) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedded::client`].
+    pub(super) fn new(remit: &'a Embedded, out: &'a Output) -> Result<Self, Error> {
+        let client = remit.client()?;
+        Ok(Self {
+            asks: client.clone(),
             client,
             out,
+            remit,
             pins: BTreeMap::new(),
             revision: None,
             summary: Summary::default(),
-        }
+        })
     }
 
     /// Tells the story.
@@ -98,6 +117,7 @@ impl<'a> Stage<'a> {
         self.clean().await?;
         let child = self.hand_on(&task).await?;
         self.complete(&task, &child).await?;
+        self.approve().await?;
         let query = [("limit", PAGE.to_owned())];
         let page: Records = self.client.get(&["v1", "decisions"], &query).await?;
         self.summary.recorded = page.decisions.len();
@@ -299,14 +319,36 @@ impl<'a> Stage<'a> {
 
     /// Asks for one call and shows the answer.
     async fn ask(&mut self, task: &str, call: &Call) -> Result<Answer, Error> {
-        let question = json!({
+        self.ask_with(task, call, None).await
+    }
+
+    /// Writes the question of one call.
+    fn question(&self, task: &str, call: &Call) -> Value {
+        json!({
             "subject": { "type": starter::AGENT, "id": AGENT },
             "action": { "name": call.tool, "properties": call.arguments },
             "resource": { "type": starter::SERVICE, "id": call.service },
             "context": { "task": task, "tool_hash": self.pins.get(call.tool) },
-        });
+        })
+    }
+
+    /// Asks for one call and presents an approval.
+    async fn ask_with(
+        &mut self,
+        task: &str,
+        call: &Call,
+        approval: Option<&Value>,
+    ) -> Result<Answer, Error> {
+        let mut question = self.question(task, call);
+        let context = question.get_mut("context").and_then(Value::as_object_mut);
+        if let (Some(context), Some(approval)) = (context, approval) {
+            context.insert("approval".to_owned(), approval.clone());
+        }
         let path = ["access", "v1", "evaluation"];
-        let reply = self.send(Method::POST, &path, Some(&question)).await?;
+        let asks = self.asks.clone();
+        let reply = self
+            .send_by(&asks, Method::POST, &path, Some(&question))
+            .await?;
         let answer: Answer = reply.json()?;
         let context = &answer.context;
         self.summary.answered += 1;
@@ -336,14 +378,25 @@ impl<'a> Stage<'a> {
         path: &[&str],
         body: Option<&Value>,
     ) -> Result<Reply, Error> {
-        let mut request = self.client.request(method, path)?;
+        let client = self.client.clone();
+        self.send_by(&client, method, path, body).await
+    }
+
+    async fn send_by(
+        &mut self,
+        client: &Client,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Reply, Error> {
+        let mut request = client.request(method, path)?;
         if let Some(revision) = &self.revision {
             request = request.header("remit-revision", revision);
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let reply = self.client.send(request).await?;
+        let reply = client.send(request).await?;
         if let Some(revision) = reply.header("remit-revision") {
             self.revision = Some(revision.to_owned());
         }

@@ -16,6 +16,10 @@ const CATALOGUE: &str = include_str!("catalogue.json");
 
 /// The person who answers for the agent.
 pub(super) const OWNER: &str = "dana";
+/// A person in finance.
+pub(super) const APPROVER: &str = "eve";
+/// What the agent says about the large payment.
+pub(super) const JUSTIFICATION: &str = "Invoice 4712 of Alder Paper is due today.";
 /// The agent.
 pub(super) const AGENT: &str = "invoice-bot";
 /// The account that the invoice names.
@@ -114,6 +118,18 @@ pub(super) fn clean_task() -> Value {
     })
 }
 
+/// Declares a task with a payment in it that is above what the policies let pass without a person.
+pub(super) fn large_task() -> Value {
+    json!({
+        "agent": { "type": "Agent", "id": AGENT },
+        "purpose": "pay-invoices",
+        "intent": "Pay Alder Paper's invoice 4712 for the new machine, 12,500.00 EUR.",
+        "actions": ["payments/pay"],
+        "sinks": [PAYEE],
+        "budget": { "amount": 5_000_000 },
+    })
+}
+
 /// Declares a part of a task that would be wider than the task.
 pub(super) fn wide_child(parent: &str) -> Value {
     json!({
@@ -164,6 +180,16 @@ pub(super) fn pay() -> Call {
         tool: "payments.send",
         service: "payments",
         arguments: json!({ "payee": PAYEE, "amount": 1250.00, "currency": "EUR", "reference": "4711" }),
+        about: PAYEE,
+    }
+}
+
+/// Pays what the larger invoice says.
+pub(super) fn pay_large(amount: f64) -> Call {
+    Call {
+        tool: "payments.send",
+        service: "payments",
+        arguments: json!({ "payee": PAYEE, "amount": amount, "currency": "EUR", "reference": "4712" }),
         about: PAYEE,
     }
 }

@@ -1,0 +1,48 @@
+-- Exceptions, and leases that ended.
+
+-- A control that does not count for a while, in one scope. One person proposes it, another confirms exactly that; it is in
+-- force from `revision` until `ends_at` by the clock, or until `ended`.
+CREATE TABLE exceptions (
+    tenant        UUID   NOT NULL,
+    id            UUID   NOT NULL,
+    policy        TEXT   COLLATE "C" NOT NULL,
+    -- All that was proposed, as canonical JSON, and its hash, which whoever confirms it says they have seen.
+    body          TEXT   COLLATE "C" NOT NULL,
+    hash          TEXT   COLLATE "C" NOT NULL,
+    -- The first moment at which it is over.
+    ends_at       BIGINT NOT NULL,
+    proposed_by   TEXT   COLLATE "C" NOT NULL,
+    proposed_key  UUID   NOT NULL,
+    proposed_at   BIGINT NOT NULL,
+    -- Until when it can be confirmed.
+    lapses_at     BIGINT NOT NULL,
+    confirmed_by  TEXT   COLLATE "C",
+    confirmed_key UUID,
+    confirmed_at  BIGINT,
+    revision      BIGINT,
+    ended_by      TEXT   COLLATE "C",
+    ended_at      BIGINT,
+    -- The revision from which it is not in force; none where it never was.
+    ended         BIGINT,
+    CONSTRAINT exceptions_pkey PRIMARY KEY (tenant, id),
+    CONSTRAINT exceptions_tenant_fkey FOREIGN KEY (tenant) REFERENCES tenants (id),
+    CONSTRAINT exceptions_confirmed_check CHECK ((confirmed_by IS NULL) = (revision IS NULL)
+        AND (confirmed_by IS NULL) = (confirmed_at IS NULL) AND (confirmed_by IS NULL) = (confirmed_key IS NULL)
+        AND (confirmed_by IS NULL OR confirmed_by <> proposed_by)),
+    CONSTRAINT exceptions_ended_check CHECK ((ended_by IS NULL) = (ended_at IS NULL)
+        AND (ended IS NOT NULL) = (ended_by IS NOT NULL AND revision IS NOT NULL))
+);
+
+-- Serves every replica that catches up, and the count of what is open.
+CREATE INDEX exceptions_open_idx ON exceptions (tenant, ends_at) WHERE ended_at IS NULL;
+
+-- Permits whose lease has ended: one was denied when it was renewed, and is never renewed again.
+CREATE TABLE lease_ends (
+    tenant   UUID   NOT NULL,
+    decision UUID   NOT NULL,
+    at       BIGINT NOT NULL,
+    CONSTRAINT lease_ends_pkey PRIMARY KEY (tenant, decision),
+    CONSTRAINT lease_ends_tenant_fkey FOREIGN KEY (tenant) REFERENCES tenants (id)
+);
+
+SELECT remit_protect_tenants(NULL);
