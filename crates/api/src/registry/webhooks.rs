@@ -11,6 +11,7 @@ pub(crate) mod delivering;
 pub(crate) mod endpoints;
 mod guard;
 mod sending;
+mod shown;
 mod signing;
 
 use guard::Guard;

@@ -71,7 +71,8 @@ pub(crate) enum Command {
 #[command(group(ArgGroup::new("what").args(["events", "callbacks"]).required(true).multiple(true)))]
 pub(crate) struct Create {
     /// Where to send: an https URL.
-    url: String,
+    #[arg(value_name = "URL")]
+    endpoint: String,
     /// Which events, by name, or by the beginning of their names up to a dot.
     #[arg(long, value_delimiter = ',', value_name = "EVENTS")]
     events: Vec<String>,
@@ -213,7 +214,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
 async fn create(wanted: &Create, out: &Output) -> Result<(), Error> {
     let client = wanted.server.client()?;
     let body = json!({
-        "url": wanted.url, "events": wanted.events, "callbacks": wanted.callbacks,
+        "url": wanted.endpoint, "events": wanted.events, "callbacks": wanted.callbacks,
     });
     let request = client.request(Method::POST, PATH)?.json(&body);
     let created: Created = client.send(request).await?.json()?;

@@ -77,7 +77,7 @@ pub(crate) async fn keep(app: Arc<App>) {
         }
         tokio::time::sleep(BREATH).await;
         tokio::select! {
-            () = tokio::time::sleep(app.options.poll.min(LOOK)) => {}
+            () = tokio::time::sleep(LOOK) => {}
             Ok(()) = changes.changed() => {}
             Some(ended) = sending.join_next_with_id() => {
                 busy.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));

@@ -6,13 +6,15 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, Uri, header};
-use remit_core::{PrincipalName, Revision, TenantId, Timestamp, WebhookId};
-use remit_store::{Change, DeliveryState, Hook, StoredDelivery, StoredWebhook, WebhookTarget};
-use serde::{Deserialize, Serialize};
+use remit_core::{Revision, TenantId, WebhookId};
+use remit_store::{Change, Hook, StoredWebhook, WebhookTarget};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::delivering::cloud_event;
+use super::shown::{
+    Created, Given, Phase, Rotated, Sent, Shown, Standing, Wanted, WebhookBody, invalid, standing,
+};
 use super::signing::Secret;
 use crate::admin::{Act, Action, lockout::head, principals};
 use crate::app::App;
@@ -25,117 +27,10 @@ use crate::problem::{Kind, Problem};
 use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::{Query, Segments};
 use crate::revisions::{Until, settle};
-use crate::wire::{Body, Json, Wire, absent_if_null};
+use crate::wire::{Body, Json};
 
-/// The most kinds of events of a webhook, and the longest of them in bytes.
-const KINDS: (usize, usize) = (32, 64);
-/// What the kinds of events begin with.
-const FAMILIES: [&str; 3] = ["access_request.", "approval.", "exception."];
 /// How long the secret that was replaced signs as well.
 const OVERLAP: Duration = Duration::from_hours(24);
-
-/// A webhook to be made or replaced.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WebhookBody {
-    url: String,
-    #[serde(default)]
-    events: Vec<String>,
-    #[serde(default)]
-    callbacks: bool,
-    #[serde(default, deserialize_with = "absent_if_null")]
-    state: Option<Standing>,
-}
-
-/// Which deliveries are wanted.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Wanted {
-    state: Option<Phase>,
-    limit: Option<usize>,
-    cursor: Option<String>,
-}
-
-/// Whether a webhook is told what happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Standing {
-    Enabled,
-    Disabled,
-}
-
-/// How far a delivery is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Phase {
-    Pending,
-    Delivered,
-    Dead,
-}
-
-/// A webhook as it is told.
-#[derive(Debug, Serialize)]
-struct Shown {
-    id: WebhookId,
-    url: String,
-    events: Vec<String>,
-    callbacks: bool,
-    state: Standing,
-    created_by: PrincipalName,
-    created_at: Timestamp,
-    revision: Revision,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_why: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    old_secret_until: Option<Timestamp>,
-}
-
-/// A webhook with its secret, which is told this once.
-#[derive(Serialize)]
-struct Created {
-    #[serde(flatten)]
-    shown: Shown,
-    secret: String,
-}
-
-/// A new secret, which is told this once.
-#[derive(Serialize)]
-struct Rotated {
-    secret: String,
-    old_until: Timestamp,
-}
-
-/// What is kept of a request that gave out a secret: never the secret.
-#[derive(Serialize, Deserialize)]
-struct Given {
-    webhook: WebhookId,
-    until: Timestamp,
-    /// For the request that made it.
-    #[serde(skip)]
-    secret: Option<Secret>,
-}
-
-/// A delivery as it is told.
-#[derive(Debug, Serialize)]
-struct Sent {
-    id: Uuid,
-    kind: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    subject: String,
-    state: &'static str,
-    attempts: u32,
-    at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_problem: Option<String>,
-}
 
 /// Lists the webhooks, oldest first.
 pub(crate) async fn list(
@@ -183,7 +78,7 @@ pub(crate) async fn create(
     if body.state == Some(Standing::Disabled) {
         return Err(invalid("`state`: a webhook begins `enabled`"));
     }
-    let target = body.read(&app).await?;
+    let target = body.read(&app)?;
     let asks =
         json!({ "caller": caller.key, "action": Action::CreateWebhook.name(), "webhook": body });
     let named = Named::of(&key, move || asks).await?;
@@ -224,6 +119,7 @@ async fn create_once(
             .with("created", json!(id))
             .with("webhook", told(target));
         let record = app.permit(caller, act).await?;
+        reachable(app, target).await?;
         let answer = Answer::of(named, &given)?;
         let change = Change {
             record: Some(&record),
@@ -251,7 +147,7 @@ pub(crate) async fn put(
     Query(until): Query<Until>,
     Body(body): Body<WebhookBody>,
 ) -> Result<Response, Problem> {
-    let target = body.read(&app).await?;
+    let target = body.read(&app)?;
     let asks = json!({
         "caller": caller.key, "action": Action::PutWebhook.name(), "id": id, "webhook": body,
     });
@@ -270,6 +166,7 @@ pub(crate) async fn put(
                 .with("state", json!(state))
                 .with("webhook", told(&target));
             let record = app.permit(&caller, act).await?;
+            reachable(&app, &target).await?;
             let why = format!("{} disabled it", caller.principal.name);
             let disabled = (state == Standing::Disabled).then_some(why.as_str());
             let answer = Answer::of(named.as_ref(), &())?;
@@ -461,13 +358,6 @@ async fn find(app: &App, tenant: TenantId, id: &str) -> Result<StoredWebhook, Pr
     app.store.webhook(tenant, id).await?.ok_or_else(absent)
 }
 
-fn standing(stored: &StoredWebhook) -> Standing {
-    match stored.disabled {
-        Some(_) => Standing::Disabled,
-        None => Standing::Enabled,
-    }
-}
-
 /// Writes what a webhook is told, and where, into a record.
 fn told(target: &WebhookTarget) -> serde_json::Value {
     json!({ "url": target.url, "events": target.kinds, "callbacks": target.callbacks })
@@ -491,117 +381,9 @@ fn private(response: &mut Response) {
     response.headers_mut().insert(header::CACHE_CONTROL, value);
 }
 
-fn invalid(detail: impl Into<String>) -> Problem {
-    Problem::new(Kind::INVALID_REQUEST, detail)
-}
-
-// === impl WebhookBody ===
-
-impl WebhookBody {
-    /// Checks every member, and that what the host is now may be sent to.
-    async fn read(&self, app: &App) -> Result<WebhookTarget, Problem> {
-        let (most, longest) = KINDS;
-        if self.events.len() > most {
-            return Err(invalid(format!("`events`: at most {most} were expected")));
-        }
-        for (index, kind) in self.events.iter().enumerate() {
-            let known = FAMILIES.iter().any(|family| kind.starts_with(family));
-            let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_' || byte == b'.';
-            if !known || kind.len() > longest || !kind.bytes().all(plain) {
-                let families = FAMILIES.join("`, `");
-                return Err(invalid(format!(
-                    "`events[{index}]`: a kind of event, or the beginning of one up to a dot, was expected, under one of \
-                     `{families}`"
-                )));
-            }
-        }
-        if self.events.is_empty() && !self.callbacks {
-            return Err(invalid(
-                "`events`: at least one was expected where `callbacks` is not true",
-            ));
-        }
-        let target = app.webhooks.guard.check(&self.url).await;
-        let target = target.map_err(|refused| invalid(format!("`url`: {refused}")))?;
-        let mut kinds = self.events.clone();
-        kinds.sort();
-        kinds.dedup();
-        Ok(WebhookTarget {
-            url: target.url.to_string(),
-            kinds,
-            callbacks: self.callbacks,
-        })
-    }
-}
-
-impl Wire for WebhookBody {}
-
-// === impl Given ===
-
-impl Given {
-    /// Returns the secret to whoever asked first.
-    fn once(self, what: &str) -> Result<String, Problem> {
-        let Some(secret) = self.secret else {
-            let detail = format!(
-                "the webhook {} was {what} by this request before, and its secret is told once; where it was lost, give it \
-                 a new one (`POST /v1/webhooks/{}/rotate`)",
-                self.webhook, self.webhook
-            );
-            return Err(Problem::new(Kind::CONFLICT, detail).with("webhook", json!(self.webhook)));
-        };
-        Ok(secret.reveal())
-    }
-}
-
-// === impl Shown ===
-
-impl Shown {
-    fn of(stored: StoredWebhook, now: Timestamp) -> Self {
-        let state = standing(&stored);
-        let (disabled_at, disabled_why) = stored.disabled.unzip();
-        let before = stored.secrets.before.map(|(_, until)| until);
-        Self {
-            id: stored.id,
-            url: stored.target.url,
-            events: stored.target.kinds,
-            callbacks: stored.target.callbacks,
-            state,
-            created_by: stored.created_by,
-            created_at: stored.created_at,
-            revision: stored.revision,
-            disabled_at,
-            disabled_why,
-            old_secret_until: before.filter(|until| *until > now),
-        }
-    }
-}
-
-// === impl Phase ===
-
-impl Phase {
-    fn kept(self) -> DeliveryState {
-        match self {
-            Self::Pending => DeliveryState::Pending,
-            Self::Delivered => DeliveryState::Delivered,
-            Self::Dead => DeliveryState::Dead,
-        }
-    }
-}
-
-// === impl Sent ===
-
-impl Sent {
-    fn of(stored: StoredDelivery) -> Self {
-        Self {
-            id: stored.id,
-            kind: stored.kind,
-            subject: stored.subject,
-            state: stored.state.as_str(),
-            attempts: stored.attempts,
-            at: stored.at,
-            next_at: (stored.state == DeliveryState::Pending).then_some(stored.next_at),
-            last_at: stored.last_at,
-            last_status: stored.last_status,
-            last_problem: stored.last_problem,
-        }
-    }
+/// Checks that what the host means now may be sent to; nobody has a name looked up who may not register it.
+async fn reachable(app: &App, target: &WebhookTarget) -> Result<(), Problem> {
+    let checked = app.webhooks.guard.check(&target.url).await;
+    checked.map_err(|refused| invalid(format!("`url`: {refused}")))?;
+    Ok(())
 }
