@@ -168,6 +168,15 @@ async fn what_is_no_id_of_an_event_is_refused() {
     assert_eq!(unknown.status, StatusCode::BAD_REQUEST, "{}", unknown.text);
 }
 
+/// Four keys of the tenant.
+async fn keys(test: &TestApp) -> Vec<String> {
+    let mut keys = vec![test.key.clone()];
+    while keys.len() < 4 {
+        keys.push(test.new_key(Scope::ALL, "dev", None).await);
+    }
+    keys
+}
+
 #[tokio::test]
 async fn a_tenant_reads_sixty_four_at_once() {
     // One request at a time: a stream that is read holds nobody up.
@@ -178,11 +187,15 @@ async fn a_tenant_reads_sixty_four_at_once() {
     let mut test = TestApp::empty(options).await;
     test.put(&pack("starter")).await;
     let mut streams = Vec::new();
-    for _ in 0..64 {
-        streams.push(open(&test, &test.key, None).await);
+    for key in keys(&test).await {
+        for _ in 0..16 {
+            streams.push(open(&test, &key, None).await);
+        }
     }
     are_reading(&test, "64").await;
-    let more = test.get(EVENTS).await;
+    let another = test.new_key(Scope::ALL, "dev", None).await;
+    let more = test.as_key(&another, Method::GET, EVENTS, &Value::Null);
+    let more = more.await;
     assert_eq!(
         more.status,
         StatusCode::SERVICE_UNAVAILABLE,
@@ -192,7 +205,11 @@ async fn a_tenant_reads_sixty_four_at_once() {
     assert_eq!(more.json()["code"], "overloaded");
     streams.pop();
     are_reading(&test, "63").await;
-    streams.push(open(&test, &test.key, None).await);
+    // A key reads sixteen alone.
+    let full = test.get(EVENTS).await;
+    assert!(full.text.contains("16 streams of a key"), "{}", full.text);
+    let another = test.new_key(Scope::ALL, "dev", None).await;
+    streams.push(open(&test, &another, None).await);
     write(&test, &[(100, 0)], &json!({})).await;
     for stream in &mut streams {
         assert_eq!(ids(stream, 1).await, ["100.0"]);

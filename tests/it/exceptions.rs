@@ -263,6 +263,47 @@ async fn an_exception_is_proposed_by_one_and_confirmed_by_another() {
     assert_eq!(records["actions"][0]["principal"], "ben");
 }
 
+/// Two accounts of one person are one, and so is a machine of theirs.
+#[tokio::test]
+async fn a_second_account_confirms_nothing() {
+    let world = World::make().await;
+    let test = &world.test;
+    let all = [Role::Admin, Role::Approver];
+    let second = test.key_of(PrincipalKind::Person, "ana-2", &all).await;
+    let behind = json!({ "kind": "person", "roles": ["admin", "approver"], "person": "ana" });
+    let put = test.as_key(&test.key, Method::PUT, "/v1/principals/ana-2", &behind);
+    let put = put.await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    let proposed = world.propose(&world.body(Duration::from_hours(1))).await;
+    let confirm = format!("{PATH}/{}/confirm", text(&proposed["id"]));
+    let seen = json!({ "seen": proposed["hash"] });
+    let own = world.post(&second, &confirm, &seen).await;
+    assert_eq!(own.status, StatusCode::FORBIDDEN, "{}", own.text);
+    assert_eq!(own.json()["policies"], json!(["remit.own-review"]));
+    // Nor a kill lifted, nor break-glass given.
+    let kill = json!({ "target": { "kind": "tenant" }, "reason": "x" });
+    let kill = world.post(&test.key, "/v1/kills", &kill).await.json();
+    let kill = format!("/v1/kills/{}/lift", text(&kill["id"]));
+    let operator = [Role::Operator, Role::Publisher, Role::Approver];
+    test.principal("ana", PrincipalKind::Person, &operator)
+        .await;
+    let lift = world
+        .post(&world.ana, &kill, &json!({ "reason": "x" }))
+        .await;
+    assert!(lift.status.is_success(), "{}", lift.text);
+    let own = world
+        .post(&second, &format!("{kill}/confirm"), &json!({}))
+        .await;
+    assert_eq!(
+        own.json()["policies"],
+        json!(["remit.own-review"]),
+        "{}",
+        own.text
+    );
+    let done = world.confirm(&proposed).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+}
+
 /// The end is a moment: one microsecond before it counts not, at it the policy counts.
 #[tokio::test]
 async fn it_is_over_to_the_microsecond() {

@@ -163,6 +163,27 @@ async fn what_is_no_lease_is_not_renewed() {
     over(&renew(test, &test.key, &root).await, "until");
 }
 
+/// What was permitted in one environment is decided again in no other, be it by a key of the same principal.
+#[tokio::test]
+async fn another_environment_renews_nothing() {
+    let world = world("").await;
+    let test = &world.test;
+    let gateway = test.key_of(PrincipalKind::Machine, "gateway", &[]).await;
+    let question = crate::tasks::question("bot", &crate::tasks::read(), None);
+    let path = "/access/v1/evaluation";
+    let asked = test.as_key(&gateway, Method::POST, path, &question).await;
+    let root = asked.header("x-decision-id").to_owned();
+    let body = json!({ "name": "two", "environment": "live", "scopes": ["evaluate"], "principal": "gateway" });
+    let made = test.post("/v1/keys", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let other = made.json()["key"].as_str().unwrap().to_owned();
+    test.caught_up().await;
+    let there = renew(test, &other, &root).await;
+    assert_eq!(there.status, StatusCode::NOT_FOUND, "{}", there.text);
+    let here = renew(test, &gateway, &root).await;
+    assert_eq!(here.json()["decision"], json!(true), "{}", here.text);
+}
+
 /// What a permit used is used once, however often it is renewed; and it ends with its task.
 #[tokio::test]
 async fn nothing_is_charged_twice_and_a_task_ends_it() {

@@ -56,7 +56,11 @@ struct Stream {
 
 impl Stream {
     async fn open(test: &TestApp, last: Option<&str>) -> Self {
-        let mut request = test.request(Method::GET, PATH);
+        Self::open_by(test, &test.key, last).await
+    }
+
+    async fn open_by(test: &TestApp, key: &str, last: Option<&str>) -> Self {
+        let mut request = test.request_with(key, Method::GET, PATH);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -380,10 +384,17 @@ async fn a_heartbeat_says_which_revision_is_in_force() {
 async fn only_so_many_streams_of_a_tenant_are_read() {
     let test = TestApp::start(&pack("starter")).await;
     let mut streams = Vec::new();
-    for _ in 0..64 {
-        streams.push(Stream::open(&test, None).await);
+    let mut key = test.key.clone();
+    for _ in 0..4 {
+        for _ in 0..16 {
+            streams.push(Stream::open_by(&test, &key, None).await);
+        }
+        let full = test.as_key(&key, Method::GET, PATH, &Value::Null).await;
+        assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE);
+        key = test.new_key(Scope::ALL, "dev", None).await;
     }
-    let refused = test.get("/v1/revocations?follow=false").await;
+    // Another key finds no room where the tenant has none.
+    let refused = test.as_key(&key, Method::GET, PATH, &Value::Null).await;
     assert_eq!(
         refused.status,
         StatusCode::SERVICE_UNAVAILABLE,
@@ -393,7 +404,13 @@ async fn only_so_many_streams_of_a_tenant_are_read() {
     assert_eq!(refused.json()["code"], "overloaded");
     streams.pop();
     let began = Instant::now();
-    while test.get("/v1/revocations?follow=false").await.status != StatusCode::OK {
+    let path = "/v1/revocations?follow=false";
+    while test
+        .as_key(&key, Method::GET, path, &Value::Null)
+        .await
+        .status
+        != StatusCode::OK
+    {
         assert!(began.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

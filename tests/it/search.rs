@@ -301,6 +301,9 @@ async fn metadata_names_every_endpoint_under_the_public_url() {
             "search_subject_endpoint": "https://pdp.example.com/access/v1/search/subject",
             "search_resource_endpoint": "https://pdp.example.com/access/v1/search/resource",
             "search_action_endpoint": "https://pdp.example.com/access/v1/search/action",
+            "access_request_endpoint": "https://pdp.example.com/access/v1/requests",
+            "capabilities": ["urn:openid:authzen:capability:access-request"],
+            "obligations_supported": ["step-up", "notification", "session_termination", "custom"],
         })
     );
 }

@@ -29,9 +29,11 @@ pub use options::{Approvals, Drafts, Hooks, Options};
 
 use consuming::Made;
 use escrow::Escrows;
+use using::Looked;
 
 use crate::admin::denials::Denials;
 use crate::admin::footing::Seen;
+use crate::approvals::waiting::Waiting;
 use crate::auth::{Caller, DevKey, Keys};
 use crate::evaluate::telling::Telling;
 use crate::facts;
@@ -93,6 +95,8 @@ pub struct App {
     pub(crate) revocations: Revocations,
     escrows: Escrows,
     pub(crate) glass: Seen,
+    /// The answers that wait for the end of an access request.
+    pub(crate) waiting: Waiting,
     /// The requests that still fit in.
     pub(crate) room: Semaphore,
     /// How many drafts are assessed at once; publishing waits for none of them.
@@ -170,6 +174,7 @@ impl App {
             escrows: Escrows::default(),
             progress: Progress::default(),
             glass: Seen::default(),
+            waiting: Waiting::default(),
             room: Semaphore::new(parts.options.concurrency),
             assessments: Arc::new(Semaphore::new(ASSESSMENTS)),
             engine: parts.engine,
@@ -222,7 +227,7 @@ impl App {
         question: Question,
         name: Option<&str>,
     ) -> Result<Answer, Problem> {
-        let name = name.map(|name| using::name_of(&caller.principal.name, name));
+        let name = name.map(|name| using::name_of(caller, name));
         let items = vec![Ok(question)];
         let mut answers = self
             .decide_items(caller, items, Semantic::ExecuteAll, name)
@@ -256,7 +261,8 @@ impl App {
         // A client that goes away takes the handler with it, but not the count of what was recorded.
         let settled = async move {
             let name = name.as_deref();
-            app.settle(snapshot, &caller, items, (semantic, name)).await
+            // Boxed: it is large.
+            Box::pin(app.settle(snapshot, &caller, items, (semantic, name))).await
         };
         Finishing::new(settled).await
     }
@@ -283,9 +289,11 @@ impl App {
                 Ok(question)
             });
             let outcome = match checked {
-                Ok(question) => Ok(self
-                    .make(&mut snapshot, caller, question, (began, name))
-                    .await?),
+                // What fails is this item: one before it may have taken something, and is to be answered.
+                Ok(question) => {
+                    let named = (began, name);
+                    self.make(&mut snapshot, caller, question, named).await
+                }
                 Err(problem) => Err(problem),
             };
             let verdict = match &outcome {
@@ -309,13 +317,15 @@ impl App {
         question: Question,
         (began, name): (Instant, Option<&str>),
     ) -> Result<Made, Problem> {
-        if let Some(name) = name
-            && let Some(made) = self.named(snapshot, caller, &question, name).await?
-        {
-            return Ok(made);
+        let mut record = self.evaluate(snapshot, caller, question);
+        let mut pending = false;
+        if using::wants_one(&record) {
+            // Boxed: it is seldom, and large.
+            match Box::pin(self.look_up(snapshot, caller, record, name)).await? {
+                Looked::Before(made) => return Ok(made),
+                Looked::Made(looked, waits) => (record, pending) = (looked, waits),
+            }
         }
-        let pending = self.bring_approval(snapshot, caller, &question).await?;
-        let record = self.evaluate(snapshot, caller, question);
         let made = self.take(snapshot, caller, record, (began, name)).await?;
         Ok(Made { pending, ..made })
     }

@@ -14,5 +14,6 @@ pub(crate) mod requests;
 pub(crate) mod standing;
 pub(crate) mod submission;
 pub(crate) mod sweeping;
+pub(crate) mod waiting;
 pub(crate) mod wants;
 pub(crate) mod watching;

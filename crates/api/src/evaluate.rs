@@ -202,6 +202,7 @@ impl DecisionBody {
             || decision.approval.is_some()
             || decision.lease.is_some()
             || decision.ttl.is_some()
+            || !decision.exceptions.is_empty()
             || answer.telling().approval.is_some();
         Self {
             decision: answer.permits(),

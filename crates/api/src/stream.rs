@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use remit_core::TenantId;
+use remit_core::{KeyId, TenantId};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -26,7 +26,8 @@ use crate::problem::{Kind, Problem};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The longest id of an event.
 const ID_BYTES: usize = 64;
-/// The most streams that one tenant may read at once, and all of them together.
+/// The most streams that one key may read at once, one tenant, and all of them together.
+const MOST_OF_KEY: usize = 16;
 const MOST_OF_TENANT: usize = 64;
 const MOST: usize = 1_024;
 /// How many events wait for a reader.
@@ -40,14 +41,14 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long one stream lasts.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// The streams that are read now, by tenant.
+/// The streams that are read now, by tenant and key.
 #[derive(Debug, Default)]
-pub(crate) struct Streams(Mutex<HashMap<TenantId, usize>>);
+pub(crate) struct Streams(Mutex<HashMap<(TenantId, KeyId), usize>>);
 
 /// One stream that is read.
 struct Open {
     app: Arc<App>,
-    tenant: TenantId,
+    whose: (TenantId, KeyId),
 }
 
 /// The end of a stream where events are put in.
@@ -92,7 +93,7 @@ where
     F: FnOnce(Sender) -> Made,
     Made: Future<Output = ()> + Send + 'static,
 {
-    let open = Open::of(app, caller.tenant)?;
+    let open = Open::of(app, (caller.tenant, caller.key))?;
     let (events, read) = mpsc::channel(WAITING);
     let source = make(Sender(events.clone()));
     let (watched, caller) = (Arc::clone(app), caller.clone());
@@ -174,23 +175,23 @@ impl Sender {
 // === impl Open ===
 
 impl Open {
-    fn of(app: &Arc<App>, tenant: TenantId) -> Result<Self, Problem> {
+    fn of(app: &Arc<App>, whose: (TenantId, KeyId)) -> Result<Self, Problem> {
         let mut streams = app.streams.lock();
-        let (all, own) = (
-            streams.values().sum::<usize>(),
-            streams.entry(tenant).or_default(),
-        );
-        if all >= MOST || *own >= MOST_OF_TENANT {
+        let all: usize = streams.values().sum();
+        let of_tenant = streams.iter().filter(|((tenant, _), _)| *tenant == whose.0);
+        let of_tenant: usize = of_tenant.map(|(_, count)| count).sum();
+        let of_key = streams.get(&whose).copied().unwrap_or_default();
+        if all >= MOST || of_tenant >= MOST_OF_TENANT || of_key >= MOST_OF_KEY {
             let detail = format!(
-                "at most {MOST_OF_TENANT} streams of a tenant are read at once, {MOST} of all"
+                "at most {MOST_OF_KEY} streams of a key are read at once, {MOST_OF_TENANT} of a tenant, {MOST} of all"
             );
             return Err(Problem::new(Kind::OVERLOADED, detail));
         }
-        *own = own.saturating_add(1);
+        streams.insert(whose, of_key.saturating_add(1));
         drop(streams);
         Ok(Self {
             app: Arc::clone(app),
-            tenant,
+            whose,
         })
     }
 }
@@ -198,10 +199,10 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let mut streams = self.app.streams.lock();
-        if let Some(own) = streams.get_mut(&self.tenant) {
+        if let Some(own) = streams.get_mut(&self.whose) {
             *own = own.saturating_sub(1);
             if *own == 0 {
-                streams.remove(&self.tenant);
+                streams.remove(&self.whose);
             }
         }
     }
@@ -215,7 +216,7 @@ impl Streams {
         self.lock().values().sum()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, usize>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TenantId, KeyId), usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -229,6 +229,8 @@ impl Snapshot {
             verdicts.determining.clear();
         }
         verdicts.reason = gate.reason;
+        // An exception opens no gate, so that none has changed anything.
+        verdicts.relaxed.clear();
         Decision {
             limit: gate.limit,
             ..self.decision(question, &verdicts, outcomes)

@@ -129,6 +129,7 @@ pub(crate) struct Approvals {
     pub(crate) request_ttl_ms: u64,
     pub(crate) approval_ttl_ms: u64,
     pub(crate) retention_ms: u64,
+    pub(crate) asked_per_minute: u64,
     pub(crate) pending_per_agent: u64,
     pub(crate) pending_per_task: u64,
     pub(crate) pending_per_tenant: u64,
@@ -350,6 +351,7 @@ impl Approvals {
             approval_ttl: Duration::from_millis(self.approval_ttl_ms),
             retention: Duration::from_millis(self.retention_ms),
             pending: PendingLimits {
+                asked: self.asked_per_minute,
                 agent: self.pending_per_agent,
                 task: self.pending_per_task,
                 tenant: self.pending_per_tenant,

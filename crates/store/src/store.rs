@@ -197,6 +197,7 @@ impl Store {
             approvals::asking::sql::ALL,
             approvals::changes::sql::ALL,
             approvals::ending::sql::ALL,
+            approvals::limits::sql::ALL,
             approvals::sweeping::sql::ALL,
             approvals::using::sql::ALL,
             approvals::answers::sql::ALL,

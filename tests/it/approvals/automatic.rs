@@ -7,6 +7,35 @@ use serde_json::json;
 
 use super::{REQUESTS, ask, bundle, by, payment, submission};
 
+/// What any machine may approve that looks at it is not approved unseen, and neither is what no policy speaks of.
+#[tokio::test]
+async fn a_policy_for_machines_does_not_approve_by_itself() {
+    for permit in [
+        "",
+        "@id(\"small\")\npermit (principal is Machine, action == Action::\"approve_request\", resource);\n",
+        "@id(\"other\")\npermit (principal == Machine::\"robot\", action == Action::\"approve_request\", resource);\n",
+    ] {
+        let mut bundle = bundle();
+        if !permit.is_empty() {
+            bundle.admin.push(Source {
+                file: "admin/approvals.cedar".to_owned(),
+                text: permit.to_owned(),
+            });
+        }
+        let app = TestApp::shipping(&bundle).await;
+        let denied = ask(&app, &payment()).await;
+        let body = submission(&payment(), &denied);
+        let reply = app.post(REQUESTS, &body).await;
+        assert_eq!(
+            reply.status,
+            StatusCode::ACCEPTED,
+            "{permit}: {}",
+            reply.text
+        );
+        assert_eq!(reply.json()["task"]["status"], "pending", "{}", reply.text);
+    }
+}
+
 /// It is approved at once, once, and no longer than it is wanted; the record says by whom.
 #[tokio::test]
 async fn a_policy_approves_at_once() {

@@ -1,15 +1,18 @@
 //! Asking for the same at once, for several things together, and waiting for the end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use remit_core::{AdminAction, ApprovalScope};
+use remit_core::{AdminAction, ApprovalScope, PrincipalKind};
 use remit_store::{AdminActionFilter, Change};
 use remit_tests::app::TestApp;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::{
-    REQUESTS, approve, ask, by, cancel, fails, id_of, payment, requested, start, status, submission,
+    EVALUATION, REQUESTS, approve, ask, by, cancel, fails, id_of, payment, requested, start,
+    status, submission,
 };
 
 fn amount(amount: u64) -> Value {
@@ -36,8 +39,14 @@ async fn what_is_pending_of_the_same_is_joined() {
     assert_eq!(id_of(&requested(&app, &payment()).await), one);
     assert_ne!(id_of(&requested(&app, &amount(7)).await), one);
     let asked = records(&app, "create_request").await;
-    assert_eq!(asked.len(), 3);
+    assert_eq!(asked.len(), 2);
     assert!(asked.iter().all(|record| record.revision.is_some()));
+    // The record of joining is about the request that is there.
+    let joined = records(&app, "join_request").await;
+    assert_eq!(joined.len(), 1);
+    assert_eq!(joined[0].resource.id.as_str(), one);
+    assert_eq!(joined[0].details["requests"][0]["request"], one.as_str());
+    assert_eq!(joined[0].details["requests"][0]["joined"], true);
     // After it ended it is asked anew.
     cancel(&app, &one).await;
     assert_eq!(records(&app, "cancel_request").await.len(), 1);
@@ -53,6 +62,38 @@ async fn what_expired_is_not_joined() {
     app.caught_up().await;
     assert_ne!(id_of(&requested(&app, &payment()).await), one);
     assert_eq!(status(&app, &one).await.json()["task"]["status"], "expired");
+    let expired = records(&app, "expire_request").await;
+    assert_eq!(expired.len(), 1);
+    assert_eq!(expired[0].resource.id.as_str(), one);
+}
+
+/// Whoever joined a request does not take it from whoever asked first.
+#[tokio::test]
+async fn who_joined_cannot_take_it_back() {
+    let app = start().await;
+    let id = id_of(&requested(&app, &payment()).await);
+    let other = app.key_of(PrincipalKind::Machine, "pep-2", &[]).await;
+    let denied = app
+        .as_key(&other, Method::POST, EVALUATION, &payment())
+        .await
+        .json();
+    let body = submission(&payment(), &denied);
+    let reply = app.as_key(&other, Method::POST, REQUESTS, &body).await;
+    assert_eq!(id_of(&reply.json()), id);
+    let path = format!("{REQUESTS}/{id}/cancel");
+    let reply = app.as_key(&other, Method::POST, &path, &Value::Null).await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN, "{}", reply.text);
+    // Nor by several together of which it is one.
+    let item =
+        json!({ "resource": body["resource"], "action": body["action"], "denial": body["denial"] });
+    let several =
+        json!({ "subject": body["subject"], "context": body["context"], "items": [item] });
+    let reply = app.as_key(&other, Method::POST, REQUESTS, &several).await;
+    let bulk = format!("{REQUESTS}/{}/cancel", id_of(&reply.json()));
+    let reply = app.as_key(&other, Method::POST, &bulk, &Value::Null).await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN, "{}", reply.text);
+    assert_eq!(status(&app, &id).await.json()["task"]["status"], "pending");
+    assert_eq!(cancel(&app, &id).await.status, StatusCode::OK);
 }
 
 /// The sweep ends what is over with a record of its own, and forgets what was used up or is over.
@@ -188,4 +229,33 @@ async fn an_answer_waits_for_the_end() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     let (reply, _) = wait("wait=soon").await;
     assert_eq!(reply.header("preference-applied"), "");
+}
+
+/// As many answers wait as may; the next one does not, and does not say that it did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_so_many_answers_wait() {
+    let app = Arc::new(start().await);
+    let id = id_of(&requested(&app, &payment()).await);
+    let wait = async |app: Arc<TestApp>, id: String| {
+        let request = app.request(Method::GET, &format!("{REQUESTS}/{id}"));
+        app.send(request.header("prefer", "wait=10"), "").await
+    };
+    let mut waiting = JoinSet::new();
+    for _ in 0..16 {
+        waiting.spawn(wait(Arc::clone(&app), id.clone()));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    let reply = wait(Arc::clone(&app), id.clone()).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(reply.json()["task"]["status"], "pending", "{}", reply.text);
+    assert_eq!(reply.header("preference-applied"), "");
+    approve(&app, &id, ApprovalScope::Once, 60).await;
+    for reply in waiting.join_all().await {
+        assert_eq!(reply.json()["task"]["status"], "approved", "{}", reply.text);
+    }
 }

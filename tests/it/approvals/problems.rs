@@ -69,6 +69,49 @@ async fn what_changed_since_is_not_requestable() {
     assert!(reply.text.contains("permitted by now"), "{}", reply.text);
 }
 
+/// What is only permitted when it is approved is forbidden by nothing, and approved all the same.
+#[tokio::test]
+async fn what_no_policy_forbids_is_requestable_where_an_approval_permits_it() {
+    let mut bundle = bundle();
+    bundle.policies[0].text =
+        "@id(\"approved\")\npermit (principal, action, resource) when { context.facts.approved };\n"
+            .to_owned();
+    let app = TestApp::shipping(&bundle).await;
+    let handle = super::requested(&app, &payment()).await;
+    let id = super::id_of(&handle);
+    super::approve(&app, &id, remit_core::ApprovalScope::Once, 600).await;
+    for expected in [true, false] {
+        let answer = ask(&app, &super::by(&payment(), &id)).await;
+        assert_eq!(answer["decision"], expected, "{answer}");
+    }
+}
+
+/// One that was made a moment ago may be kept a moment later, by another replica: that is no binding that is wrong.
+#[tokio::test]
+async fn a_denial_on_its_way_is_asked_about_again() {
+    let app = start().await;
+    let denied = ask(&app, &payment()).await;
+    let mut body = submission(&payment(), &denied);
+    let id = denied["context"]["evaluation_id"].as_str().unwrap();
+    let other = format!("{}0", &id[..id.len() - 1]);
+    let other = if other == id {
+        format!("{}1", &id[..id.len() - 1])
+    } else {
+        other
+    };
+    body["denial"]["evaluation_id"] = json!(other);
+    let reply = app.post(REQUESTS, &body).await;
+    assert_eq!(reply.status.as_u16(), 503, "{}", reply.text);
+    assert_eq!(reply.header("retry-after"), "1");
+    // A minute later nothing is on its way.
+    app.clock.advance(std::time::Duration::from_secs(61));
+    fails(
+        &app.post(REQUESTS, &body).await,
+        400,
+        "invalid_denial_binding",
+    );
+}
+
 #[tokio::test]
 async fn a_denial_of_another_is_no_binding() {
     let app = start().await;
@@ -387,6 +430,7 @@ async fn only_so_many_wait() {
     let options = Options {
         approvals: Approvals {
             pending: PendingLimits {
+                asked: 60,
                 agent: 2,
                 task: 20,
                 tenant: 3,
@@ -425,7 +469,54 @@ async fn only_so_many_wait() {
     // The same again is joined, however many wait.
     assert_eq!(id_of(&requested(&app, &of("a", 1)).await), first);
     cancel(&app, &first).await;
+    // There is room for one: of two together none is made.
+    let mut items = Vec::new();
+    for amount in [1, 2] {
+        let question = of("c", amount);
+        let body = submission(&question, &ask(&app, &question).await);
+        items.push(json!({ "resource": body["resource"], "action": body["action"], "denial": body["denial"] }));
+    }
+    let both = json!({ "subject": of("c", 1)["subject"], "context": payment()["context"], "items": items });
+    let reply = app.post(REQUESTS, &both).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "{}",
+        reply.text
+    );
+    assert!(reply.text.contains("tenant"), "{}", reply.text);
     requested(&app, &of("c", 1)).await;
+}
+
+/// How often is asked for an agent is limited, whatever became of it: made, taken back, joined.
+#[tokio::test]
+async fn only_so_often_is_asked() {
+    let mut options = Options::default();
+    options.approvals.pending.asked = 3;
+    let mut app = TestApp::empty(options).await;
+    app.put(&bundle()).await;
+    let (log, store) = (app.log.clone(), app.store.clone());
+    tokio::spawn(async move { log.ship(store, std::future::pending()).await });
+    let first = id_of(&requested(&app, &payment()).await);
+    cancel(&app, &first).await;
+    let second = id_of(&requested(&app, &payment()).await);
+    assert_eq!(id_of(&requested(&app, &payment()).await), second);
+    let denied = ask(&app, &payment()).await;
+    let reply = app.post(REQUESTS, submission(&payment(), &denied)).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "{}",
+        reply.text
+    );
+    assert!(reply.text.contains("within a minute"), "{}", reply.text);
+    assert_eq!(reply.header("retry-after"), "60");
+    let mut other = payment();
+    other["subject"]["id"] = json!("b");
+    requested(&app, &other).await;
+    app.clock.advance(Duration::from_secs(61));
+    app.caught_up().await;
+    assert_eq!(id_of(&requested(&app, &payment()).await), second);
 }
 
 #[tokio::test]

@@ -1,12 +1,19 @@
 //! An approval is used as often as it says, exactly once for each name, with the budgets and labels of the same permit.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use http::{Method, StatusCode};
+use remit_api::Options;
 use remit_core::{ApprovalScope, PrincipalKind};
-use remit_store::Change;
+use remit_store::{Change, NewKey, Scope};
 use remit_tests::app::TestApp;
+use remit_tests::sql::execute;
 use serde_json::{Value, json};
 
-use super::{EVALUATION, approve, approved, ask, by, id_of, payment, requested, start};
+use super::{
+    EVALUATION, REQUESTS, approve, approved, ask, by, id_of, payment, requested, start, submission,
+};
 use crate::outcomes::open;
 
 async fn named(app: &TestApp, question: &Value, name: &str) -> remit_tests::app::Reply {
@@ -70,6 +77,15 @@ async fn the_same_name_does_not_outlive_what_it_rests_on() {
         named(&app, &question, "one").await.json()["decision"],
         false
     );
+    // Nor by policies that whoever approved has not seen, though they permit it.
+    app.put(&super::with_policies(
+        "@id(\"more\")\npermit (principal, action, resource);\n",
+    ))
+    .await;
+    assert_eq!(
+        named(&app, &question, "one").await.json()["decision"],
+        false
+    );
     app.put(&super::bundle()).await;
     assert_eq!(named(&app, &question, "one").await.json()["decision"], true);
     let id = approval.parse().unwrap();
@@ -80,6 +96,94 @@ async fn the_same_name_does_not_outlive_what_it_rests_on() {
     assert_eq!(
         named(&app, &question, "one").await.json()["decision"],
         false
+    );
+}
+
+/// The name that a principal gives in one environment is none in another.
+#[tokio::test]
+async fn a_name_is_of_one_environment() {
+    let app = start().await;
+    let dev = app.key_of(PrincipalKind::Machine, "pep", &[]).await;
+    let live = NewKey {
+        name: "live".to_owned(),
+        environment: "live".to_owned(),
+        scopes: BTreeSet::from([Scope::Evaluate]),
+        expires_at: None,
+        principal: Some("pep".parse().unwrap()),
+    };
+    let (_, live) = app
+        .store
+        .create_key(app.tenant, &live, &app.pepper)
+        .await
+        .unwrap();
+    app.caught_up().await;
+    let approval = {
+        let denied = app
+            .as_key(&dev, Method::POST, EVALUATION, &payment())
+            .await
+            .json();
+        let body = submission(&payment(), &denied);
+        let reply = app.as_key(&dev, Method::POST, REQUESTS, &body).await;
+        let id = id_of(&reply.json());
+        approve(&app, &id, ApprovalScope::Once, 600).await;
+        id
+    };
+    let question = by(&payment(), &approval);
+    for (key, permitted) in [(dev.as_str(), true), (&live.reveal(), false), (&dev, true)] {
+        let request = app.request_with(key, Method::POST, EVALUATION);
+        let reply = app
+            .send(request.header("idempotency-key", "one"), &question)
+            .await;
+        assert_eq!(reply.json()["decision"], permitted, "{}", reply.text);
+    }
+}
+
+/// What is limited to an amount is not used where nobody knows what the call pays.
+#[tokio::test]
+async fn an_amount_that_is_not_known_is_not_zero() {
+    let app = start().await;
+    let (task, revision) = open(&app.store, &app.clock, app.tenant, None, None).await;
+    app.reached(revision).await;
+    let mut question = payment();
+    question["context"]["task"] = json!(task);
+    let id = id_of(&requested(&app, &question).await);
+    let scope = ApprovalScope::Task {
+        amount: Some(1_000_000),
+        uses: 3,
+    };
+    approve(&app, &id, scope, 60).await;
+    let answer = ask(&app, &by(&question, &id)).await;
+    assert_eq!(answer["decision"], false, "{answer}");
+    assert_eq!(answer["context"]["approval"]["reason"], "used", "{answer}");
+}
+
+/// The database is asked only about what is denied for want of an approval, and that it fails is the fault of no other item.
+#[tokio::test]
+async fn what_needs_no_approval_needs_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("remit.db").display());
+    let database = remit_store::Options {
+        deadline: Duration::from_secs(30),
+        ..remit_store::Options::new(&url)
+    };
+    let mut app = TestApp::sharing(&database, Options::default()).await;
+    app.put(&super::bundle()).await;
+    let id = "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77";
+    let mut look = payment();
+    look["action"]["name"] = json!("look");
+    let items = json!({ "evaluations": [by(&look, id), by(&payment(), id), by(&look, id)] });
+    execute(&url, "ALTER TABLE access_requests RENAME TO lost").await;
+    let reply = app.post("/access/v1/evaluations", &items).await;
+    execute(&url, "ALTER TABLE lost RENAME TO access_requests").await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    let answers = reply.json();
+    let decisions: Vec<&Value> = [0, 1, 2]
+        .map(|place| &answers["evaluations"][place]["decision"])
+        .into();
+    assert_eq!(decisions, [true, false, true], "{answers}");
+    assert!(
+        answers["evaluations"][1]["context"]["error"].is_object(),
+        "{answers}"
     );
 }
 
@@ -106,8 +210,14 @@ async fn an_approval_for_a_task_is_counted() {
         60,
     )
     .await;
-    for amount in [1, 2, 3] {
-        let answer = ask(&app, &by(&of(amount), &id)).await;
+    // No tool of the catalogue says where another call would go.
+    let answer = ask(&app, &by(&of(2), &id)).await;
+    assert_eq!(
+        answer["context"]["approval"]["reason"], "out_of_scope",
+        "{answer}"
+    );
+    for _ in 0..3 {
+        let answer = ask(&app, &by(&of(1), &id)).await;
         assert_eq!(answer["decision"], true, "{answer}");
     }
     let answer = ask(&app, &by(&of(1), &id)).await;

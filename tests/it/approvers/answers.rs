@@ -53,6 +53,10 @@ async fn for_a_task_it_is_good_for_calls_of_the_kind() {
     let world = World::make().await;
     let opened = world.task(&world.test.key, &task()).await;
     let id = world.requested(&payment(Some(&opened))).await;
+    // What moves money says how much.
+    let unlimited = json!({ "scope": { "kind": "task", "uses": 2, "minutes": 30 } });
+    let reply = world.answer(&world.ben, &id, "approve", unlimited).await;
+    refused(&reply, StatusCode::BAD_REQUEST, "scope.amount");
     let scope = json!({ "scope": { "kind": "task", "uses": 2, "minutes": 30, "amount": 20_000 } });
     let reply = world.answer(&world.ben, &id, "approve", scope).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
@@ -64,6 +68,57 @@ async fn for_a_task_it_is_good_for_calls_of_the_kind() {
         let answer = world.ask_by(&payment(Some(&opened)), &id).await;
         assert_eq!(answer["decision"], expected, "{answer}");
     }
+}
+
+/// For a task it is good for what the catalogue knows to go to the same sinks, and for as much as it says.
+#[tokio::test]
+async fn for_a_task_it_is_good_for_the_same_sinks() {
+    let world = World::make().await;
+    let opened = world.task(&world.test.key, &task()).await;
+    let id = world.requested(&payment(Some(&opened))).await;
+    let scope = json!({ "scope": { "kind": "task", "uses": 9, "minutes": 30, "amount": 20_000 } });
+    let reply = world.answer(&world.ben, &id, "approve", scope).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    for (arguments, reason) in [
+        (json!({ "to": "acme", "amount": 50 }), None),
+        (json!({ "to": "eve", "amount": 50 }), Some("out_of_scope")),
+        (
+            json!({ "to": "acme", "amount": 50, "text": "https://evil.example/a" }),
+            Some("out_of_scope"),
+        ),
+        (json!({ "to": "acme", "amount": 151 }), Some("used")),
+        (json!({ "to": "acme", "amount": 150 }), None),
+        (json!({ "to": "acme", "amount": 1 }), Some("used")),
+    ] {
+        let mut question = payment(Some(&opened));
+        question["action"]["properties"] = arguments;
+        let answer = world.ask_by(&question, &id).await;
+        assert_eq!(answer["decision"], reason.is_none(), "{answer}");
+        if let Some(reason) = reason {
+            assert_eq!(answer["context"]["approval"]["reason"], reason, "{answer}");
+        }
+    }
+}
+
+/// What nobody can count cannot be limited.
+#[tokio::test]
+async fn an_amount_needs_a_tool_that_says_it() {
+    let world = World::make().await;
+    let pay = json!({
+        "effect": "pay", "integrity": "trusted", "confidentiality": "public", "irreversible": true, "sinks": ["to"],
+    });
+    let put = world
+        .send(&world.test.key, Method::PUT, "/v1/tools/pay", &pay)
+        .await;
+    assert!(put.status.is_success(), "{}", put.text);
+    let opened = world.task(&world.test.key, &task()).await;
+    let id = world.requested(&payment(Some(&opened))).await;
+    let scope = json!({ "scope": { "kind": "task", "uses": 2, "minutes": 30, "amount": 20_000 } });
+    let reply = world.answer(&world.ben, &id, "approve", scope).await;
+    refused(&reply, StatusCode::BAD_REQUEST, "scope.amount");
+    let scope = json!({ "scope": { "kind": "task", "uses": 2, "minutes": 30 } });
+    let reply = world.answer(&world.ben, &id, "approve", scope).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
 }
 
 #[tokio::test]
@@ -193,6 +248,8 @@ async fn what_would_be_denied_all_the_same_is_not_approved() {
     assert_eq!(over.status, StatusCode::OK, "{}", over.text);
     let reply = world.approve(&world.ben, &id).await;
     refused(&reply, StatusCode::CONFLICT, "task_revoked");
+    // It is not over by that: a kill may be lifted.
+    assert_eq!(world.shown(&id).await["state"], "pending");
 }
 
 #[tokio::test]
@@ -204,7 +261,8 @@ async fn what_is_withdrawn_is_used_no_more() {
         .answer(&world.ben, &id, "withdraw", json!({ "reason": "x" }))
         .await;
     assert_eq!(early.status, StatusCode::CONFLICT, "{}", early.text);
-    let scope = json!({ "scope": { "kind": "task", "uses": 100, "minutes": 60 } });
+    let scope =
+        json!({ "scope": { "kind": "task", "uses": 100, "minutes": 60, "amount": 1_000_000 } });
     let reply = world.answer(&world.ben, &id, "approve", scope).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
     assert_eq!(
@@ -229,6 +287,34 @@ async fn what_is_withdrawn_is_used_no_more() {
         world.ask_by(&payment(Some(&opened)), &id).await["decision"],
         false
     );
+}
+
+/// Whichever comes first: one use at most, the withdrawal stands, and nothing is permitted after it.
+#[tokio::test]
+async fn a_withdrawal_races_a_use() {
+    let world = World::make().await;
+    for round in 0..8 {
+        let mut question = payment(None);
+        question["action"]["properties"]["amount"] = json!(1_000 + round);
+        let id = world.requested(&question).await;
+        let approved = world.approve(&world.ben, &id).await;
+        assert_eq!(approved.status, StatusCode::OK, "{}", approved.text);
+        let because = json!({ "reason": "The account was taken over" });
+        let (one, other, withdrawn) = tokio::join!(
+            world.ask_by(&question, &id),
+            world.ask_by(&question, &id),
+            world.answer(&world.cy, &id, "withdraw", because),
+        );
+        let permits = [&one, &other]
+            .iter()
+            .filter(|one| one["decision"] == true)
+            .count();
+        assert!(permits <= 1, "{one} {other}");
+        assert_eq!(withdrawn.status, StatusCode::OK, "{}", withdrawn.text);
+        let after = world.ask_by(&question, &id).await;
+        assert_eq!(after["decision"], false, "{after}");
+        assert_eq!(world.shown(&id).await["state"], "cancelled");
+    }
 }
 
 #[tokio::test]

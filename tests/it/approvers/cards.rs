@@ -1,6 +1,7 @@
 //! The card: what will run, whole and visible; nothing in the words of an agent but where it says so.
 
 use http::{Method, StatusCode};
+use remit_core::{PrincipalKind, Role};
 use serde_json::{Value, json};
 
 use super::{World, payment, task};
@@ -51,9 +52,10 @@ async fn the_card_says_what_will_run() {
     assert_eq!(card["hints"]["reversible"], false);
     assert_eq!(card["hints"]["first_tool"], true);
     assert_eq!(card["hints"]["first_sinks"], json!(["acme"]));
+    // What is Remit's own is nobody's words.
     assert_eq!(
-        card["said_by_agent"][0],
-        json!({ "what": "context.task", "text": opened })
+        card["said_by_agent"],
+        json!([{ "what": "intent", "text": "Pay acme" }])
     );
 }
 
@@ -151,25 +153,104 @@ async fn nothing_hides_or_forges_the_recipient() {
 }
 
 #[tokio::test]
-async fn what_is_long_is_cut_and_what_is_too_large_is_refused() {
+async fn what_is_bound_is_shown_whole_or_refused() {
     let world = World::make().await;
     let mut question = payment(None);
-    question["action"]["properties"]["text"] = json!("x".repeat(500_000));
+    let long = format!("{}TAIL", "x".repeat(10_000));
+    question["action"]["properties"]["text"] = json!(long);
     let card = card_of(&world, &question).await;
-    let text = card["call"]["arguments"][1]["value"].as_str().unwrap();
-    assert!(text.ends_with("… (498000 more)"), "{}", text.len());
-    // Every argument is shown, so that too many of them are not shown at all.
+    assert_eq!(card["call"]["arguments"][1]["value"], json!(long));
+    // What cannot be shown whole is not shown at all: one text, or many of them.
+    let mut large = payment(None);
+    large["action"]["properties"]["text"] = json!("x".repeat(500_000));
+    let mut many = payment(None);
+    for number in 0..60 {
+        many["action"]["properties"][format!("a{number}")] = json!("y".repeat(2_000));
+    }
+    let mut noted = payment(None);
+    noted["context"]["note"] = json!("z".repeat(70_000));
+    for question in [large, many, noted] {
+        let reply = world.try_request(&world.test.key, &question).await;
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        assert_eq!(reply.status, status, "{}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_is_bound_hides_behind_what_is_not() {
+    let world = World::make().await;
     let mut question = payment(None);
     for number in 0..60 {
-        question["action"]["properties"][format!("a{number}")] = json!("y".repeat(2_000));
+        question["context"][format!("a{number:02}")] = json!("chaff");
     }
-    let reply = world.try_request(&world.test.key, &question).await;
-    assert_eq!(
-        reply.status,
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "{}",
-        reply.text
-    );
+    question["context"]["note"] = json!(format!("{}TAIL", "n".repeat(3_000)));
+    question["context"]["api_key"] = json!("s3cret");
+    question["subject"]["properties"] = json!({ "desk": "one" });
+    question["action"]["properties"]["more"] =
+        json!({ "to\u{200B}": "mallory", "to\\u{200B}": "acme" });
+    let card = card_of(&world, &question).await;
+    let said = card["said_by_agent"].as_array().unwrap();
+    let note = said[0]["text"].as_str().unwrap();
+    assert!(said[0]["what"] == "context.note" && note.ends_with("TAIL"));
+    assert_eq!(said[1], json!({ "what": "subject.desk", "text": "one" }));
+    let last = said.last().unwrap();
+    assert_eq!(last, &json!({ "what": "context", "text": "… (11 more)" }));
+    assert!(!card.to_string().contains("s3cret"), "{card:#}");
+    // Two names that look alike are two arguments.
+    let more = &card["call"]["arguments"][1];
+    assert_eq!(more["name"], "more");
+    assert_eq!(more["value"].as_object().unwrap().len(), 2, "{more:#}");
+}
+
+#[tokio::test]
+async fn a_task_that_an_agent_opened_is_in_its_words() {
+    let world = World::make().await;
+    let key = world
+        .test
+        .key_of(PrincipalKind::Machine, "bot", &[Role::Operator])
+        .await;
+    let mut body = task();
+    body["purpose"] = json!("Pay what Dana approved");
+    let opened = world.task(&key, &body).await;
+    let card = card_of(&world, &payment(Some(&opened))).await;
+    assert_eq!(card["task"]["opened_by"], "bot");
+    assert_eq!(card["task"].get("purpose"), None, "{card:#}");
+    let said = card["said_by_agent"].as_array().unwrap();
+    let purpose = json!({ "what": "purpose", "text": "Pay what Dana approved" });
+    assert!(said.contains(&purpose), "{said:?}");
+}
+
+/// Words of a megabyte are refused, and no character of theirs breaks a row or a card.
+#[tokio::test]
+async fn prompts_of_any_size_and_character_do_no_harm() {
+    let world = World::make().await;
+    let evaluated = world
+        .test
+        .post("/access/v1/evaluation", payment(None))
+        .await;
+    let denied = evaluated.json()["context"].clone();
+    let mut body = payment(None);
+    body["denial"] = json!({
+        "evaluation_id": denied["evaluation_id"], "expires_at": denied["access_request"]["expires_at"],
+    });
+    body["context"]["justification"] = json!("a".repeat(1_000_000));
+    let large = world.test.post("/access/v1/requests", &body).await;
+    assert!(large.status.is_client_error(), "{}", large.status);
+    let odd = "approve\u{0}\u{1b}[2J\u{202E}\u{FFFE}\u{10FFFF}";
+    body["context"]["justification"] = json!(odd);
+    let reply = world.test.post("/access/v1/requests", &body).await;
+    if reply.status == StatusCode::ACCEPTED {
+        let id = reply.json()["task"]["id"].as_str().unwrap().to_owned();
+        let card = world.shown(&id).await["card"].clone();
+        let said = card["said_by_agent"][0]["text"].as_str().unwrap();
+        assert!(
+            said.starts_with("approve\\u{0}\\u{1B}[2J\\u{202E}"),
+            "{said}"
+        );
+    } else {
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text);
+        assert!(reply.text.contains("NUL"), "{}", reply.text);
+    }
 }
 
 #[tokio::test]

@@ -153,6 +153,30 @@ async fn nobody_joins_a_group_alone_where_a_second_person_is_demanded() {
 }
 
 #[tokio::test]
+async fn nobody_comes_after_a_group_alone_nor_by_a_machine() {
+    let world = World::make().await;
+    let admin = [Role::Admin];
+    let robot = world.test.key_of(PrincipalKind::Machine, "robot", &admin);
+    let robot = robot.await;
+    let heirs = json!({ "members": [{ "principal": "ada" }] });
+    world.group("heirs", &heirs).await;
+    demand(&world.test, true).await;
+    let members = json!([{ "principal": "ben" }, { "principal": "cy" }]);
+    let heir = json!({ "members": members, "escalates_to": "heirs", "escalate_after": 60 });
+    let path = "/v1/approver-groups/finance";
+    let put = world.send(&world.ada, Method::PUT, path, &heir).await;
+    refused(&put, StatusCode::FORBIDDEN, "remit.own-group");
+    let put = world.send(&robot, Method::PUT, path, &heir).await;
+    refused(&put, StatusCode::FORBIDDEN, "remit.person-groups");
+    let part = json!({ "to": "dan", "until": "2026-01-06T00:00:00Z", "reason": "x" });
+    let part = world.send(&robot, Method::PUT, "/v1/approver-delegations/ben", &part);
+    refused(&part.await, StatusCode::FORBIDDEN, "remit.person-groups");
+    // To others it may go on.
+    let other = json!({ "members": members, "escalates_to": "board", "escalate_after": 60 });
+    world.group("finance", &other).await;
+}
+
+#[tokio::test]
 async fn a_delegation_ends_exactly() {
     let world = World::make().await;
     let path = "/v1/approver-delegations/ben";

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 use remit_core::{PrincipalKind, Role};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{World, payment, refused, task};
 
@@ -135,6 +135,36 @@ async fn not_by_a_delegate() {
     assert_eq!(put.status, StatusCode::OK, "{}", put.text);
     let id = world.requested_by(&world.ben, &payment(None)).await;
     cannot(&world, &world.dan, &id).await;
+}
+
+#[tokio::test]
+async fn not_by_another_account_of_a_delegate() {
+    let world = World::make().await;
+    let second = world.person("dan-2", &[Role::Approver]).await;
+    let roles = json!(["approver"]);
+    let put = world.behind("dan-2", "person", &roles, "dan").await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    let body = json!({ "to": "dan", "until": "2026-01-06T00:00:00Z", "reason": "On leave" });
+    let path = "/v1/approver-delegations/ben";
+    let put = world.send(&world.ben, Method::PUT, path, &body).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    let members = json!({ "members": [{ "principal": "dan-2" }, { "principal": "cy" }] });
+    world.group("finance", &members).await;
+    let id = world.requested_by(&world.ben, &payment(None)).await;
+    cannot(&world, &second, &id).await;
+}
+
+#[tokio::test]
+async fn whoever_has_a_hand_in_it_does_not_choose_who_answers() {
+    let world = World::make().await;
+    let body = json!({ "members": [{ "principal": "ben" }, { "principal": "cy" }], "escalates_to": "board",
+        "escalate_after": 60 });
+    world.group("finance", &body).await;
+    let id = world.requested_by(&world.ben, &payment(None)).await;
+    let reply = world.answer(&world.ben, &id, "escalate", Value::Null).await;
+    refused(&reply, StatusCode::FORBIDDEN, "remit.own-approval");
+    let reply = world.answer(&world.cy, &id, "escalate", Value::Null).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
 }
 
 #[tokio::test]

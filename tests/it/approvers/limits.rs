@@ -128,6 +128,70 @@ async fn what_is_not_answered_goes_on_to_another_group() {
     assert_eq!(other.status, StatusCode::CONFLICT, "{}", other.text);
 }
 
+/// Nobody has to press anything: the time that the group says is enough, and the last time where several are wanted.
+#[tokio::test]
+async fn what_nobody_answers_in_time_goes_on_by_itself() {
+    let world = World::make().await;
+    let finance = json!({ "members": [{ "principal": "ben" }], "escalates_to": "deputies", "escalate_after": 60 });
+    let deputies = json!({ "members": [{ "principal": "cy" }] });
+    world.group("deputies", &deputies).await;
+    world.group("finance", &finance).await;
+    let board = json!({ "members": [{ "principal": "dan" }], "escalates_to": "deputies", "escalate_after": 600 });
+    world.group("board", &board).await;
+    let id = world.requested(&payment(None)).await;
+    let mut large = payment(None);
+    large["resource"]["id"] = json!("large");
+    let both = world.requested(&large).await;
+    assert_eq!(
+        world.shown(&both).await["escalates_at"],
+        "2026-01-05T10:10:00.000000Z"
+    );
+    world.test.clock.advance(Duration::from_secs(59));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let early = world.approve(&world.cy, &id).await;
+    refused(&early, StatusCode::FORBIDDEN, "you stand for none");
+    world.test.clock.advance(Duration::from_secs(1));
+    let began = std::time::Instant::now();
+    while world.shown(&id).await["escalated_at"].is_null() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let path = "/v1/admin/actions?action=escalate_request";
+    let record = world.test.get(path).await.json()["actions"][0].clone();
+    assert_eq!(record["principal"], "remit", "{record:#}");
+    assert_eq!(record["details"]["escalated_to"], json!(["deputies"]));
+    let reply = world.approve(&world.cy, &id).await;
+    assert_eq!(reply.json()["state"], "approved", "{}", reply.text);
+    // Of the other one the board's time is not over.
+    assert_eq!(world.shown(&both).await.get("escalated_at"), None);
+    let early = world.approve(&world.cy, &both).await;
+    refused(&early, StatusCode::FORBIDDEN, "you stand for none");
+}
+
+#[tokio::test]
+async fn a_group_takes_as_many_as_its_members_can_answer() {
+    let world = World::make().await;
+    let members = json!([{ "principal": "ben" }, { "principal": "cy" }]);
+    let body = json!({ "members": members, "most_open": 2 });
+    world.group("finance", &body).await;
+    let numbered = |number: u64| {
+        let mut question = payment(None);
+        question["action"]["properties"]["amount"] = json!(number);
+        question
+    };
+    let mut ids = Vec::new();
+    for number in 0..4 {
+        ids.push(world.requested(&numbered(number)).await);
+    }
+    let full = world.try_request(&world.test.key, &numbered(4)).await;
+    refused(&full, StatusCode::TOO_MANY_REQUESTS, "wait for the group");
+    assert_eq!(full.header("retry-after"), "60");
+    // An answer makes room.
+    world.deny(&world.ben, &ids[0]).await;
+    let fifth = world.try_request(&world.test.key, &numbered(4)).await;
+    assert_eq!(fifth.status, StatusCode::ACCEPTED, "{}", fifth.text);
+}
+
 #[tokio::test]
 async fn a_group_that_goes_on_to_nobody_cannot_be_escalated() {
     let world = World::make().await;

@@ -22,9 +22,11 @@ for_each_database! {
     an_approval_is_used_with_the_rest_or_not_at_all;
     one_use_is_won_by_one;
     what_became_of_approvals_is_read;
+    what_waits_for_each_group_is_counted;
 }
 
 const LIMITS: PendingLimits = PendingLimits {
+    asked: 1_000_000,
     agent: 1_000,
     task: 1_000,
     tenant: 1_000_000,
@@ -188,10 +190,10 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
         .unwrap();
     assert_eq!(fresh.usable.len(), 1);
     assert!(fresh.removed.is_empty());
-    // Neither is cancelled, approved or withdrawn any more.
-    for id in [ids[0], waiting] {
-        let again = store.cancel_request(tenant, id, ("pep", "x"), Change::default());
-        assert!(again.await.is_err(), "{id}");
+    // What is over is cancelled no more, what waits is.
+    for (id, may) in [(ids[0], false), (waiting, true)] {
+        let cancelled = store.cancel_request(tenant, id, ("pep", "x"), Change::default());
+        assert_eq!(cancelled.await.is_ok(), may, "{id}");
     }
     assert!(
         store
@@ -200,6 +202,37 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
             .is_err()
     );
     assert!(store.use_of(tenant, ids[1], "x").await.unwrap().is_some());
+}
+
+/// However many wait for one group, what waits for another is counted.
+async fn what_waits_for_each_group_is_counted(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("one").await);
+    let waiting = pending((store, &fixture.clock), tenant, 0).await;
+    let id = if fixture.url.starts_with("postgres") {
+        "gen_random_uuid()"
+    } else {
+        "randomblob(16)"
+    };
+    let crowd = format!(
+        "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 10000) \
+        INSERT INTO access_request_groups (tenant, name, state, request) \
+        SELECT of.tenant, 'crowd', 'pending', {id} FROM access_request_groups AS of, n"
+    );
+    if !fixture.damage(&crowd).await {
+        return;
+    }
+    let counts = store.count_requests(tenant).await.unwrap();
+    let groups = [("crowd", 10_000), ("finance", 1)].map(|(name, n)| (name.to_owned(), n));
+    assert_eq!(counts.groups, groups.into());
+    assert_eq!(counts.states["pending"], 1);
+    assert_eq!(counts.actions, [("pay".to_owned(), 1)].into());
+    assert_eq!(counts.agents, [(EntityUid::new("Agent", "a"), 1)].into());
+    let cancelled = store.cancel_request(tenant, waiting, ("pep", "x"), Change::default());
+    cancelled.await.unwrap();
+    let counts = store.count_requests(tenant).await.unwrap();
+    assert_eq!(counts.groups, [("crowd".to_owned(), 10_000)].into());
+    assert_eq!(counts.states["cancelled"], 1);
+    assert!(counts.actions.is_empty() && counts.agents.is_empty());
 }
 
 /// A request that is approved for so many uses and so much money, past the API.
@@ -329,6 +362,26 @@ async fn an_approval_is_used_with_the_rest_or_not_at_all(fixture: Fixture) {
         };
         let (refused, _) = consume(&fixture, (tenant, &[]), wanted, &none, 9).await;
         assert_eq!(refused, Consumed::Approval(ApprovalState::Unknown));
+    }
+}
+
+/// One sweep ends few requests, so that the tenant's row is not held for long.
+#[tokio::test]
+async fn a_sweep_is_short() {
+    let clock = Clock::manual("2026-01-05T10:00:00Z".parse().unwrap());
+    let store = Store::open(&Options::new("sqlite::memory:"), clock.clone())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    let tenant = store.ensure_tenant("one").await.unwrap();
+    for _ in 0..60 {
+        pending((&store, &clock), tenant, 0).await;
+    }
+    clock.advance(Duration::from_hours(2));
+    for expected in [50, 10, 0] {
+        let swept = store.expire_requests(tenant).await.unwrap();
+        assert_eq!(swept.expired.len(), expected);
+        assert_eq!(swept.revision.is_some(), expected > 0);
     }
 }
 

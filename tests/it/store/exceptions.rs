@@ -62,7 +62,7 @@ async fn an_exception_is_in_force_between_two_revisions(fixture: Fixture) {
     let (id, hash) = propose(&fixture, tenant).await.unwrap();
     assert_eq!(head().await, before, "what is proposed decides nothing");
     let ben = by(&fixture, "ben");
-    let confirmed = store.confirm_exception(tenant, id, hash, &ben, none());
+    let confirmed = store.confirm_exception(tenant, None, (id, hash), &ben, none());
     let from = confirmed.await.unwrap();
     assert_eq!(head().await, from);
     let found = store.exception(tenant, id).await.unwrap().unwrap();
@@ -104,13 +104,13 @@ async fn of_two_who_confirm_or_end_one_comes_second(fixture: Fixture) {
     let unfit = |result: &Result<_, Error>| matches!(result, Err(Error::Unfit { .. }));
     let ana = by(&fixture, "ana");
     let own = store
-        .confirm_exception(tenant, id, hash, &ana, none())
+        .confirm_exception(tenant, None, (id, hash), &ana, none())
         .await;
     assert!(unfit(&own), "{own:?}");
     let ben = by(&fixture, "ben");
     let unseen = ContentHash::of(b"another");
     let unseen = store
-        .confirm_exception(tenant, id, unseen, &ben, none())
+        .confirm_exception(tenant, None, (id, unseen), &ben, none())
         .await;
     assert!(unfit(&unseen), "{unseen:?}");
     let late = ExceptionBy {
@@ -118,15 +118,15 @@ async fn of_two_who_confirm_or_end_one_comes_second(fixture: Fixture) {
         ..ben.clone()
     };
     let lapsed = store
-        .confirm_exception(tenant, id, hash, &late, none())
+        .confirm_exception(tenant, None, (id, hash), &late, none())
         .await;
     assert!(unfit(&lapsed), "{lapsed:?}");
     let waiting = store.exception(tenant, id).await.unwrap().unwrap();
     assert!(waiting.waits(ben.at) && !waiting.waits(late.at));
     let eve = by(&fixture, "eve");
     let (one, other) = tokio::join!(
-        store.confirm_exception(tenant, id, hash, &ben, none()),
-        store.confirm_exception(tenant, id, hash, &eve, none()),
+        store.confirm_exception(tenant, None, (id, hash), &ben, none()),
+        store.confirm_exception(tenant, None, (id, hash), &eve, none()),
     );
     assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
     // Who takes back what was confirmed meanwhile reads it again.
@@ -140,7 +140,7 @@ async fn of_two_who_confirm_or_end_one_comes_second(fixture: Fixture) {
     let twice = store.end_exception(tenant, &found, &ana, none()).await;
     assert!(matches!(twice, Err(Error::Unfit { .. })), "{twice:?}");
     let again = store
-        .confirm_exception(tenant, id, hash, &ben, none())
+        .confirm_exception(tenant, None, (id, hash), &ben, none())
         .await;
     assert!(unfit(&again), "{again:?}");
 }

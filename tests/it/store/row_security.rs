@@ -24,6 +24,7 @@ const ACROSS: &[(&str, &str)] = &[
     ("Live", "registry.rs"),
     ("Migration", "migrations.rs"),
     ("Migration", "row_security.rs"),
+    ("Events", "events.rs"),
     ("Reservations", "settling.rs"),
     ("Shadows", "shadows.rs"),
     ("Shipping", "shipping.rs"),

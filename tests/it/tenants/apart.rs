@@ -61,7 +61,7 @@ impl Ours {
             .unwrap()
             .to_owned();
         let principal = format!("/v1/principals/{MARK}");
-        let body = json!({ "kind": "person", "roles": ["reader"] });
+        let body = json!({ "kind": "person", "roles": ["approver", "reader"] });
         let made = test.send(test.request(http::Method::PUT, &principal), body);
         assert_eq!(made.await.status, StatusCode::OK);
         let (kill, task) = register(&test).await;
@@ -71,6 +71,24 @@ impl Ours {
             "policy": MARK, "scope": { "action": MARK }, "owner": MARK, "reason": MARK, "compensating": MARK,
             "until": test.clock.now().plus(std::time::Duration::from_hours(1)),
         });
+        let approver = [remit_core::Role::Approver];
+        test.person("approver", &approver, remit_store::Scope::ALL)
+            .await;
+        let until = test.clock.now().plus(std::time::Duration::from_hours(1));
+        for (path, body) in [
+            (
+                "approver-groups",
+                json!({ "members": [{ "principal": "approver" }] }),
+            ),
+            (
+                "approver-delegations",
+                json!({ "to": "approver", "until": until, "reason": MARK }),
+            ),
+        ] {
+            let path = format!("/v1/{path}/{MARK}");
+            let made = test.send(test.request(http::Method::PUT, &path), body);
+            assert_eq!(made.await.status, StatusCode::OK, "{path}");
+        }
         let publisher = [remit_core::Role::Publisher];
         let proposer = test.key_of(person, "proposer", &publisher).await;
         let made = test.as_key(&proposer, http::Method::POST, "/v1/exceptions", &proposal);
@@ -129,7 +147,10 @@ impl Ours {
             (self.kill.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/exceptions/") {
             (self.exception.clone(), nobody.to_owned())
-        } else if template.starts_with("/access/v1/requests/") {
+        } else if ["/access/v1/requests/", "/v1/approvals/"]
+            .iter()
+            .any(|named| template.starts_with(named))
+        {
             (self.request.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/webhooks/") {
             (self.webhook.clone(), nobody.to_owned())
@@ -321,7 +342,10 @@ async fn an_id_of_another_tenant_tells_nothing() {
             let wanted = match method.as_str() {
                 _ if template.starts_with("/v1/tenants/") => StatusCode::FORBIDDEN,
                 // So is the role; only a person approves, and this key is bound to none.
-                _ if template.ends_with("/review") || template.ends_with("/approve") => {
+                _ if template.ends_with("/review")
+                    || (template.ends_with("/approve")
+                        && !template.starts_with("/v1/approvals/")) =>
+                {
                     StatusCode::FORBIDDEN
                 }
                 // Nor does a machine vouch for a task, lift a kill or confirm an exception.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::footing::grantable;
-use super::second_person::still_may;
+use super::second_person::{accounts, still_may};
 use super::{Act, Action};
 use crate::app::App;
 use crate::auth::Caller;
@@ -210,7 +210,10 @@ pub(crate) async fn approve(
     let make = async {
         let found = find(&app, tenant, id).await?;
         let record = app
-            .permit(&caller, about(Action::ApproveBreakGlass, &caller, &found))
+            .permit(
+                &caller,
+                about(&app, Action::ApproveBreakGlass, &caller, &found).await?,
+            )
             .await?;
         let at = app.exact_time().await?;
         if !found.waits(at) {
@@ -262,7 +265,10 @@ pub(crate) async fn end(
     let make = async {
         let found = find(&app, tenant, id).await?;
         let record = app
-            .permit(&caller, about(Action::EndBreakGlass, &caller, &found))
+            .permit(
+                &caller,
+                about(&app, Action::EndBreakGlass, &caller, &found).await?,
+            )
             .await?;
         let at = app.exact_time().await?;
         let answer = Answer::of(named.as_ref(), &())?;
@@ -282,15 +288,21 @@ pub(crate) async fn end(
 }
 
 /// Says what is done to a grant, and whether by whoever asked for it or is to have it.
-fn about(action: Action, caller: &Caller, grant: &StoredBreakGlass) -> Act {
-    let name = &caller.principal.name;
-    Act::on(action, &grant.id)
-        .own(grant.requested_by == *name || grant.principal == *name)
+async fn about(
+    app: &App,
+    action: Action,
+    caller: &Caller,
+    grant: &StoredBreakGlass,
+) -> Result<Act, Problem> {
+    let accounts = accounts(app, caller.tenant, &caller.principal.name).await?;
+    let own = accounts.contains(&grant.requested_by) || accounts.contains(&grant.principal);
+    Ok(Act::on(action, &grant.id)
+        .own(own)
         .with("principal", json!(grant.principal))
         .with("requested_by", json!(grant.requested_by))
         .with("roles", json!(grant.roles))
         .with("minutes", json!(grant.minutes))
-        .with("reason", json!(grant.reason))
+        .with("reason", json!(grant.reason)))
 }
 
 async fn find(app: &App, tenant: TenantId, id: BreakGlassId) -> Result<StoredBreakGlass, Problem> {

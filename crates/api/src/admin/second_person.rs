@@ -2,7 +2,7 @@
 //!
 //! Who counts is asked of the database and of the policies in force when the change is made, not when somebody agreed: a
 //! person who was disabled since, or may not review any more, does not count. A machine never does, and two keys of one
-//! principal are one person.
+//! principal are one person, and so are two accounts where it is known whose they are.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,14 +51,14 @@ impl SecondPersons {
         let system = system::in_force(app, tenant).await?;
         let mut found = Self::default();
         for Agreed { principal, key } in agreed {
-            if !authors.contains(principal)
+            if !authored(app, tenant, principal, authors).await?
                 && counts(app, &system, tenant, principal, key, act).await?
             {
                 found.agreed.insert(principal.to_owned());
             }
         }
         let maker = caller.principal.name.as_str();
-        found.maker = !authors.contains(maker)
+        found.maker = !authored(app, tenant, maker, authors).await?
             && counts(app, &system, tenant, maker, caller.key, act).await?;
         Ok(found)
     }
@@ -67,6 +67,31 @@ impl SecondPersons {
     pub(crate) fn any(&self) -> bool {
         self.maker || !self.agreed.is_empty()
     }
+}
+
+/// Returns every account of the person whose name this is, itself among them.
+pub(crate) async fn accounts(
+    app: &App,
+    tenant: TenantId,
+    name: &PrincipalName,
+) -> Result<BTreeSet<PrincipalName>, Problem> {
+    let mandates = app.store.mandates(tenant, name, app.now()).await?;
+    Ok(mandates.own)
+}
+
+/// Whether somebody is one of the authors, by whichever account.
+pub(crate) async fn authored(
+    app: &App,
+    tenant: TenantId,
+    name: &str,
+    authors: &BTreeSet<String>,
+) -> Result<bool, Problem> {
+    // What is no name of a principal has one account.
+    let Ok(principal) = name.parse::<PrincipalName>() else {
+        return Ok(authors.contains(name));
+    };
+    let accounts = accounts(app, tenant, &principal).await?;
+    Ok(accounts.iter().any(|one| authors.contains(one.as_str())))
 }
 
 /// Whether somebody is a live person who may do `act`.
@@ -126,6 +151,8 @@ pub(crate) async fn still_may(
 }
 
 /// Whether the policies let Remit itself do `act`, which has no role and is a machine.
+///
+/// Only where they say so of Remit: what any machine may is no word that nobody need look.
 pub(crate) async fn itself_may(
     app: &App,
     tenant: TenantId,
@@ -133,15 +160,18 @@ pub(crate) async fn itself_may(
     act: &Act,
 ) -> Result<bool, Problem> {
     let system = system::deciding(app, tenant, act.action).await?;
-    let principal = Principal {
-        kind: PrincipalKind::Machine,
-        name: PrincipalName::itself(),
-        roles: BTreeSet::new(),
-    };
     let second_person = app.second_person(tenant).await?;
     let facts = Facts::plain(KeyId::NIL, environment, app.now());
-    let question = act.question(tenant, &principal, second_person);
-    Ok(App::judge(&system, &question, &facts).verdict == Verdict::Permit)
+    let may = |name: PrincipalName| {
+        let principal = Principal {
+            kind: PrincipalKind::Machine,
+            name,
+            roles: BTreeSet::new(),
+        };
+        let question = act.question(tenant, &principal, second_person);
+        App::judge(&system, &question, &facts).verdict == Verdict::Permit
+    };
+    Ok(may(PrincipalName::itself()) && !may(PrincipalName::of_key(KeyId::NIL)))
 }
 
 fn permitted(

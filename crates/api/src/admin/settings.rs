@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::lockout::{Roster, head};
 use super::principals::log;
-use super::second_person::still_may;
+use super::second_person::{accounts, still_may};
 use super::{Act, Action, system};
 use crate::app::App;
 use crate::auth::Caller;
@@ -216,8 +216,9 @@ async fn confirm_once(
             );
             return Err(Problem::new(Kind::CONFLICT, detail));
         }
+        let accounts = accounts(app, tenant, &caller.principal.name).await?;
         let act = Act::of(Action::ConfirmSettings)
-            .own(pending.asked_by == caller.principal.name)
+            .own(accounts.contains(&pending.asked_by))
             .with("asked_by", json!(pending.asked_by))
             .with("settings", json!(wanted));
         let record = app.permit(caller, act).await?;

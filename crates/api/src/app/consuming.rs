@@ -152,6 +152,10 @@ impl App {
         record: &DecisionRecord,
     ) -> Result<bool, Problem> {
         let snapshot = self.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
+        // Who approved it saw other policies.
+        if record.decision.approval.is_some() && record.decision.bundle != snapshot.content_hash() {
+            return Ok(false);
+        }
         let plain = self.facts(caller);
         let mut facts = facts::gather(&snapshot, plain, &caller.principal.name, &record.question);
         // It is used by this very permit, so that it may be gone.

@@ -144,6 +144,7 @@ impl Default for Approvals {
             approval_ttl: Duration::from_mins(15),
             retention: Duration::from_hours(24),
             pending: PendingLimits {
+                asked: 60,
                 agent: 100,
                 task: 20,
                 tenant: 100_000,

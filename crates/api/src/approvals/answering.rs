@@ -1,8 +1,8 @@
 //! `POST /v1/approvals/{id}/…`: a person approves, refuses, asks others as well, or takes an approval back.
 //!
 //! Who answers comes from the credential alone. What they answer is named by the hash of the card that they were shown. An
-//! approval is decided on what is known now: another policy, another question, a policy that forbids it beside those that
-//! were shown, a task that is over or a kill end the request instead, and it is asked again.
+//! approval is decided on what is known now: another policy, another question, or a policy that forbids it beside those that
+//! were shown end the request instead, and it is asked again. While a kill or a limit denies it all the same it waits.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use remit_core::{
     Timestamp, Verdict,
 };
 use remit_engine::Snapshot;
-use remit_store::{Change, Makes, NewAnswer, StoredRequest};
+use remit_store::{Change, Holds, Makes, NewAnswer, StoredRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -58,8 +58,6 @@ struct Done {
     /// The groups that are asked as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     escalated_to: Option<BTreeSet<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
 }
 
 /// A request as it stands on what is known now, and whoever wants to answer it.
@@ -104,11 +102,12 @@ async fn approve_once(
         let record = permit(app, caller, Action::ApproveRequest, (&request, &case)).await?;
         open(app, caller, (&request, &case), &body.seen, at).await?;
         let comment = body.comment.as_deref().unwrap_or_default();
-        let scope = body.scope(&request, at, app.options.approvals.approval_ttl)?;
+        let asked = (&request, case.about.pays());
+        let scope = body.scope(asked, at, app.options.approvals.approval_ttl)?;
         let written = if let Some(why) = case.overtaken(&request) {
             overtake(app, caller, (checked, &request), &why, record).await
         } else {
-            let given = (scope, comment);
+            let given = (scope, body.names_until(), comment);
             give(
                 app,
                 caller,
@@ -133,16 +132,16 @@ async fn give(
     app: &App,
     caller: &Caller,
     (checked, request, case): (Revision, &StoredRequest, &Case),
-    (scope, comment): ((ApprovalScope, Timestamp), &str),
+    (scope, named_until, comment): ((ApprovalScope, Timestamp), bool, &str),
     (record, named, at): (AdminAction, Option<&Named>, Timestamp),
 ) -> Result<Written, Problem> {
     let tenant = caller.tenant;
     let by = &caller.principal.name;
+    case.about.bounded(&scope.0)?;
+    case.permitted_with_it(request)?;
     let answers = app.store.answers(tenant, request.id).await?;
     let mut all = counted(app, tenant, (request, &case.about), &answers, at).await?;
-    let what = (&case.about, &request.wants, request.escalated_at.is_some());
-    let standing = Standing::of(app, tenant, by, what, at).await?;
-    all.push(Counted::of(by.clone(), standing, Some(scope)));
+    all.push(Counted::of(by.clone(), case.standing.clone(), Some(scope)));
     let progress = progress(&request.wants, &all);
     let approvers: BTreeSet<_> = all.iter().map(|one| one.by.clone()).collect();
     let (least, until) = least(&all).unwrap_or(scope);
@@ -177,7 +176,13 @@ async fn give(
         key: caller.key,
         approves: true,
         groups: &case.standing.groups,
-        scope: Some(scope),
+        scope: Some((
+            scope.0,
+            Holds {
+                until: scope.1,
+                named: named_until,
+            },
+        )),
         card_hash: request.card_hash,
         reason: comment,
         at,
@@ -557,19 +562,23 @@ impl Case {
                 new.join(", ")
             ));
         }
+        None
+    }
+
+    /// Makes sure that an approval would help now; where it would not, others may approve it later.
+    fn permitted_with_it(&self, request: &StoredRequest) -> Result<(), Problem> {
         let supposed = Facts {
             approval: None,
             approved: true,
             ..self.facts.clone()
         };
-        let decision = App::judge(&self.snapshot, question, &supposed);
-        let denied = decision.verdict == Verdict::Deny;
-        denied.then(|| {
-            format!(
-                "it would be denied all the same: {}",
-                decision.reason.code()
-            )
-        })
+        let decision = App::judge(&self.snapshot, &request.question, &supposed);
+        if decision.verdict == Verdict::Permit {
+            return Ok(());
+        }
+        let code = decision.reason.code();
+        let detail = format!("it would be denied all the same for now: {code}");
+        Err(Problem::new(Kind::CONFLICT, detail))
     }
 }
 
@@ -584,7 +593,6 @@ impl Done {
             approved_until: None,
             suspended: None,
             escalated_to: None,
-            why: None,
         }
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! Everything on it comes from the question that was recorded, the catalogue, the registry, the task and the policies. What
 //! an agent or a caller says in words of its own stands under `said_by_agent` and nowhere else. Every text of others is
-//! [made plain](plain::plain). Its hash is what an answer must name, and card and hash are in the record of each answer.
+//! [made plain](plain::plain). What an approval is bound to is there whole, or there is no card. Its hash is what an answer must name, and card and hash are in the record of each answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use remit_core::{
-    ContentHash, DecisionRecord, EntityUid, Facts, PolicyId, PrincipalName, Question, TenantId,
-    call_digest, canonical_json,
+    ContentHash, DecisionRecord, EntityUid, Facts, PolicyId, PrincipalName, Question, TaskFacts,
+    TenantId, call_digest, canonical_json,
 };
 use remit_engine::Snapshot;
 use serde_json::{Map, Value, json};
@@ -22,12 +22,15 @@ mod arguments;
 pub(crate) mod plain;
 
 use alike::looks_like;
-use plain::plain;
+use plain::{cut, plain};
 
 /// The largest card, in bytes.
 const LARGEST: usize = 65_536;
-/// The most members of the context that are shown.
+/// The most members of the context that are shown of those to which an approval is not bound.
 const MOST_SAID: usize = 50;
+
+/// The property of a subject that names whoever is behind it, which the chain shows.
+const ACT: &str = "act";
 
 /// What somebody is asked to approve.
 pub(crate) struct Asked<'a> {
@@ -92,7 +95,7 @@ pub(crate) async fn of(
             "first_sinks": new,
             "recent_refusals": past.refusals,
         },
-        "said_by_agent": said_of(asked),
+        "said_by_agent": said_of(snapshot, asked),
     });
     if let (Some(members), Some(task)) = (card.as_object_mut(), task) {
         members.insert("task".to_owned(), task);
@@ -176,7 +179,7 @@ async fn task_of(
     app: &App,
     tenant: TenantId,
     snapshot: &Snapshot,
-    facts: &remit_core::TaskFacts,
+    facts: &TaskFacts,
 ) -> Result<Value, Problem> {
     let live = snapshot.live().task(facts.id);
     let labels = live.map(|task| {
@@ -190,7 +193,9 @@ async fn task_of(
         "labels": labels.unwrap_or_default(),
     });
     if let (Some(members), Some(declared)) = (task.as_object_mut(), &facts.declaration) {
-        members.insert("purpose".to_owned(), json!(plain(&declared.purpose)));
+        if !opened_by_agent(snapshot, facts) {
+            members.insert("purpose".to_owned(), json!(plain(&declared.purpose)));
+        }
         let person = declared.on_behalf_of.as_ref();
         members.extend(person.map(|person| ("on_behalf_of".to_owned(), named(person))));
         if let Some(budget) = app.store.budget(tenant, facts.id).await? {
@@ -200,6 +205,13 @@ async fn task_of(
         }
     }
     Ok(task)
+}
+
+/// Whether an agent opened a task, or nobody knows who did: what is declared of it is then in the words of an agent.
+fn opened_by_agent(snapshot: &Snapshot, task: &TaskFacts) -> bool {
+    let live = snapshot.live();
+    let by = live.task(task.id).map(|task| &task.opened_by);
+    by.is_none_or(|by| live.agents_of(by).next().is_some())
 }
 
 /// Everybody behind the agent, nearest first.
@@ -234,30 +246,46 @@ fn reasons_of(snapshot: &Snapshot, asked: &Asked<'_>) -> Value {
     Value::Array(reasons.collect())
 }
 
-/// What the agent and the caller say in words of their own.
-fn said_of(asked: &Asked<'_>) -> Value {
-    let mut said: BTreeMap<String, String> = BTreeMap::new();
-    let declared = asked.record.facts.task.as_ref();
-    let intent = declared.and_then(|task| Some(task.declaration.as_ref()?.intent.as_str()));
-    if let Some(intent) = intent.filter(|intent| !intent.is_empty()) {
-        said.insert("intent".to_owned(), plain(intent));
-    }
-    for (what, text) in asked.said {
-        said.insert((*what).to_owned(), plain(text));
-    }
+/// What the agent and the caller say in words of their own: first and whole what an approval is bound to.
+fn said_of(snapshot: &Snapshot, asked: &Asked<'_>) -> Value {
     let question = &asked.record.question;
+    let say = |what: String, text: String| json!({ "what": what, "text": text });
     let context = question.context.iter();
-    let context = context.filter(|(member, _)| !Question::is_machinery(member));
-    for (member, value) in context.take(MOST_SAID) {
-        let text = match arguments::visible(value) {
-            Value::String(text) => text,
-            other => plain(&other.to_string()),
-        };
-        said.insert(format!("context.{}", plain(member)), text);
+    let context = context.filter(|(member, _)| !Question::is_own(member));
+    let (bound, others): (Vec<_>, Vec<_>) =
+        context.partition(|(member, _)| snapshot.binds(question, member));
+    let subject = question.subject.properties.iter();
+    let subject = subject.filter(|(member, _)| *member != ACT);
+    let whole = bound.into_iter().map(|one| ("context", one));
+    let whole = whole.chain(subject.map(|one| ("subject", one)));
+    let mut said: Vec<Value> = whole
+        .map(|(of, (member, value))| {
+            let text = arguments::in_one_text(member, value);
+            say(format!("{of}.{}", plain(member)), text)
+        })
+        .collect();
+    if let Some(task) = &asked.record.facts.task
+        && let Some(declared) = &task.declaration
+    {
+        if opened_by_agent(snapshot, task) {
+            said.push(say("purpose".to_owned(), cut(&declared.purpose)));
+        }
+        let intent = declared.intent.as_str();
+        if !intent.is_empty() {
+            said.push(say("intent".to_owned(), cut(intent)));
+        }
     }
-    let all = said.into_iter();
-    let all = all.map(|(what, text)| json!({ "what": what, "text": text }));
-    Value::Array(all.collect())
+    let texts = asked.said.iter();
+    said.extend(texts.map(|(what, text)| say((*what).to_owned(), cut(text))));
+    let more = others.len().saturating_sub(MOST_SAID);
+    said.extend(others.into_iter().take(MOST_SAID).map(|(member, value)| {
+        let text = cut(&arguments::in_one_text(member, value));
+        say(format!("context.{}", cut(member)), text)
+    }));
+    if more > 0 {
+        said.push(say("context".to_owned(), format!("… ({more} more)")));
+    }
+    Value::Array(said)
 }
 
 fn named(uid: &EntityUid) -> Value {

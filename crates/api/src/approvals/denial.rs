@@ -16,7 +16,7 @@ use super::submission::{Item, words};
 use super::wants::{self, Wants};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::decisions::outcomes::{asked, find};
+use crate::decisions::outcomes::{asked, find, is_on_its_way};
 use crate::evaluate::telling::requestable_until;
 use crate::facts;
 use crate::problem::{Kind, Problem};
@@ -30,7 +30,7 @@ pub(crate) struct Requestable {
     pub(crate) record: DecisionRecord,
     /// The decision that was denied.
     pub(crate) denied: DecisionId,
-    /// The policies that forbid it.
+    /// The policies that forbid it; none where it is only permitted when it is approved.
     pub(crate) violations: BTreeSet<PolicyId>,
     /// Who has to approve.
     pub(crate) wants: Wants,
@@ -66,7 +66,7 @@ impl App {
         }
         let record = self.now_of(caller, snapshot, &denied);
         let violations = snapshot.violations(&record.question, &record.facts);
-        check_now(&record, &violations)?;
+        check_now(&record)?;
         let added = item.added(&denied.question)?;
         item.until()?;
         let wants = wants::of(snapshot, &record.decision, &violations);
@@ -87,7 +87,15 @@ impl App {
         let id = id.ok_or_else(|| unbound("`denial.evaluation_id` is missing"))?;
         let unknown = || unbound("no decision of this `denial.evaluation_id` is known here");
         let id: DecisionId = id.parse().map_err(|_| unknown())?;
-        let stored = find(self, caller.tenant, id).await?.ok_or_else(unknown)?;
+        let stored = find(self, caller.tenant, id).await?;
+        let stored = stored.ok_or_else(|| {
+            if is_on_its_way(self, id) {
+                let detail =
+                    "the decision of this `denial.evaluation_id` is not kept yet; ask again";
+                return Problem::new(Kind::STORE_UNAVAILABLE, detail).retry_after(1);
+            }
+            unknown()
+        })?;
         let record = stored.record;
         if !asked(self, caller, &record).await? {
             return Err(unknown());
@@ -169,7 +177,7 @@ impl Requestable {
 }
 
 /// Checks that an approval is what the question lacks by now.
-fn check_now(record: &DecisionRecord, violations: &BTreeSet<PolicyId>) -> Result<(), Problem> {
+fn check_now(record: &DecisionRecord) -> Result<(), Problem> {
     let refuse = |detail: String| Err(Problem::new(Kind::NOT_REQUESTABLE, detail));
     let decision = &record.decision;
     if decision.verdict == Verdict::Permit {
@@ -178,9 +186,6 @@ fn check_now(record: &DecisionRecord, violations: &BTreeSet<PolicyId>) -> Result
     if decision.reason != Reason::ApprovalRequired {
         let code = decision.reason.code();
         return refuse(format!("by now it is `{code}`, which no approval helps"));
-    }
-    if violations.is_empty() {
-        return refuse("no policy forbids it that an approval could help".to_owned());
     }
     Ok(())
 }

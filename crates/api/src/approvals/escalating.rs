@@ -33,6 +33,7 @@ pub(crate) async fn keep(app: Arc<App>) {
 }
 
 async fn escalate_due(app: &App) -> Result<(), String> {
+    let mut failed = None;
     let heads = app.store.ahead().heads().await;
     for head in heads.map_err(|error| chain(&error))? {
         if head.deleted {
@@ -40,10 +41,13 @@ async fn escalate_due(app: &App) -> Result<(), String> {
         }
         let due = app.store.ahead().due_to_escalate(head.tenant).await;
         for id in due.map_err(|error| chain(&error))? {
-            one(app, head.tenant, id).await?;
+            // What is wrong with one keeps no other back.
+            if let Err(cause) = one(app, head.tenant, id).await {
+                failed.get_or_insert(cause);
+            }
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Lets one request go on; that another replica was faster, or it was answered meanwhile, is no failure.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::wants::ANY;
-use crate::admin::{Act, Action, lockout::head, principals};
+use crate::admin::{Act, Action, lockout::head, principals, second_person::accounts};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::change::{Attempt, Attempts};
@@ -147,8 +147,12 @@ async fn put_once(
         let checked = head(app, tenant).await?;
         let before = app.store.approver_group(tenant, name).await?;
         preconditions.check(before.as_ref().map(|stored| stored.revision))?;
+        let heir = before
+            .as_ref()
+            .and_then(|stored| stored.rules.escalates_to.clone());
         let were = before.map(|stored| stored.members).unwrap_or_default();
-        let own = joins(app, caller, &were, members).await?;
+        let own = joins(app, caller, &were, members).await?
+            || follows(app, caller, heir.as_deref(), rules).await?;
         let act = Act::on(Action::PutApproverGroup, name)
             .own(own)
             .with("members", json!(members))
@@ -241,6 +245,28 @@ async fn joins(
             let before = had.iter().find(|one| one.principal == member.principal);
             before.is_none_or(|before| end(before) < end(member))
         }))
+}
+
+/// Whether a change lets what is not answered go on to a group that has an account of whoever makes it.
+async fn follows(
+    app: &App,
+    caller: &Caller,
+    before: Option<&str>,
+    rules: &GroupRules,
+) -> Result<bool, Problem> {
+    let Some(next) = rules
+        .escalates_to
+        .as_deref()
+        .filter(|next| before != Some(*next))
+    else {
+        return Ok(false);
+    };
+    let accounts = accounts(app, caller.tenant, &caller.principal.name).await?;
+    let group = app.store.approver_group(caller.tenant, next).await?;
+    Ok(group.is_some_and(|group| {
+        let mut members = group.members.iter();
+        members.any(|member| accounts.contains(&member.principal))
+    }))
 }
 
 /// Makes sure that members and the group that comes after are there.

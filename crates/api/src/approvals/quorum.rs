@@ -18,7 +18,7 @@ pub(super) struct Counted {
     pub(super) by: PrincipalName,
     /// The natural person.
     person: PrincipalName,
-    /// The groups that they stand for now, each with the member whose place it is.
+    /// The groups that they stand for now, each with the natural person whose place it is.
     groups: BTreeMap<String, PrincipalName>,
     /// For what they approved, and until when.
     pub(super) scope: Option<(ApprovalScope, Timestamp)>,
@@ -32,7 +32,8 @@ pub(super) struct Progress {
     approved: u32,
 }
 
-/// Finds those who approved and count today: who may not any more, be it that their part was taken back, does not.
+/// Finds those who approved and count today: who may not any more, be it that their part was taken back, does not,
+/// and neither does who approved until a moment that is over.
 pub(super) async fn counted(
     app: &App,
     tenant: TenantId,
@@ -50,8 +51,12 @@ pub(super) async fn counted(
             request.id,
             (&request.wants, Some(&standing)),
         );
-        if still_may(app, tenant, &answer.by, answer.key, &act).await? {
-            found.push(Counted::of(answer.by.clone(), standing, answer.scope));
+        let scope = answer
+            .scope
+            .map(|(scope, holds)| (scope, holds.until(answer.at, at)));
+        let over = scope.is_some_and(|(_, until)| until <= at);
+        if !over && still_may(app, tenant, &answer.by, answer.key, &act).await? {
+            found.push(Counted::of(answer.by.clone(), standing, scope));
         }
     }
     Ok(found)
@@ -81,7 +86,7 @@ fn persons_for(group: &str, counted: &[Counted]) -> u32 {
     for one in counted {
         if let Some(place) = one.groups.get(group) {
             persons.insert(&one.person);
-            places.insert(if *place == one.by { &one.person } else { place });
+            places.insert(place);
         }
     }
     u32::try_from(persons.len().min(places.len())).unwrap_or(u32::MAX)
@@ -121,10 +126,20 @@ impl Counted {
         standing: Standing,
         scope: Option<(ApprovalScope, Timestamp)>,
     ) -> Self {
+        let Standing {
+            groups, mandates, ..
+        } = standing;
+        let person = mandates.person.unwrap_or_else(|| by.clone());
+        let places = groups.into_iter().map(|(group, place)| {
+            let of = mandates.persons.get(&place).cloned();
+            let own = place == by;
+            let of = of.unwrap_or_else(|| if own { person.clone() } else { place });
+            (group, of)
+        });
         Self {
-            person: standing.mandates.person.unwrap_or_else(|| by.clone()),
-            groups: standing.groups,
+            groups: places.collect(),
             by,
+            person,
             scope,
         }
     }
@@ -154,7 +169,7 @@ mod tests {
         for (who, persons) in [
             (vec![ann()], 1),
             (vec![ann(), one("ben", "ben", &[("finance", "ben")])], 2),
-            (vec![ann(), one("ann-2", "ann", &[("finance", "ann-2")])], 1),
+            (vec![ann(), one("ann-2", "ann", &[("finance", "ann")])], 1),
             (vec![ann(), one("ben", "ben", &[("finance", "ann")])], 1),
             (
                 vec![

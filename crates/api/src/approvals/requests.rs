@@ -13,9 +13,7 @@ use remit_core::{
     Timestamp, canonical_json,
 };
 use remit_engine::Snapshot;
-use remit_store::{
-    Approving, Asked, Change, NewBulk, NewRequest, RequestName, Requester, StoredRequest,
-};
+use remit_store::{Approving, Asked, Change, NewBulk, RequestName, Requester, StoredRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -40,6 +38,8 @@ const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// What is left of a request's deadline when it has waited.
 const TO_ANSWER: Duration = Duration::from_secs(2);
+/// How long an answer that waits leaves between two looks.
+const BETWEEN_READS: Duration = Duration::from_millis(100);
 /// The longest text of a cancellation, in bytes.
 const TEXT_BYTES: usize = 1 << 10;
 
@@ -96,7 +96,13 @@ pub(crate) async fn get(
 ) -> Result<Response, Problem> {
     spoken(&app)?;
     let id = known(&id)?;
-    let wait = wait_of(&app, &headers)?;
+    let mut wait = wait_of(&app, &headers)?;
+    let who = (caller.tenant, caller.principal.name.clone());
+    let place = wait.and_then(|_| app.waiting.place(who));
+    if place.is_none() {
+        // As many wait as may: the answer does not, and does not say that it did.
+        wait = None;
+    }
     let until = Instant::now() + wait.unwrap_or_default();
     let handle = loop {
         // Before it is read: what ends it afterwards is not missed.
@@ -111,7 +117,10 @@ pub(crate) async fn get(
         // A request expires without a revision, too, until somebody notes it.
         let pause = left.min(Duration::from_secs(1));
         app.progress.wait(caller.tenant, next, pause).await;
+        // Where much changes, it is not read for every change.
+        tokio::time::sleep(BETWEEN_READS.min(left)).await;
     };
+    drop(place);
     let mut response = render(StatusCode::OK, &handle);
     if let Some(applied) = wait {
         let applied = format!("wait={}", applied.as_secs());
@@ -138,7 +147,16 @@ pub(crate) async fn cancel(
         let detail = format!("the request is {}", handle.task.status);
         return Err(Problem::new(Kind::INVALID_TASK_STATE, detail));
     }
-    let ids: Vec<ApprovalId> = requests.iter().map(|request| request.id).collect();
+    // Whoever joined what another asks for does not take it from them.
+    let me = &caller.principal.name;
+    let own = requests
+        .iter()
+        .filter(|request| request.requested_by == *me);
+    let ids: Vec<ApprovalId> = own.map(|request| request.id).collect();
+    if ids.is_empty() {
+        let detail = "another principal asked for this first; only they can take it back";
+        return Err(Problem::new(Kind::NOT_PERMITTED, detail));
+    }
     let mut record = app.request_record(&caller, "cancel_request", id);
     record.details.insert("reason".to_owned(), json!(why));
     let change = Change {
@@ -188,7 +206,8 @@ async fn ask(
     });
     let whole = bulk.map(|bulk| bulk.id);
     let whole = whole.or_else(|| requests.first().map(|request| request.id));
-    let record = record_of(app, caller, whole.unwrap_or(ApprovalId::NIL), &requests);
+    let whole = whole.unwrap_or(ApprovalId::NIL);
+    let record = app.request_record(caller, "create_request", whole);
     let requester = Requester {
         by: &caller.principal.name,
         key: caller.key,
@@ -277,6 +296,11 @@ async fn answer(app: &App, caller: &Caller, asked: Asked) -> Result<Response, Pr
                 format!("{most} access requests of the {whose} wait for an answer already");
             return Err(Problem::new(Kind::TOO_MANY_REQUESTS, detail));
         }
+        Asked::TooOften(most) => {
+            let detail =
+                format!("it is asked for the agent more than {most} times within a minute");
+            return Err(Problem::new(Kind::TOO_MANY_REQUESTS, detail).retry_after(60));
+        }
     };
     let handle = told(app, caller, id).await?;
     let status = if handle.is_pending() {
@@ -351,26 +375,6 @@ async fn yours(app: &App, caller: &Caller, id: ApprovalId) -> Result<Vec<StoredR
     } else {
         Err(unknown())
     }
-}
-
-fn record_of(
-    app: &App,
-    caller: &Caller,
-    whole: ApprovalId,
-    requests: &[NewRequest<'_>],
-) -> AdminAction {
-    let mut record = app.request_record(caller, "create_request", whole);
-    let items = requests.iter().map(|request| {
-        json!({
-            "action": request.bound.action,
-            "card_hash": ContentHash::of(request.card.as_bytes()),
-            "decision": request.decision,
-            "request": request.id,
-        })
-    });
-    let items = Value::Array(items.collect());
-    record.details.insert("requests".to_owned(), items);
-    record
 }
 
 /// Whether the profile is spoken at all.

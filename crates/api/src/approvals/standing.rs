@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use remit_core::{
-    AgentFacts, ApprovalId, EntityUid, Facts, PrincipalName, Question, TenantId, Timestamp,
+    AgentFacts, ApprovalId, ApprovalScope, EntityUid, Facts, PrincipalName, Question, TenantId,
+    Timestamp,
 };
 use remit_engine::Snapshot;
 use remit_store::{Mandates, StoredGroup};
@@ -28,6 +29,7 @@ pub(crate) struct About {
 }
 
 /// How somebody stands to a request.
+#[derive(Debug, Clone)]
 pub(crate) struct Standing {
     /// The groups that they stand for, of those that are wanted, each with the member whose place it is.
     pub(super) groups: BTreeMap<String, PrincipalName>,
@@ -79,6 +81,11 @@ impl About {
         }
     }
 
+    /// Whether it is known what the call pays.
+    pub(super) const fn pays(&self) -> bool {
+        self.amount.is_some()
+    }
+
     /// Says what is done to a request, by somebody who stands so to it.
     pub(crate) fn act(
         &self,
@@ -102,6 +109,25 @@ impl About {
             say("amount", json!(i64::try_from(amount).unwrap_or(i64::MAX)));
         }
         Act::on(action, &id).knowing(known)
+    }
+}
+
+// === impl About, of what is approved ===
+
+impl About {
+    /// Makes sure that an approval for a task of a call that moves money says how much may be moved.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-request` where it does not.
+    pub(super) fn bounded(&self, scope: &ApprovalScope) -> Result<(), Problem> {
+        let unlimited = matches!(scope, ApprovalScope::Task { amount: None, .. });
+        if unlimited && self.amount.is_some() {
+            let detail = "`scope.amount` is missing: the call moves money, so that an approval for the task says how much all \
+                of its calls may move";
+            return Err(Problem::new(Kind::INVALID_REQUEST, detail));
+        }
+        Ok(())
     }
 }
 
@@ -191,7 +217,8 @@ pub(crate) async fn room(
     tenant: TenantId,
     wants: &Wants,
 ) -> Result<Option<Duration>, Problem> {
-    let mut soonest: Option<u32> = None;
+    // Where several groups are wanted the last of their times counts: nobody answers in the place of one before it.
+    let mut last: Option<u32> = None;
     let at = app.exact_time().await?;
     for name in wants.keys().filter(|name| *name != ANY) {
         // Of one that is not there yet nobody answers, until somebody makes it.
@@ -207,12 +234,9 @@ pub(crate) async fn room(
             return Err(Problem::new(Kind::TOO_MANY_REQUESTS, detail).retry_after(60));
         }
         let after = group.rules.escalate_after;
-        soonest = match (soonest, after) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+        last = last.max(after);
     }
-    Ok(soonest.map(|seconds| Duration::from_secs(seconds.into())))
+    Ok(last.map(|seconds| Duration::from_secs(seconds.into())))
 }
 
 /// Returns how many requests may wait for a group: so many for each of its members.

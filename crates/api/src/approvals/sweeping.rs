@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use remit_core::TenantId;
 use remit_store::Error;
 
 use crate::app::App;
@@ -33,15 +34,23 @@ pub(crate) async fn keep_sweeping(app: Arc<App>) {
 async fn sweep(app: &App) -> Result<(), Error> {
     let mut outcome = Ok(());
     for (tenant, _) in &app.progress.all() {
-        match app.store.ahead().expire_requests(*tenant).await {
-            Ok(swept) if swept.revision.is_some() => {
-                let expired = swept.expired.len();
-                tracing::info!(%tenant, expired, forgotten = swept.forgotten, "access requests are over");
-                app.progress.nudge();
-            }
-            Ok(_) | Err(Error::NotFound { .. }) => {}
+        match sweep_of(app, *tenant).await {
+            Ok(()) | Err(Error::NotFound { .. }) => {}
             Err(error) => outcome = Err(error),
         }
     }
     outcome
+}
+
+/// Ends what is over in one tenant, in small transactions until nothing is left: between them others have their turn.
+async fn sweep_of(app: &App, tenant: TenantId) -> Result<(), Error> {
+    loop {
+        let swept = app.store.ahead().expire_requests(tenant).await?;
+        if swept.revision.is_none() {
+            return Ok(());
+        }
+        let expired = swept.expired.len();
+        tracing::info!(%tenant, expired, forgotten = swept.forgotten, "access requests are over");
+        app.progress.nudge();
+    }
 }

@@ -13,7 +13,7 @@ use crate::evaluate::{DecisionBody, respond};
 use crate::problem::{Kind, Problem};
 use crate::query::Segments;
 
-/// Renews the lease of a permit, by the principal that asked for it; its id stays that of the permit.
+/// Renews the lease of a permit, by the principal that asked for it and in the same environment; its id stays that of the permit.
 pub(crate) async fn renew(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -22,7 +22,9 @@ pub(crate) async fn renew(
     let missing = || Problem::new(Kind::NOT_FOUND, "there is no such decision of yours");
     let stored = find(&app, caller.tenant, id).await?.ok_or_else(missing)?;
     let record = stored.record;
-    if !asked(&app, &caller, &record).await? {
+    // It is decided for the environment in which it was permitted.
+    let here = record.facts.environment == caller.environment;
+    if !here || !asked(&app, &caller, &record).await? {
         return Err(missing());
     }
     renewable(&app, &record)?;
@@ -30,6 +32,10 @@ pub(crate) async fn renew(
         return Err(over("it was denied when it was renewed, which ended it"));
     }
     let answer = app.renew(&caller, record).await?;
+    // It was perhaps denied to another one who renews it, while this was decided on what was known before.
+    if answer.permits() && app.store.lease_ended(caller.tenant, id).await? {
+        return Err(over("it was denied when it was renewed, which ended it"));
+    }
     Ok(respond(
         &answer,
         DecisionBody::single(&app.options, &answer),

@@ -207,6 +207,13 @@ async fn keep(
     }
 }
 
+/// Whether a decision that is not kept may be all the same: an id tells when it was made, and nothing of long ago is on its way.
+pub(crate) fn is_on_its_way(app: &App, id: DecisionId) -> bool {
+    let made = i64::try_from(id.uuid().as_u128() >> 80).unwrap_or(i64::MAX);
+    let age = app.clock.now().millis().saturating_sub(made).unsigned_abs();
+    u128::from(age) <= ON_ITS_WAY.as_millis()
+}
+
 /// Finds a decision, and waits a little for one that is on its way from the replica that made it.
 pub(crate) async fn find(
     app: &App,
@@ -216,10 +223,7 @@ pub(crate) async fn find(
     if let Some(stored) = app.store.decision(tenant, id).await? {
         return Ok(Some(stored));
     }
-    // An id tells when it was made: nothing of long ago is on its way.
-    let made = i64::try_from(id.uuid().as_u128() >> 80).unwrap_or(i64::MAX);
-    let age = app.clock.now().millis().saturating_sub(made).unsigned_abs();
-    if u128::from(age) > ON_ITS_WAY.as_millis() {
+    if !is_on_its_way(app, id) {
         return Ok(None);
     }
     let until = Instant::now() + CATCH_UP;

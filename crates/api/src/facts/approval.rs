@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use remit_core::{
-    Approval, ApprovalFacts, ApprovalScope, ApprovalState, CallFacts, EntityUid, Question,
+    Approval, ApprovalFacts, ApprovalScope, ApprovalState, Bound, CallFacts, EntityUid, Question,
     Timestamp,
 };
 use remit_engine::Snapshot;
@@ -14,6 +14,8 @@ pub(super) struct Presented<'a> {
     pub(super) question: &'a Question,
     /// What is known of the call.
     pub(super) call: Option<&'a CallFacts>,
+    /// Whether it is of a tool of the catalogue.
+    pub(super) is_catalogued: bool,
     /// The environment of the key that asks.
     pub(super) environment: &'a str,
     /// When it is asked.
@@ -64,12 +66,21 @@ impl Presented<'_> {
         same && match approval.scope {
             ApprovalScope::Once => bound.digest == snapshot.approval_digest(question),
             ApprovalScope::Task { .. } => {
-                let sinks = self.call.map(|call| &call.sinks);
-                bound.task.is_some()
-                    && sinks.is_none_or(|sinks| {
-                        sinks.iter().all(|sink| bound.sinks.contains(sink.as_str()))
-                    })
+                let exactly = || bound.digest == snapshot.approval_digest(question);
+                bound.task.is_some() && (self.goes_where(bound) || exactly())
             }
         }
+    }
+
+    /// Whether the call goes nowhere else than what was approved. That is known only of a tool of the catalogue that names
+    /// the sinks of its calls, and of a call without links, which lead anywhere.
+    fn goes_where(&self, bound: &Bound) -> bool {
+        let call = self.call.filter(|_| self.is_catalogued);
+        call.is_some_and(|call| {
+            let mut sinks = call.sinks.iter();
+            call.links.is_empty()
+                && !call.sinks.is_empty()
+                && sinks.all(|sink| bound.sinks.contains(sink.as_str()))
+        })
     }
 }

@@ -222,7 +222,7 @@ fn list() -> Operation {
 
 fn count() -> Operation {
     new("GET", "/v1/approvals/facets", "count_approvals")
-        .says("Count access requests", "By state, and the pending ones by group, agent and action; each up to 10,000.")
+        .says("Count access requests", "By state, and the pending ones by group, each up to 10,000; by agent and action the 10,000 that wait longest.")
         .scope("approve")
         .gives(200, "How many there are.", "ApprovalRequestCounts", &json!({
             "states": { "pending": 2, "approved": 1, "denied": 0, "expired": 0, "cancelled": 0 },

@@ -85,7 +85,8 @@ fn cancel(method: &'static str, id: &'static str) -> Operation {
     Operation::new(method, CANCEL, id, "Access requests")
         .says(
             "Take an access request back",
-            "For whoever asked, while it is pending; of several together those that are pending.",
+            "For whoever asked first, while it is pending; of several together those of them that are pending. Whoever only \
+             joined cannot.",
         )
         .scope("evaluate")
         .part("id", "The id of the request.", REQUEST)
@@ -102,6 +103,7 @@ fn cancel(method: &'static str, id: &'static str) -> Operation {
             &["Remit-Revision"],
         )
         .fails(&[
+            Kind::NOT_PERMITTED,
             Kind::NOT_FOUND,
             Kind::UNKNOWN_TASK,
             Kind::INVALID_TASK_STATE,

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::line;
-use crate::admin::second_person::still_may;
-use crate::admin::{Act, Action};
+use crate::admin::second_person::{accounts, still_may};
+use crate::admin::{Act, Action, lockout::head};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::change::{Attempt, Attempts};
 use crate::layers::Told;
 use crate::paging::{self, Paging};
 use crate::problem::{Kind, Problem};
@@ -250,45 +251,56 @@ async fn confirm_once(
 ) -> Result<(Revision, Shown), Problem> {
     let conflict = |detail: String| Problem::new(Kind::CONFLICT, detail);
     let tenant = caller.tenant;
-    let found = find(app, tenant, id).await?;
-    let act = about(Action::ConfirmException, caller, &found);
-    let record = app.permit(caller, act.with("seen", json!(seen))).await?;
-    let at = app.exact_time().await?;
-    if !found.waits(at) {
-        let detail = "it does not wait for another person: it is in force, over, ended or lapsed";
-        return Err(conflict(detail.to_owned()));
+    let mut attempts = Attempts::new(app, tenant);
+    loop {
+        let checked = head(app, tenant).await?;
+        let found = find(app, tenant, id).await?;
+        let act = about(app, Action::ConfirmException, caller, &found).await?;
+        let record = app.permit(caller, act.with("seen", json!(seen))).await?;
+        let at = app.exact_time().await?;
+        if !found.waits(at) {
+            let detail =
+                "it does not wait for another person: it is in force, over, ended or lapsed";
+            return Err(conflict(detail.to_owned()));
+        }
+        if seen != found.hash {
+            let detail = format!(
+                "`seen` is not the hash of what is proposed, which is {}",
+                found.hash
+            );
+            return Err(conflict(detail));
+        }
+        let proposing = Act::of(Action::ProposeException);
+        let proposer = &found.by;
+        if !still_may(app, tenant, &proposer.name, proposer.key, &proposing).await? {
+            let detail = format!("`{}` proposed it, and may not any more", proposer.name);
+            return Err(conflict(detail));
+        }
+        relaxable(app, tenant, &found.proposed.policy)?;
+        answers_for_it(app, tenant, &found.proposed.owner).await?;
+        let by = by(caller, at);
+        let shown = Shown {
+            state: Phase::InForce,
+            confirmed_by: Some(by.name.clone()),
+            confirmed_at: Some(at),
+            ..Shown::of(app, tenant, found, at)
+        };
+        let answer = Answer::of(named, &shown)?;
+        let change = Change {
+            record: Some(&record),
+            once: answer.once(),
+        };
+        let written = app
+            .store
+            .confirm_exception(tenant, Some(checked), (id, seen), &by, change);
+        match Attempt::of(written.await)? {
+            Attempt::Written(revision) => {
+                tell(caller, &record, &shown, "exception confirmed");
+                return Ok((revision, shown));
+            }
+            Attempt::Moved(newer) => attempts.again(newer).await?,
+        }
     }
-    if seen != found.hash {
-        let detail = format!(
-            "`seen` is not the hash of what is proposed, which is {}",
-            found.hash
-        );
-        return Err(conflict(detail));
-    }
-    let proposing = Act::of(Action::ProposeException);
-    let proposer = &found.by;
-    if !still_may(app, tenant, &proposer.name, proposer.key, &proposing).await? {
-        let detail = format!("`{}` proposed it, and may not any more", proposer.name);
-        return Err(conflict(detail));
-    }
-    relaxable(app, tenant, &found.proposed.policy)?;
-    answers_for_it(app, tenant, &found.proposed.owner).await?;
-    let by = by(caller, at);
-    let shown = Shown {
-        state: Phase::InForce,
-        confirmed_by: Some(by.name.clone()),
-        confirmed_at: Some(at),
-        ..Shown::of(app, tenant, found, at)
-    };
-    let answer = Answer::of(named, &shown)?;
-    let change = Change {
-        record: Some(&record),
-        once: answer.once(),
-    };
-    let written = app.store.confirm_exception(tenant, id, seen, &by, change);
-    let revision = written.await?;
-    tell(caller, &record, &shown, "exception confirmed");
-    Ok((revision, shown))
 }
 
 /// Ends an exception, or takes back what was proposed.
@@ -316,7 +328,7 @@ async fn end_once(
 ) -> Result<(Revision, Shown), Problem> {
     let tenant = caller.tenant;
     let found = find(app, tenant, id).await?;
-    let act = about(Action::EndException, caller, &found);
+    let act = about(app, Action::EndException, caller, &found).await?;
     let record = app.permit(caller, act).await?;
     if found.ended.is_some() {
         let detail = "it was ended already";
@@ -421,15 +433,21 @@ fn by(caller: &Caller, at: Timestamp) -> ExceptionBy {
 }
 
 /// Says what is done to an exception, and whether by whoever proposed it.
-fn about(action: Action, caller: &Caller, found: &StoredException) -> Act {
+async fn about(
+    app: &App,
+    action: Action,
+    caller: &Caller,
+    found: &StoredException,
+) -> Result<Act, Problem> {
     let proposed = &found.proposed;
-    Act::on(action, &proposed.id)
-        .own(found.by.name == caller.principal.name)
+    let accounts = accounts(app, caller.tenant, &caller.principal.name).await?;
+    Ok(Act::on(action, &proposed.id)
+        .own(accounts.contains(&found.by.name))
         .with("policy", json!(proposed.policy))
         .with("scope", json!(proposed.scope))
         .with("until", json!(proposed.until))
         .with("proposed_by", json!(found.by.name))
-        .with("hash", json!(found.hash))
+        .with("hash", json!(found.hash)))
 }
 
 async fn find(app: &App, tenant: TenantId, id: ExceptionId) -> Result<StoredException, Problem> {

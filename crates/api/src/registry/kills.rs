@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::line;
-use crate::admin::second_person::still_may;
+use crate::admin::second_person::{accounts, still_may};
 use crate::admin::{Act, Action};
 use crate::app::App;
 use crate::auth::{Caller, lacking};
@@ -262,7 +262,10 @@ pub(crate) async fn lift(
         let found = in_force(&app, tenant, id).await?;
         spans(&app, &caller, &found.kill.target).await?;
         let record = app
-            .permit(&caller, about(Action::LiftKill, &caller, &found))
+            .permit(
+                &caller,
+                about(&app, Action::LiftKill, &caller, &found).await?,
+            )
             .await?;
         let at = app.exact_time().await?;
         let asked = LiftAsked {
@@ -318,7 +321,10 @@ async fn confirm_once(
     let found = in_force(app, tenant, id).await?;
     spans(app, caller, &found.kill.target).await?;
     let record = app
-        .permit(caller, about(Action::ConfirmKillLift, caller, &found))
+        .permit(
+            caller,
+            about(app, Action::ConfirmKillLift, caller, &found).await?,
+        )
         .await?;
     let at = app.exact_time().await?;
     let asked = found.asked.clone().filter(|asked| at < end(asked.at));
@@ -425,13 +431,19 @@ fn check(target: &KillTarget) -> Result<(), Problem> {
 }
 
 /// Says what is done to a kill, and whether by whoever asked for it.
-fn about(action: Action, caller: &Caller, stored: &StoredKill) -> Act {
+async fn about(
+    app: &App,
+    action: Action,
+    caller: &Caller,
+    stored: &StoredKill,
+) -> Result<Act, Problem> {
     let asked = stored.asked.as_ref();
-    let own = asked.is_some_and(|asked| asked.by == caller.principal.name);
-    Act::on(action, &stored.kill.id)
+    let accounts = accounts(app, caller.tenant, &caller.principal.name).await?;
+    let own = asked.is_some_and(|asked| accounts.contains(&asked.by));
+    Ok(Act::on(action, &stored.kill.id)
         .own(own)
         .with("target", json!(stored.kill.target))
-        .with("asked_by", json!(asked.map(|asked| &asked.by)))
+        .with("asked_by", json!(asked.map(|asked| &asked.by))))
 }
 
 async fn find(app: &App, tenant: TenantId, id: KillId) -> Result<StoredKill, Problem> {

@@ -91,10 +91,9 @@ impl Snapshot {
     /// Of the context that is what the schema declares for the action, except for attributes annotated `@volatile`, and what
     /// the agent proves to be built of and the tool to be; the action counts by its one spelling.
     pub fn approval_digest(&self, question: &Question) -> ContentHash {
-        let action = self.action_schema(question);
         let relevant = |member: &str| {
             let own = [Question::BUILD, Question::TOOL_HASH].contains(&member);
-            own || action.is_some_and(|action| action.binds(member))
+            own || self.binds(question, member)
         };
         let spelling = self.action_of(question).map(|(_, spelling)| spelling);
         match spelling.filter(|spelling| *spelling != question.action.name) {
@@ -105,6 +104,12 @@ impl Snapshot {
             }
             None => approval_digest(question, relevant),
         }
+    }
+
+    /// Whether an approval is bound to what the caller says in this member of the context.
+    pub fn binds(&self, question: &Question, member: &str) -> bool {
+        let action = self.action_schema(question);
+        action.is_some_and(|action| action.binds(member))
     }
 
     fn violated(&self, question: &Question, facts: &Facts, found: &mut BTreeSet<PolicyId>) {

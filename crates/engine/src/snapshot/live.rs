@@ -92,11 +92,12 @@ impl Live {
         for tool in change.tools {
             next.tools.insert(tool.name.clone(), Arc::new(tool));
         }
-        for id in change.approvals_removed {
-            next.approvals.remove(&id);
-        }
         for approval in change.approvals {
             next.approvals.insert(approval.id, Arc::new(approval));
+        }
+        // After those: one that was withdrawn between the pages that were read is in both.
+        for id in change.approvals_removed {
+            next.approvals.remove(&id);
         }
         if let Some(exceptions) = change.exceptions {
             next.exceptions = exceptions.into();
@@ -188,5 +189,47 @@ impl Live {
     /// Returns every task that is not over by itself.
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use remit_core::{ApprovalScope, Bound, ContentHash, Timestamp};
+
+    use super::*;
+
+    /// One page said that it can be used, and a later one that it cannot any more.
+    #[test]
+    fn what_was_withdrawn_while_it_was_read_is_gone() {
+        let approval = Approval {
+            approvers: BTreeSet::new(),
+            approved_until: Timestamp::from_micros(1),
+            bound: Bound {
+                action: "pay".to_owned(),
+                bundle: ContentHash::of(b"bundle"),
+                digest: ContentHash::of(b"question"),
+                environment: "live".to_owned(),
+                resource: EntityUid::new("Payee", "acme"),
+                sinks: BTreeSet::new(),
+                subject: EntityUid::new("Agent", "a"),
+                task: None,
+                violations: BTreeSet::new(),
+            },
+            id: ApprovalId::NIL,
+            scope: ApprovalScope::Once,
+        };
+        let change = LiveChange {
+            approvals: vec![approval],
+            ..LiveChange::default()
+        };
+        let usable = Live::default().with(change.clone());
+        assert_eq!(usable.approval_count(), 1);
+        let both = Live::default().with(LiveChange {
+            approvals_removed: vec![ApprovalId::NIL],
+            ..change
+        });
+        assert_eq!(both.approval_count(), 0);
     }
 }

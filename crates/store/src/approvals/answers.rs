@@ -6,6 +6,7 @@ use remit_core::{
     ApprovalId, ApprovalScope, ContentHash, KeyId, PrincipalName, Revision, TaskId, TenantId,
     Timestamp,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ pub struct NewAnswer<'a> {
     /// The groups that they stand for, each with the member whose place it is.
     pub groups: &'a BTreeMap<String, PrincipalName>,
     /// For what they approve, and until when.
-    pub scope: Option<(ApprovalScope, Timestamp)>,
+    pub scope: Option<(ApprovalScope, Holds)>,
     /// What they were shown.
     pub card_hash: ContentHash,
     /// What they say to it: one line, be it empty.
@@ -62,6 +63,16 @@ pub enum Makes<'a> {
     },
 }
 
+/// Until when what somebody approves can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holds {
+    /// The moment, where theirs is the last answer.
+    pub until: Timestamp,
+    /// Whether they named that moment; the time until then counts from the last answer otherwise.
+    pub named: bool,
+}
+
 /// An answer as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenAnswer {
@@ -74,7 +85,7 @@ pub struct GivenAnswer {
     /// The groups that they stood for, each with the member whose place it was.
     pub groups: BTreeMap<String, PrincipalName>,
     /// For what they approved, and until when.
-    pub scope: Option<(ApprovalScope, Timestamp)>,
+    pub scope: Option<(ApprovalScope, Holds)>,
     /// What they said to it.
     pub reason: String,
     /// When.
@@ -440,6 +451,19 @@ async fn pending(
 fn name_of(text: &str) -> Result<PrincipalName, Error> {
     text.parse()
         .map_err(|error| Error::corrupt("approval_answers", format!("{error}")))
+}
+
+// === impl Holds ===
+
+impl Holds {
+    /// Returns the moment for an answer that was given at one time, where the last one is given at another.
+    pub fn until(&self, given: Timestamp, last: Timestamp) -> Timestamp {
+        if self.named {
+            return self.until;
+        }
+        let time = self.until.micros().saturating_sub(given.micros());
+        Timestamp::from_micros(last.micros().saturating_add(time))
+    }
 }
 
 // === impl GivenAnswer ===

@@ -1,14 +1,16 @@
 //! Asking for an approval: a request is made, or one that is pending of the very same is joined.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use remit_core::{
-    ApprovalId, Bound, ContentHash, DecisionId, KeyId, PrincipalName, Question, Revision, TaskId,
-    TenantId, Timestamp,
+    AdminAction, ApprovalId, Bound, ContentHash, DecisionId, EntityUid, KeyId, PrincipalName,
+    Question, Revision, TaskId, TenantId, Timestamp,
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::limits::{PendingLimits, Room};
 use super::{RequestRow, StoredRequest, Wants, at, columns, find, hash_of, micros, text_of};
 use crate::admin_actions::Change;
 use crate::db::Conn;
@@ -56,17 +58,6 @@ pub struct RequestName<'a> {
     pub request: ContentHash,
 }
 
-/// How many requests may be pending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PendingLimits {
-    /// Of one agent.
-    pub agent: u64,
-    /// In one task.
-    pub task: u64,
-    /// Of the tenant.
-    pub tenant: u64,
-}
-
 /// What came of asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
@@ -87,6 +78,8 @@ pub enum Asked {
     Reused,
     /// Too many are pending: whose, and how many there may be.
     Full(&'static str, u64),
+    /// It was asked too often for this agent: how often it may be within a minute.
+    TooOften(u64),
 }
 
 pub(crate) mod sql {
@@ -96,17 +89,9 @@ pub(crate) mod sql {
         /// Finds a pending request of the same.
         SAME_PENDING = concat!("SELECT ", columns!(), " FROM access_requests \
             WHERE tenant = $1 AND bound = $2 AND state = 'pending' AND expires_at > $3");
-        /// Ends a request of the same whose time is over and that nobody has ended yet.
-        EXPIRE_SAME = "UPDATE access_requests SET state = 'expired', revision = $3, ended_at = $4, \
-            ended_why = 'nobody answered in time' WHERE tenant = $1 AND bound = $2 AND state = 'pending' \
-            AND expires_at <= $4 RETURNING id";
-        /// Counts the pending requests of a tenant.
-        COUNT_PENDING = "SELECT count(*) FROM access_requests WHERE tenant = $1 AND state = 'pending'";
-        /// Counts the pending requests of an agent.
-        COUNT_PENDING_OF = "SELECT count(*) FROM access_requests WHERE tenant = $1 AND subject_type = $2 \
-            AND subject_id = $3 AND state = 'pending'";
-        /// Counts the pending requests in a task.
-        COUNT_PENDING_IN = "SELECT count(*) FROM access_requests WHERE tenant = $1 AND task = $2 AND state = 'pending'";
+        /// Finds a request of the same whose time is over and that nobody has ended yet.
+        SAME_OVER = "SELECT id FROM access_requests WHERE tenant = $1 AND bound = $2 AND state = 'pending' \
+            AND expires_at <= $3";
         /// Adds a request.
         INSERT_REQUEST = "INSERT INTO access_requests (tenant, id, revision, state, decision, digest, bundle, \
             violations, environment, bound, subject_type, subject_id, action, resource_type, resource_id, task, sinks, \
@@ -158,7 +143,8 @@ pub struct StoredBulk {
 // === impl Store ===
 
 impl Store {
-    /// Makes requests, all of them or none: what is pending of the very same is joined.
+    /// Makes requests, all of them or none: what is pending of the very same is joined. The record of the change is
+    /// completed with what came of it.
     ///
     /// # Errors
     ///
@@ -171,15 +157,15 @@ impl Store {
         limits: PendingLimits,
         change: Change<'_>,
     ) -> Result<Asked, Error> {
-        self.within("ask for an approval", async {
+        let asking = async {
             let (mut conn, next) = self.begin_change(tenant).await?;
             if let Some(asked) = before(&mut conn, tenant, requester.by, named).await? {
                 conn.rollback().await?;
                 return Ok(asked);
             }
-            self.accompany(&mut conn, tenant, next, change).await?;
             let now = dialect::time(&mut conn, self.clock()).await?;
             let asking = Asking {
+                store: self,
                 tenant,
                 requester,
                 next,
@@ -187,14 +173,20 @@ impl Store {
                 // The callback of several is told once, of all of them.
                 callback: requester.callback.filter(|_| bulk.is_none()),
             };
-            let (mut made, mut joined) = (Vec::with_capacity(requests.len()), 0);
+            let mut room = Room::new((tenant, now), limits);
+            if room.too_often(&mut conn, requests).await? {
+                conn.rollback().await?;
+                return Ok(Asked::TooOften(limits.asked));
+            }
+            let mut made = Vec::with_capacity(requests.len());
+            let mut joined = BTreeSet::new();
             for request in requests {
                 if let Some(there) = asking.join(&mut conn, request).await? {
-                    joined += 1;
+                    joined.insert(request.id);
                     made.push(there);
                     continue;
                 }
-                if let Some((whose, most)) = asking.full(&mut conn, request, limits).await? {
+                if let Some((whose, most)) = room.full(&mut conn, request).await? {
                     conn.rollback().await?;
                     return Ok(Asked::Full(whose, most));
                 }
@@ -211,15 +203,25 @@ impl Store {
             if let Some(named) = named {
                 asking.name(&mut conn, named, whole).await?;
             }
+            let told = change.record.map(|record| {
+                let asked = requests.iter().zip(&made);
+                let items = asked.map(|(new, there)| (new, there, joined.contains(&new.id)));
+                record_of(record, whole, bulk.is_some(), items.collect())
+            });
+            let change = Change {
+                record: told.as_ref(),
+                ..change
+            };
+            self.accompany(&mut conn, tenant, next, change).await?;
             conn.commit().await?;
             Ok(Asked::Pending {
                 requests: made,
                 whole,
-                joined,
+                joined: joined.len(),
                 revision: next,
             })
-        })
-        .await
+        };
+        self.within("ask for an approval", Box::pin(asking)).await
     }
 
     /// Returns what was asked under a name: [`Asked::Before`] or [`Asked::Reused`]; `None` where nothing was.
@@ -316,8 +318,36 @@ async fn before(
     }))
 }
 
+/// Completes the record of asking: which requests they are, and which of them were there before. One that was joined alone
+/// is no new one.
+fn record_of(
+    record: &AdminAction,
+    whole: ApprovalId,
+    bulk: bool,
+    items: Vec<(&NewRequest<'_>, &StoredRequest, bool)>,
+) -> AdminAction {
+    let mut record = record.clone();
+    if !bulk && items.iter().all(|(.., joined)| *joined) {
+        "join_request".clone_into(&mut record.action);
+    }
+    record.resource = EntityUid::new("AccessRequest", whole.to_string());
+    let items = items.into_iter().map(|(new, there, joined)| {
+        json!({
+            "action": there.bound.action,
+            "card_hash": there.card_hash,
+            "decision": new.decision,
+            "joined": joined,
+            "request": there.id,
+        })
+    });
+    let items = Value::Array(items.collect());
+    record.details.insert("requests".to_owned(), items);
+    record
+}
+
 /// Requests on their way into the database.
 struct Asking<'a> {
+    store: &'a Store,
     tenant: TenantId,
     requester: Requester<'a>,
     next: Revision,
@@ -342,18 +372,16 @@ impl Asking<'_> {
             .fetch_optional(raw)
             .await)?;
         let Some(there) = row.map(StoredRequest::read).transpose()? else {
-            let over: Option<Uuid> = on!(conn, |raw| sqlx::query_scalar(sql::EXPIRE_SAME)
+            let over: Option<Uuid> = on!(conn, |raw| sqlx::query_scalar(sql::SAME_OVER)
                 .bind(self.tenant.uuid())
                 .bind(&bound)
-                .bind(at(self.next))
                 .bind(self.now.micros())
                 .fetch_optional(raw)
                 .await)?;
             if let Some(over) = over {
                 let over = ApprovalId::from_uuid(over);
-                super::ending::turn_groups(conn, self.tenant, over, "expired").await?;
-                self.tell(conn, "access_request.expired", over, &json!({}))
-                    .await?;
+                let at = (self.next, self.now);
+                self.store.expire(conn, self.tenant, over, at).await?;
             }
             return Ok(None);
         };
@@ -371,41 +399,6 @@ impl Asking<'_> {
         self.tell(conn, "access_request.joined", there.id, &body)
             .await?;
         Ok(Some(there))
-    }
-
-    /// Says whose limit is met, where one is.
-    async fn full(
-        &self,
-        conn: &mut Conn,
-        request: &NewRequest<'_>,
-        limits: PendingLimits,
-    ) -> Result<Option<(&'static str, u64)>, Failure> {
-        let tenant = self.tenant.uuid();
-        let subject = &request.bound.subject;
-        let of: i64 = on!(conn, |raw| sqlx::query_scalar(sql::COUNT_PENDING_OF)
-            .bind(tenant)
-            .bind(subject.kind.as_str())
-            .bind(subject.id.as_str())
-            .fetch_one(raw)
-            .await)?;
-        if reaches(of, limits.agent) {
-            return Ok(Some(("agent", limits.agent)));
-        }
-        if let Some(task) = request.bound.task {
-            let within: i64 = on!(conn, |raw| sqlx::query_scalar(sql::COUNT_PENDING_IN)
-                .bind(tenant)
-                .bind(task.uuid())
-                .fetch_one(raw)
-                .await)?;
-            if reaches(within, limits.task) {
-                return Ok(Some(("task", limits.task)));
-            }
-        }
-        let all: i64 = on!(conn, |raw| sqlx::query_scalar(sql::COUNT_PENDING)
-            .bind(tenant)
-            .fetch_one(raw)
-            .await)?;
-        Ok(reaches(all, limits.tenant).then_some(("tenant", limits.tenant)))
     }
 
     async fn insert(
@@ -528,8 +521,4 @@ impl Asking<'_> {
 /// Writes JSON with every digit, which canonical JSON has not.
 fn exactly(member: &'static str, value: &impl serde::Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|_| Error::invalid(member, "cannot be written as JSON"))
-}
-
-fn reaches(count: i64, most: u64) -> bool {
-    u64::try_from(count).is_ok_and(|count| count >= most)
 }

@@ -83,7 +83,9 @@ pub struct StoredDelegation {
 pub struct Mandates {
     /// The groups, each with the member whose place it is: themself, or who handed it to them.
     pub groups: BTreeMap<String, PrincipalName>,
-    /// Every account of the person, and of those who handed their part to them.
+    /// The natural person of each of those members.
+    pub persons: BTreeMap<PrincipalName, PrincipalName>,
+    /// Every account of the person, and of those who handed their part to any of these.
     pub accounts: BTreeSet<PrincipalName>,
     /// Every account of the person alone.
     pub own: BTreeSet<PrincipalName>,
@@ -132,17 +134,19 @@ pub(crate) mod sql {
         DELETE_DELEGATION = "DELETE FROM approver_delegations WHERE tenant = $1 AND from_person = $2";
         /// Lists the groups that somebody answers for at a moment, themself or in the place of another, with the roles of
         /// whose place it is.
-        MANDATES = "SELECT m.group_name, m.principal, p.roles, g.body FROM approver_members AS m \
+        MANDATES = "SELECT m.group_name, m.principal, p.roles, g.body, coalesce(p.person, p.name) FROM approver_members AS m \
             JOIN approver_groups AS g ON g.tenant = m.tenant AND g.name = m.group_name \
             JOIN principals AS p ON p.tenant = m.tenant AND p.name = m.principal AND p.disabled_at IS NULL \
             WHERE m.tenant = $1 AND (m.until IS NULL OR m.until > $3) AND (m.principal = $2 OR m.principal IN \
             (SELECT d.from_person FROM approver_delegations AS d \
             WHERE d.tenant = $1 AND d.to_person = $2 AND d.until > $3)) ORDER BY m.group_name, m.principal";
-        /// Lists every account of a person and of those who handed their part to them, with the first account of each.
+        /// Lists every account of a person and of those who handed their part to any of these, with the first account of each.
         ACCOUNTS = "SELECT a.name, coalesce(a.person, a.name) FROM principals AS a WHERE a.tenant = $1 \
             AND coalesce(a.person, a.name) IN (SELECT coalesce(b.person, b.name) FROM principals AS b \
             WHERE b.tenant = $1 AND (b.name = $2 OR b.name IN (SELECT d.from_person FROM approver_delegations AS d \
-            WHERE d.tenant = $1 AND d.to_person = $2 AND d.until > $3)))";
+            WHERE d.tenant = $1 AND d.until > $3 AND d.to_person IN (SELECT c.name FROM principals AS c \
+            JOIN principals AS o ON o.tenant = c.tenant AND o.name = $2 \
+            WHERE c.tenant = $1 AND coalesce(c.person, c.name) = coalesce(o.person, o.name)))))";
     }
 }
 
@@ -421,7 +425,7 @@ impl Store {
         of: &PrincipalName,
         at: Timestamp,
     ) -> Result<Mandates, Error> {
-        let rows: Vec<(String, String, String, String)> =
+        let rows: Vec<(String, String, String, String, String)> =
             read!(self, tenant, "find whom somebody answers for", |raw| {
                 sqlx::query_as(sql::MANDATES)
                     .bind(tenant.uuid())
@@ -438,7 +442,7 @@ impl Store {
                     .fetch_all(raw)
             })?;
         let mut found = Mandates::default();
-        for (group, member, roles, body) in rows {
+        for (group, member, roles, body, person) in rows {
             let member = name_of(&member)?;
             let own = member == *of;
             if !own && !roles.split(' ').any(|role| role == Role::Approver.as_str()) {
@@ -446,6 +450,7 @@ impl Store {
             }
             let most = rules_of(&body)?.most_per_hour;
             found.most_per_hour = Some(found.most_per_hour.map_or(most, |least| least.min(most)));
+            found.persons.insert(member.clone(), name_of(&person)?);
             if own || !found.groups.contains_key(&group) {
                 found.groups.insert(group, member);
             }

@@ -33,7 +33,7 @@ pub struct RequestFilter {
     pub not_by: BTreeSet<PrincipalName>,
 }
 
-/// How many requests there are, each counted up to [`COUNTED`].
+/// How many requests there are: agents and actions of the [`COUNTED`] that wait longest, the others counted up to that each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestCounts {
     /// By state.
@@ -81,16 +81,16 @@ pub(crate) mod sql {
         /// Counts the requests in a state.
         COUNT_STATE = "SELECT count(*) FROM (SELECT 1 AS one FROM access_requests WHERE tenant = $1 AND state = $2 \
             LIMIT $3) AS counted";
-        /// Counts pending requests by group.
-        COUNT_GROUPS = "SELECT name, count(*) FROM (SELECT name FROM access_request_groups WHERE tenant = $1 \
-            AND state = $2 LIMIT $3) AS counted GROUP BY name";
-        /// Counts pending requests by agent.
-        COUNT_AGENTS = "SELECT subject_type, subject_id, count(*) FROM (SELECT subject_type, subject_id \
+        /// Counts pending requests by group: each group is found by the one before it, so what waits for one hides no other.
+        COUNT_GROUPS = "WITH RECURSIVE names (name) AS (SELECT min(name) FROM access_request_groups WHERE tenant = $1 \
+            UNION ALL SELECT (SELECT min(g.name) FROM access_request_groups AS g WHERE g.tenant = $1 AND g.name > n.name) \
+            FROM names AS n WHERE n.name IS NOT NULL) SELECT n.name, (SELECT count(*) FROM (SELECT 1 AS one \
+            FROM access_request_groups AS g WHERE g.tenant = $1 AND g.name = n.name AND g.state = $2 LIMIT $3) AS counted) \
+            FROM names AS n WHERE n.name IS NOT NULL";
+        /// Counts by agent and action the pending requests that wait longest.
+        COUNT_CALLS = "SELECT subject_type, subject_id, action, count(*) FROM (SELECT subject_type, subject_id, action \
             FROM access_requests WHERE tenant = $1 AND state = $2 ORDER BY id LIMIT $3) AS counted \
-            GROUP BY subject_type, subject_id";
-        /// Counts pending requests by action.
-        COUNT_ACTIONS = "SELECT action, count(*) FROM (SELECT action FROM access_requests WHERE tenant = $1 \
-            AND state = $2 ORDER BY id LIMIT $3) AS counted GROUP BY action";
+            GROUP BY subject_type, subject_id, action";
     }
 }
 
@@ -218,60 +218,51 @@ impl Store {
         Ok(found)
     }
 
-    /// Counts requests by state, and the pending ones by group, agent and action, each up to [`COUNTED`].
+    /// Counts requests by state and the pending ones by group, each up to [`COUNTED`], and by agent and action the
+    /// [`COUNTED`] that wait longest.
     ///
     /// # Errors
     ///
     /// Those of the database.
     pub async fn count_requests(&self, tenant: TenantId) -> Result<RequestCounts, Error> {
         let pending = RequestState::Pending.as_str();
-        let mut counts = RequestCounts::default();
         let number = |count: i64| u64::try_from(count).unwrap_or(0);
-        for state in RequestState::ALL {
-            let count: i64 = read!(self, tenant, "count the access requests", |raw| {
-                sqlx::query_scalar(sql::COUNT_STATE)
+        self.within("count the access requests", async {
+            let mut counts = RequestCounts::default();
+            let mut conn = self.connect_to_read(tenant).await?;
+            for state in RequestState::ALL {
+                let count: i64 = on!(conn, |raw| sqlx::query_scalar(sql::COUNT_STATE)
                     .bind(tenant.uuid())
                     .bind(state.as_str())
                     .bind(COUNTED)
                     .fetch_one(raw)
-            })?;
-            counts.states.insert(state.as_str(), number(count));
-        }
-        let groups: Vec<(String, i64)> = read!(self, tenant, "count by group", |raw| {
-            sqlx::query_as(sql::COUNT_GROUPS)
+                    .await)?;
+                counts.states.insert(state.as_str(), number(count));
+            }
+            let groups: Vec<(String, i64)> = on!(conn, |raw| sqlx::query_as(sql::COUNT_GROUPS)
                 .bind(tenant.uuid())
                 .bind(pending)
                 .bind(COUNTED)
                 .fetch_all(raw)
-        })?;
-        let agents: Vec<(String, String, i64)> =
-            read!(self, tenant, "count by agent", |raw| sqlx::query_as(
-                sql::COUNT_AGENTS
-            )
-            .bind(tenant.uuid())
-            .bind(pending)
-            .bind(COUNTED)
-            .fetch_all(raw))?;
-        let actions: Vec<(String, i64)> = read!(self, tenant, "count by action", |raw| {
-            sqlx::query_as(sql::COUNT_ACTIONS)
-                .bind(tenant.uuid())
-                .bind(pending)
-                .bind(COUNTED)
-                .fetch_all(raw)
-        })?;
-        counts.groups = groups
-            .into_iter()
-            .map(|(name, n)| (name, number(n)))
-            .collect();
-        counts.actions = actions
-            .into_iter()
-            .map(|(name, n)| (name, number(n)))
-            .collect();
-        let agents = agents.into_iter();
-        counts.agents = agents
-            .map(|(kind, id, n)| (EntityUid::new(kind, id), number(n)))
-            .collect();
-        Ok(counts)
+                .await)?;
+            let calls: Vec<(String, String, String, i64)> =
+                on!(conn, |raw| sqlx::query_as(sql::COUNT_CALLS)
+                    .bind(tenant.uuid())
+                    .bind(pending)
+                    .bind(COUNTED)
+                    .fetch_all(raw)
+                    .await)?;
+            conn.end().await?;
+            let groups = groups.into_iter().filter(|(_, count)| *count > 0);
+            counts.groups = groups.map(|(name, n)| (name, number(n))).collect();
+            for (kind, id, action, n) in calls {
+                let agent = EntityUid::new(kind, id);
+                *counts.agents.entry(agent).or_default() += number(n);
+                *counts.actions.entry(action).or_default() += number(n);
+            }
+            Ok(counts)
+        })
+        .await
     }
 }
 

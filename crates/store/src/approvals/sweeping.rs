@@ -14,8 +14,8 @@ use crate::error::{Error, Failure};
 use crate::events;
 use crate::store::Store;
 
-/// How many of each one sweep ends.
-const MOST: i64 = 1_000;
+/// How many requests one sweep ends: few enough that it holds the tenant's row for a moment only.
+const MOST: i64 = 50;
 
 /// What came of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Store {
     /// Ends the pending requests of a tenant whose time is over, by the database's time, each with its record and its event;
     /// forgets approvals that cannot be used any more.
     ///
-    /// Call again while something comes of it: one call does a thousand of each.
+    /// Call again while something comes of it: one call ends fifty requests and forgets a thousand approvals.
     ///
     /// # Errors
     ///
@@ -100,7 +100,9 @@ impl Store {
         .await
     }
 
-    async fn expire(
+    /// Ends a pending request whose time is over within a transaction that has moved the tenant's revision on; tells
+    /// whether it was that.
+    pub(super) async fn expire(
         &self,
         conn: &mut Conn,
         tenant: TenantId,

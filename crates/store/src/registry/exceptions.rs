@@ -173,22 +173,23 @@ impl Store {
         .await
     }
 
-    /// Confirms an exception that waits and of which `seen` is the hash; it is in force from the revision that is returned.
+    /// Confirms an exception that waits and of which `seen` is the hash, if nothing of the tenant has changed since `checked`;
+    /// it is in force from the revision that is returned.
     ///
     /// # Errors
     ///
     /// [`Error::Unfit`] when it does not wait, is another than was seen, or was proposed by whoever confirms it;
-    /// [`Error::Withdrawn`], and [`Error::NotFound`] when there is no such tenant.
+    /// [`Error::Moved`]; [`Error::Withdrawn`], and [`Error::NotFound`] when there is no such tenant.
     pub async fn confirm_exception(
         &self,
         tenant: TenantId,
-        id: ExceptionId,
-        seen: ContentHash,
+        checked: Option<Revision>,
+        (id, seen): (ExceptionId, ContentHash),
         by: &ExceptionBy,
         change: Change<'_>,
     ) -> Result<Revision, Error> {
         self.within("confirm an exception", async {
-            let (mut conn, next) = self.begin_change(tenant).await?;
+            let (mut conn, next) = self.begin_change_since(tenant, checked).await?;
             self.accompany(&mut conn, tenant, next, change).await?;
             let confirmed = on!(conn, |raw| sqlx::query(sql::CONFIRM_EXCEPTION)
                 .bind(tenant.uuid())

@@ -150,6 +150,24 @@ async fn fill_budgets(fixture: &Fixture, tenant: TenantId) {
 /// Makes requests that were joined and asked together, and one that was approved and used.
 async fn fill_approvals(fixture: &Fixture, tenant: TenantId) {
     crate::store::approvals::used(fixture, tenant).await;
+    let store = &fixture.store;
+    let asked = crate::store::approvals::pending((store, &fixture.clock), tenant, 7).await;
+    let by = "maya".parse().unwrap();
+    let answer = remit_store::NewAnswer {
+        by: &by,
+        key: KeyId::from_uuid(fixture.clock.id()),
+        approves: true,
+        groups: &std::collections::BTreeMap::new(),
+        scope: None,
+        card_hash: remit_core::ContentHash::of(b"card"),
+        reason: "",
+        at: fixture.clock.now(),
+    };
+    let kept = (&answer, remit_store::Makes::Nothing);
+    store
+        .answer_request(tenant, None, asked, kept, Change::default())
+        .await
+        .unwrap();
 }
 
 /// Makes a webhook that was given a second secret, to which something is to be sent.

@@ -109,10 +109,10 @@ impl ApproveBody {
         Ok(())
     }
 
-    /// Returns for what the approval is, and until when it can be used.
+    /// Returns for what the approval is, and until when it can be used; `pays` says whether the amount of the call is known.
     pub(super) fn scope(
         &self,
-        request: &StoredRequest,
+        (request, pays): (&StoredRequest, bool),
         at: Timestamp,
         usual: Duration,
     ) -> Result<(ApprovalScope, Timestamp), Problem> {
@@ -125,6 +125,11 @@ impl ApproveBody {
             Some(ScopeBody::Task { .. }) if request.bound.task.is_none() => {
                 wrong("`scope`: the call is in no task; it can be approved once")
             }
+            Some(ScopeBody::Task {
+                amount: Some(_), ..
+            }) if !pays => wrong(
+                "`scope.amount`: no tool of the catalogue says what the call pays, so that nothing could be counted",
+            ),
             Some(ScopeBody::Task {
                 uses,
                 amount,
@@ -140,6 +145,15 @@ impl ApproveBody {
                 until => Ok((ApprovalScope::Once, until.unwrap_or_else(|| after(usual)))),
             },
         }
+    }
+}
+
+// === impl ApproveBody, of its time ===
+
+impl ApproveBody {
+    /// Whether they name the moment until when it can be used, and not how long.
+    pub(super) const fn names_until(&self) -> bool {
+        self.until.is_some()
     }
 }
 

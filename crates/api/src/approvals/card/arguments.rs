@@ -34,7 +34,18 @@ pub(super) fn shown(arguments: &Map<String, Value>) -> Value {
     Value::Array(all.collect())
 }
 
-/// Returns a value of which everything can be seen, but for what is confidential inside.
+/// Writes a member in one text of which everything can be seen, but for what is confidential.
+pub(super) fn in_one_text(name: &str, value: &Value) -> String {
+    if is_confidential(name) {
+        return json!({ "redacted": taken_out(value) }).to_string();
+    }
+    match visible(value) {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// Returns a value of which everything can be seen, but for what is confidential inside; no two members become one.
 pub(super) fn visible(value: &Value) -> Value {
     match value {
         Value::String(text) => json!(plain(text)),
@@ -99,6 +110,14 @@ fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_look_alike_stay_two() {
+        let twice = json!({ "to\u{200B}": "evil", "to\\u{200B}": "bank" });
+        let shown = visible(&json!({ "more": twice }));
+        let expected = json!({ "to\\u{200B}": "evil", "to\\u{5C}u{200B}": "bank" });
+        assert_eq!(shown, json!({ "more": expected }));
+    }
 
     #[test]
     fn secrets_are_taken_out_wherever_they_stand() {

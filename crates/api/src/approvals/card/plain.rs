@@ -1,30 +1,39 @@
-//! Text of others, made plain: what cannot be seen is made visible, what is too long is cut and says so.
+//! Text of others, made plain: what cannot be seen is made visible, and no two texts look the same.
 
 use std::fmt::Write as _;
 
 /// The most characters of one text.
 const MOST: usize = 2_000;
 
-/// Writes a text so that everything in it can be seen, cut to 2,000 characters.
+/// Writes a text so that everything in it can be seen, whole.
 ///
 /// Control characters, those that change the direction, those without width and those that look like nothing become
-/// `\u{202E}`; line breaks too, so that no text begins a line of its own.
+/// `\u{202E}`; line breaks too, so that no text begins a line of its own. So does a backslash before what would read as one
+/// of these, so that different texts stay different.
 pub(crate) fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len().min(MOST));
-    let mut characters = text.chars();
-    for character in characters.by_ref().take(MOST) {
-        if is_hidden(character) {
+    let mut shown = String::with_capacity(text.len());
+    for (at, character) in text.char_indices() {
+        let forges =
+            character == '\\' && text.get(at..).is_some_and(|rest| rest.starts_with("\\u{"));
+        if forges || is_hidden(character) {
             // Writing to a text cannot fail.
             let _ = write!(shown, "\\u{{{:X}}}", u32::from(character));
         } else {
             shown.push(character);
         }
     }
-    let more = characters.count();
-    if more > 0 {
-        let _ = write!(shown, "… ({more} more)");
-    }
     shown
+}
+
+/// Writes a text like [`plain`], cut to 2,000 characters where nothing is decided by it.
+pub(crate) fn cut(text: &str) -> String {
+    match text.char_indices().nth(MOST) {
+        None => plain(text),
+        Some((end, _)) => {
+            let (head, rest) = text.split_at(end);
+            format!("{}… ({} more)", plain(head), rest.chars().count())
+        }
+    }
 }
 
 /// Whether a character is not seen as itself.
@@ -55,6 +64,8 @@ mod tests {
             ("\u{1b}[31mred", "\\u{1B}[31mred"),
             ("<b>&", "<b>&"),
             ("\u{E0041}", "\\u{E0041}"),
+            ("a\\u{200B}b", "a\\u{5C}u{200B}b"),
+            ("C:\\users", "C:\\users"),
         ] {
             assert_eq!(plain(text), shown);
         }
@@ -62,9 +73,10 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_cut_and_says_so() {
-        let long = plain(&"é".repeat(1_000_000));
+        let long = cut(&"é".repeat(1_000_000));
         assert!(long.ends_with("… (998000 more)"), "{}", long.len());
         assert_eq!(long.chars().filter(|one| *one == 'é').count(), 2_000);
-        assert_eq!(plain(&"x".repeat(2_000)), "x".repeat(2_000));
+        assert_eq!(cut(&"x".repeat(2_000)), "x".repeat(2_000));
+        assert_eq!(plain(&"x".repeat(9_000)), "x".repeat(9_000));
     }
 }

@@ -13,6 +13,7 @@ const path = `/v1/approvals/${encodeURIComponent(id)}`;
 let request; // what was last read
 let skew = 0; // the server's clock less this one's, in ms
 let ticking;
+let sent = {}; // the answer that was sent last, and its name
 
 // === Text ===
 
@@ -256,6 +257,7 @@ function draw() {
   document.querySelector("[data-choice=task]").hidden = !task;
   document.querySelector("[data-choice=once]").toggleAttribute("data-alone", !task);
   $("task-amount-row").hidden = !card.amount;
+  $("task-amount").required = Boolean(card.amount);
   if (card.amount) {
     const currency = currencyOf(card);
     $("task-amount-label").textContent = currency ? `Amount of all together, in ${currency}` : "Amount of all together";
@@ -270,9 +272,9 @@ function draw() {
 // === Asking and answering ===
 
 /** Sends a request with the key; returns the status and what came back. */
-async function send(method, where, body) {
-  const headers = { Authorization: `Bearer ${sessionStorage.getItem(KEY)}`, ...(body ? TRIES : {}) };
-  const answer = await fetch(where, { method, headers, cache: "no-store", credentials: "omit", body: body && JSON.stringify(body) });
+async function send(method, where, body, name) {
+  const headers = { Authorization: `Bearer ${sessionStorage.getItem(KEY)}`, ...(body ? TRIES : {}), ...(name ? { "Idempotency-Key": name } : {}) };
+  const answer = await fetch(where, { method, headers, cache: "no-store", credentials: "omit", body });
   const now = Date.parse(answer.headers.get("date"));
   if (now) skew = now - Date.now();
   const text = await answer.text();
@@ -318,13 +320,23 @@ async function load() {
   }
 }
 
+/** Names what is sent, so that the same answer sent again, since nothing was heard, is the same answer. */
+function named(text) {
+  if (sent.text !== text) {
+    const random = crypto.getRandomValues(new Uint8Array(16));
+    sent = { text, name: Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("") };
+  }
+  return sent.name;
+}
+
 /** Sends the answer; what was shown is part of it. */
 async function answer(how, body, done) {
+  const text = JSON.stringify({ seen: request.card_hash, ...body });
   const buttons = document.querySelectorAll("#answer button");
   buttons.forEach((button) => { button.disabled = true; });
   let reply;
   try {
-    reply = await send("POST", `${path}/${how}`, { seen: request.card_hash, ...body });
+    reply = await send("POST", `${path}/${how}`, text, named(`${how} ${text}`));
   } catch {
     reply = { status: 0, body: { detail: "The server cannot be reached. Nothing is known to have been answered: try again." } };
   }
@@ -365,7 +377,9 @@ function submitted(form, work) {
   });
 }
 
-const comment = (field) => $(field).value.trim() ? { comment: $(field).value.trim() } : {};
+/** Makes what was typed one line, as it is kept. */
+const line = (field) => $(field).value.replace(/\s+/g, " ").trim().normalize("NFC");
+const comment = (field) => line(field) ? { comment: line(field) } : {};
 
 document.querySelectorAll("[data-choice]").forEach((button) => button.addEventListener("click", () => choose(button.dataset.choice)));
 submitted("sign-in", () => {
@@ -383,7 +397,7 @@ submitted("task", () => {
   }
   answer("approve", { scope, ...comment("task-comment") }, "You approved it for this task, within the limits.");
 });
-submitted("deny", () => answer("deny", { reason: $("deny-reason").value.trim() }, "You denied it."));
+submitted("deny", () => answer("deny", { reason: line("deny-reason") }, "You denied it."));
 $("forget").addEventListener("click", () => askForKey());
 $("again").addEventListener("click", load);
 load();

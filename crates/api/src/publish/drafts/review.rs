@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{about, as_read, editable, told};
-use crate::admin::Action;
+use crate::admin::{Action, second_person::authored};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::preconditions::Preconditions;
@@ -63,8 +63,10 @@ pub(crate) async fn review(
     as_read(&app, caller.tenant, id, &preconditions).await?;
     let make = async {
         let draft = editable(&app, caller.tenant, id, &preconditions).await?;
+        let name = caller.principal.name.as_str();
+        let own = authored(&app, caller.tenant, name, &draft.authors).await?;
         let act = about(Action::ReviewDraft, &draft)
-            .own(draft.authors.contains(caller.principal.name.as_str()))
+            .own(own)
             .with("verdict", json!(verdict));
         let record = app.permit(&caller, act).await?;
         let shown = Shown {
