@@ -80,11 +80,11 @@ async fn send(test: &TestApp, method: Method, path: &str, body: &Value) -> Reply
 async fn came(receiver: &Receiver, count: usize) -> Vec<Received> {
     let began = Instant::now();
     loop {
-        let received = receiver.received();
-        if received.len() >= count {
-            return received;
+        let messages = receiver.received();
+        if messages.len() >= count {
+            return messages;
         }
-        let number = received.len();
+        let number = messages.len();
         assert!(began.elapsed() < PATIENCE, "{number} of {count} came");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -39,25 +39,25 @@ async fn the_end_is_told_as_the_profile_says() {
     let cancelled = asked(&test, 3, cancelled).await;
     approve(&test, &unwanted, ApprovalScope::Once, 600).await;
     approve(&test, &approved, ApprovalScope::Once, 600).await;
-    let received = came(&receiver, 1).await;
-    assert_eq!(received[0].target, "/callbacks/7");
+    let messages = came(&receiver, 1).await;
+    assert_eq!(messages[0].target, "/callbacks/7");
     cancel(&test, &cancelled).await;
-    let received = came(&receiver, 2).await;
-    for message in &received {
+    let messages = came(&receiver, 2).await;
+    for message in &messages {
         assert_eq!(message.header("content-type"), Some("application/json"));
         assert!(message.is_signed(&secret, seconds(&test)), "{message:?}");
     }
     let status = |id: &str| format!("http://127.0.0.1:7364{REQUESTS}/{id}");
     assert_eq!(
-        received[0].json(),
+        messages[0].json(),
         json!({
             "state": "ticket 7",
             "task": { "id": approved, "status": "approved", "status_endpoint": status(&approved) },
         })
     );
-    assert_eq!(received[1].target, "/callbacks");
+    assert_eq!(messages[1].target, "/callbacks");
     assert_eq!(
-        received[1].json(),
+        messages[1].json(),
         json!({
             "task": { "id": cancelled, "status": "cancelled", "status_endpoint": status(&cancelled) },
         })

@@ -15,9 +15,9 @@ async fn what_happens_is_told_and_signed() {
     let (path, secret) = told(&test, &receiver).await;
     let id = ask(&test, 100).await;
     cancel(&test, &id).await;
-    let received = came(&receiver, 2).await;
+    let messages = came(&receiver, 2).await;
     let kinds = ["access_request.created", "access_request.cancelled"];
-    for (message, kind) in received.iter().zip(kinds) {
+    for (message, kind) in messages.iter().zip(kinds) {
         assert_eq!(
             (message.method.as_str(), message.target.as_str()),
             ("POST", "/hook")
@@ -42,14 +42,14 @@ async fn what_happens_is_told_and_signed() {
             format!("http://127.0.0.1:7364/approvals/{id}")
         );
         // Neither arguments nor what the agent said.
-        let text = body.to_string();
+        let whole = body.to_string();
         assert!(
-            !text.contains("amount") && !text.contains("channel"),
-            "{text}"
+            !whole.contains("amount") && !whole.contains("channel"),
+            "{whole}"
         );
     }
     let delivered = newest(&test, &path, |found| found["state"] == "delivered").await;
-    assert_eq!(delivered["id"], received[1].id());
+    assert_eq!(delivered["id"], messages[1].id());
     assert_eq!(
         (&delivered["attempts"], &delivered["last_status"]),
         (&json!(1), &json!(204))
@@ -94,16 +94,16 @@ async fn what_was_not_taken_is_sent_again_under_its_id() {
         test.clock.advance(Duration::from_secs(120));
         test.caught_up().await;
     }
-    let received = came(&receiver, 4).await;
-    for message in &received[1..] {
+    let messages = came(&receiver, 4).await;
+    for message in &messages[1..] {
         assert_eq!(
             (message.id(), &message.body),
-            (received[0].id(), &received[0].body)
+            (messages[0].id(), &messages[0].body)
         );
     }
-    assert!(received[3].is_signed(&secret, seconds(&test)));
+    assert!(messages[3].is_signed(&secret, seconds(&test)));
     assert!(
-        !received[0].is_signed(&secret, seconds(&test)),
+        !messages[0].is_signed(&secret, seconds(&test)),
         "an old one is signed for its time"
     );
     newest(&test, &path, |found| {
@@ -187,9 +187,9 @@ async fn a_receiver_that_is_gone_is_told_nothing() {
     assert_eq!(enabled.status, StatusCode::OK, "{}", enabled.text);
     assert_eq!(enabled.json()["state"], "enabled");
     let id = ask(&test, 300).await;
-    let received = came(&receiver, 2).await;
+    let messages = came(&receiver, 2).await;
     assert_eq!(
-        received[1].json()["subject"],
+        messages[1].json()["subject"],
         id,
         "what happened meanwhile is not told"
     );

@@ -34,20 +34,20 @@ async fn a_secret_is_told_once() {
     let second = rotated.json()["secret"].as_str().unwrap().to_owned();
     assert_ne!(first, second);
     ask(&test, 1).await;
-    let received = came(&receiver, 1).await;
+    let messages = came(&receiver, 1).await;
     // Both sign, for a while.
-    assert!(received[0].is_signed(&first, seconds(&test)));
-    assert!(received[0].is_signed(&second, seconds(&test)));
+    assert!(messages[0].is_signed(&first, seconds(&test)));
+    assert!(messages[0].is_signed(&second, seconds(&test)));
     newest(&test, &path, |found| found["state"] == "delivered").await;
     test.clock.advance(std::time::Duration::from_hours(25));
     test.caught_up().await;
     ask(&test, 2).await;
-    let received = came(&receiver, 2).await;
+    let messages = came(&receiver, 2).await;
     assert!(
-        !received[1].is_signed(&first, seconds(&test)),
+        !messages[1].is_signed(&first, seconds(&test)),
         "its day is over"
     );
-    assert!(received[1].is_signed(&second, seconds(&test)));
+    assert!(messages[1].is_signed(&second, seconds(&test)));
     let mut answers = vec![again.text, listed.text];
     let actions = "/v1/admin/actions?action=create_webhook".to_owned();
     for path in [
@@ -140,10 +140,10 @@ async fn a_webhook_is_read_replaced_tried_and_deleted() {
     );
     let ping = send(&test, Method::POST, &format!("{path}/ping"), &Value::Null).await;
     assert_eq!(ping.status, StatusCode::ACCEPTED, "{}", ping.text);
-    let received = came(&receiver, 1).await;
-    assert!(received[0].is_signed(&secret, seconds(&test)));
-    assert_eq!(received[0].json()["type"], "dev.remit.webhook.ping");
-    assert_eq!(received[0].id(), ping.json()["delivery"]);
+    let messages = came(&receiver, 1).await;
+    assert!(messages[0].is_signed(&secret, seconds(&test)));
+    assert_eq!(messages[0].json()["type"], "dev.remit.webhook.ping");
+    assert_eq!(messages[0].id(), ping.json()["delivery"]);
     let body = json!({ "url": receiver.url("/other"), "events": ["approval."] });
     let stale = test.request(Method::PUT, &path).header("if-match", "\"1\"");
     let stale = test.send(stale, &body);

@@ -100,11 +100,11 @@ async fn a_replica_that_dies_before_it_tells_loses_nothing() {
     assert_eq!(receiver.received().len(), 1, "nobody tells it");
     drop(first);
     let second = replica(&database, &receiver).await;
-    let received = came(&receiver, 2).await;
+    let messages = came(&receiver, 2).await;
     assert_eq!(
-        received[1].json()["type"],
+        messages[1].json()["type"],
         "dev.remit.access_request.approved"
     );
-    assert_eq!(received[1].json()["subject"], id);
+    assert_eq!(messages[1].json()["subject"], id);
     drop(second);
 }
