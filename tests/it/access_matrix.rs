@@ -16,6 +16,7 @@ mod exceptions;
 mod registered;
 mod requests;
 mod tasks;
+mod webhooks;
 
 /// The callers: nobody, a key that was revoked, one key a scope, a key with all of them, a person in each role with a key
 /// that has every scope, and all of another tenant.
@@ -228,6 +229,7 @@ fn recipe(world: &World, id: &str) -> Option<Recipe> {
             return registered::recipe(world, id)
                 .or_else(|| exceptions::recipe(world, id))
                 .or_else(|| tasks::recipe(id))
+                .or_else(|| webhooks::recipe(id))
                 .or_else(|| requests::recipe(id))
                 .or_else(|| approvers::recipe(id));
         }
@@ -406,6 +408,7 @@ impl World {
         self.ask_for_break_glass().await;
         self.register().await;
         self.propose().await;
+        self.keep_webhook().await;
     }
 
     async fn send(

@@ -45,7 +45,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["server"]),
     ("tracing-subscriber", &["server"]),
     ("unicode-normalization", &["core"]),
-    ("reqwest", &["server"]),
+    ("reqwest", &["api", "server"]),
     ("arc-swap", &["engine", "api"]),
     ("tokio", &["store", "log", "api", "server"]),
     ("tracing", &["store", "log", "api", "server"]),

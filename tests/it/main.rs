@@ -86,3 +86,4 @@ mod telemetry;
 mod tenants;
 mod tools;
 mod versions;
+mod webhooks;

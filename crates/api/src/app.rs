@@ -25,7 +25,7 @@ mod using;
 
 pub(crate) use consuming::{chain, charges, keep_expiring};
 pub(crate) use escrow::keep_returning;
-pub use options::{Approvals, Drafts, Options};
+pub use options::{Approvals, Drafts, Hooks, Options};
 
 use consuming::Made;
 use escrow::Escrows;
@@ -41,6 +41,7 @@ use crate::finishing::Finishing;
 use crate::impact::shadowing::Shadows;
 use crate::metrics::{Metrics, Stage};
 use crate::problem::{Kind, Problem};
+use crate::registry::webhooks::Webhooks;
 use crate::stream::Streams;
 use crate::sync::progress::Progress;
 use crate::sync::revocations::Revocations;
@@ -90,6 +91,7 @@ pub struct App {
     pub(crate) metrics: Metrics,
     pub(crate) shadows: Shadows,
     pub(crate) seal: Seal,
+    pub(crate) webhooks: Webhooks,
     pub(crate) revocations: Revocations,
     escrows: Escrows,
     pub(crate) glass: Seen,
@@ -164,6 +166,7 @@ impl App {
         Arc::new(Self {
             shadows: Shadows::new(Self::again, metrics.shadow()),
             seal: Seal::new(parts.pepper.derive("page tokens")),
+            webhooks: Webhooks::new(&parts.pepper, &parts.options.webhooks),
             revocations: Revocations::default(),
             keys: Keys::new(parts.pepper, parts.dev_key),
             activity: Activity::default(),

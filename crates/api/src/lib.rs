@@ -54,6 +54,6 @@ mod trace;
 mod versions;
 mod wire;
 
-pub use app::{Answer, App, AppParts, Approvals, Drafts, Options};
+pub use app::{Answer, App, AppParts, Approvals, Drafts, Hooks, Options};
 pub use {auth::*, problem::Kind, problem::Problem, problem::page as errors_page};
 pub use {listener::*, openapi::document as openapi, operations::operations, router::*, trace::*};

@@ -29,6 +29,7 @@ mod shadow;
 mod tasks;
 mod tenants;
 mod tools;
+mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -114,6 +115,7 @@ pub fn document() -> Value {
         .chain(leases::operations())
         .chain(approvers::operations())
         .chain(events::operations())
+        .chain(webhooks::operations())
         .chain(outcomes::operations());
     for operation in operations {
         let methods = paths.entry(operation.path).or_default();
@@ -137,6 +139,7 @@ pub fn document() -> Value {
     schemas.append(&mut kills::schemas());
     schemas.append(&mut exceptions::schemas());
     schemas.append(&mut approvers::schemas());
+    schemas.append(&mut webhooks::schemas());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -204,6 +207,7 @@ fn tags() -> Value {
         { "name": "Tools", "description": "The catalogue of tools: what a call does, says of whom, and brings back." },
         { "name": "Kills", "description": "What must stop now, whatever the policies say." },
         { "name": "Approvals", "description": "Where a person must answer: who may, what they are shown, and what they said." },
+        { "name": "Webhooks", "description": "Who outside is told what happens, signed, until it is taken." },
         { "name": "Tasks", "description": "What agents are asked to do, for whom, and how far it may go." },
         { "name": "Keys", "description": "API keys and what they may do." },
         { "name": "Tenants", "description": "The tenants of this installation; for who runs it." },

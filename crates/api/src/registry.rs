@@ -13,6 +13,7 @@ pub(crate) mod agents;
 pub(crate) mod exceptions;
 pub(crate) mod kills;
 pub(crate) mod tools;
+pub(crate) mod webhooks;
 
 /// Checks a text that somebody wrote: one line, at most this many bytes.
 pub(super) fn line(member: &str, text: &str, most: usize) -> Result<(), Problem> {

@@ -22,6 +22,7 @@ use crate::{
 mod approvers;
 mod registered;
 mod tasks;
+mod webhooks;
 
 /// One endpoint, as it is routed; the tests hold the OpenAPI document against the list of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,8 @@ pub fn endpoints() -> Vec<Endpoint> {
 fn routes() -> Routes {
     let routes = work_on_drafts(bundle_and_policies(ask(Routes::default())));
     let routes = break_the_glass(administer(entities_and_decisions(routes)));
-    tenants_of_all(approvers::routes(tasks::routes(registered::routes(routes))))
+    let routes = approvers::routes(tasks::routes(registered::routes(routes)));
+    tenants_of_all(webhooks::routes(routes))
         .get("/v1/whoami", Access::AnyKey, keys::who_am_i)
         .get("/openapi.json", Access::Anybody, openapi::get)
 }

@@ -28,6 +28,7 @@ use crate::approvals::escalating;
 use crate::approvals::sweeping::keep_sweeping;
 use crate::approvals::watching::keep_forgetting;
 use crate::background::survive;
+use crate::registry::webhooks::delivering;
 use crate::tasks::keeping;
 
 mod live;
@@ -70,6 +71,7 @@ pub async fn run(app: Arc<App>, shutdown: impl Future<Output = ()>) {
             survive("the tasks", || keeping::keep(Arc::clone(&app))),
             survive("what is reserved", || keep_expiring(Arc::clone(&app))),
             survive("access requests", || keep_sweeping(Arc::clone(&app))),
+            survive("the webhooks", || delivering::keep(Arc::clone(&app))),
             survive("events of long ago", || keep_forgetting(Arc::clone(&app))),
             survive("what is in escrow", || keep_returning(Arc::clone(&app))),
             survive("what goes on to others", || escalating::keep(Arc::clone(

@@ -34,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) tasks: Tasks,
     pub(crate) approvals: Approvals,
     pub(crate) drafts: Drafts,
+    pub(crate) webhooks: Hooks,
     pub(crate) exceptions: Exceptions,
     pub(crate) leases: Leases,
     pub(crate) replica: Replica,
@@ -132,6 +133,13 @@ pub(crate) struct Approvals {
     pub(crate) pending_per_agent: u64,
     pub(crate) pending_per_task: u64,
     pub(crate) pending_per_tenant: u64,
+}
+
+/// To whom what happens is told.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hooks {
+    pub(crate) allow: Vec<String>,
 }
 
 /// Which drafts of standards are spoken.
@@ -298,6 +306,7 @@ impl Config {
         }
         faults.extend(self.database.faults());
         faults.extend(self.drafts.faults());
+        faults.extend(self.webhooks.faults());
         if self.auth.pepper.is_some() && self.auth.pepper_file.is_some() {
             faults.push((
                 "auth.pepper_file",
@@ -348,6 +357,35 @@ impl Approvals {
                 tenant: self.pending_per_tenant,
             },
         }
+    }
+}
+
+// === impl Hooks ===
+
+impl Hooks {
+    /// Returns the setting as the API takes it.
+    pub(crate) fn options(&self) -> remit_api::Hooks {
+        remit_api::Hooks {
+            allow: self.allow.clone(),
+            ..remit_api::Hooks::default()
+        }
+    }
+
+    fn faults(&self) -> Vec<(&'static str, String)> {
+        let plain = |byte: u8| {
+            byte.is_ascii_graphic() && !b"/@?#".contains(&byte) && !byte.is_ascii_uppercase()
+        };
+        let is_one = |text: &&String| {
+            let (host, port) = text.rsplit_once(':').unwrap_or_default();
+            let port = port.parse::<u16>().is_ok_and(|port| port > 0);
+            !host.is_empty() && host.bytes().all(plain) && port
+        };
+        let wrong = self.allow.iter().filter(|text| !is_one(text));
+        let fault = |text: &String| {
+            let fault = format!("`{text}` is no host with its port, such as `chat.internal:8443`");
+            ("webhooks.allow", fault)
+        };
+        wrong.map(fault).collect()
     }
 }
 

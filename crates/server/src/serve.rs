@@ -381,6 +381,7 @@ fn options(config: &Config, url: &str, telemetry: &Telemetry) -> remit_api::Opti
         orphan_after: Duration::from_millis(config.tasks.orphan_after_ms),
         approvals: config.approvals.options(),
         drafts: config.drafts.options(),
+        webhooks: config.webhooks.options(),
         deadline: Duration::from_millis(config.limits.request_deadline_ms),
         body_bytes: config.limits.body_bytes,
         body_deadline: Duration::from_millis(config.limits.body_deadline_ms),

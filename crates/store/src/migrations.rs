@@ -61,6 +61,7 @@ migrations! {
     "0025_approvers",
     "0026_exceptions",
     "0027_events",
+    "0028_webhooks",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -33,6 +33,8 @@ pub(crate) enum Across {
     Reservations,
     /// Events of long ago are forgotten.
     Events,
+    /// A replica looks what is to be told to webhooks.
+    Webhooks,
     /// A replica loads what is registered of a tenant, and with it what stops every tenant.
     Live,
     /// What stops every tenant moves all of them on.

@@ -11,11 +11,13 @@ pub(crate) mod agents;
 pub(crate) mod exceptions;
 pub(crate) mod kills;
 pub(crate) mod tools;
+pub(crate) mod webhooks;
 
 pub use agents::{AgentCursor, AgentFilter, AgentPage, MAX_AGENTS, StoredAgent, UnknownAgent};
 pub use exceptions::{ExceptionBy, MAX_EXCEPTIONS, ProposedException, StoredException};
 pub use kills::{LiftAsked, Lifted, MAX_KILLS, NewKill, StoredKill};
 pub use tools::{MAX_TOOLS, StoredTool, ToolCursor, ToolPage};
+pub use webhooks::*;
 
 /// What is in force of a tenant beside its bundle and its entities, as far as it is small; and how far the rest has come.
 #[derive(Debug, Clone, PartialEq, Eq)]

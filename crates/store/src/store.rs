@@ -226,6 +226,8 @@ impl Store {
             registry::exceptions::sql::ALL,
             registry::kills::sql::ALL,
             registry::tools::sql::ALL,
+            registry::webhooks::queue::sql::ALL,
+            registry::webhooks::sql::ALL,
             replicas::sql::ALL,
             shadows::sql::ALL,
             tasks::sql::ALL,

@@ -29,6 +29,7 @@ const ACROSS: &[(&str, &str)] = &[
     ("Shadows", "shadows.rs"),
     ("Shipping", "shipping.rs"),
     ("Tenants", "tenants.rs"),
+    ("Webhooks", "queue.rs"),
 ];
 
 async fn open(url: &str) -> Store {

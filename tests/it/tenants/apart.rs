@@ -16,6 +16,7 @@ struct Ours {
     exception: String,
     request: String,
     task: String,
+    webhook: String,
     version: u64,
     head: u64,
 }
@@ -106,6 +107,7 @@ impl Ours {
             .header("x-decision-id")
             .to_owned();
         assert!(test.get("/v1/decisions").await.text.contains(&decision));
+        let webhook = hooked(&test).await;
         let kept = (&test.store, &test.clock);
         let request = crate::store::approvals::pending(kept, test.tenant, 0).await;
         let versions = test.get("/v1/bundle/versions").await.json();
@@ -123,6 +125,7 @@ impl Ours {
             exception,
             request: request.to_string(),
             task,
+            webhook,
         }
     }
 
@@ -149,6 +152,8 @@ impl Ours {
             .any(|named| template.starts_with(named))
         {
             (self.request.clone(), nobody.to_owned())
+        } else if template.starts_with("/v1/webhooks/") {
+            (self.webhook.clone(), nobody.to_owned())
         } else if template.starts_with("/v1/tasks/") {
             (self.task.clone(), nobody.to_owned())
         } else if [
@@ -202,6 +207,8 @@ impl Ours {
             format!("/v1/kills/{}", self.kill),
             format!("/v1/exceptions/{}", self.exception),
             format!("/v1/tasks/{}", self.task),
+            format!("/v1/webhooks/{}", self.webhook),
+            format!("/v1/webhooks/{}/deliveries", self.webhook),
             format!("/v1/task-templates/{MARK}"),
             "/v1/whoami".to_owned(),
         ] {
@@ -243,6 +250,14 @@ async fn register(test: &TestApp) -> (String, String) {
         ids.push(made.json()["id"].as_str().unwrap().to_owned());
     }
     (ids[0].clone(), ids[1].clone())
+}
+
+/// Makes a webhook, at an address whose name nobody has to look up and to which nothing is sent, and returns its id.
+async fn hooked(test: &TestApp) -> String {
+    let body = json!({ "url": format!("https://9.9.9.9/{MARK}"), "callbacks": true });
+    let made = test.post("/v1/webhooks", body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    made.json()["id"].as_str().unwrap().to_owned()
 }
 
 /// An answer without what is of its request alone.
@@ -349,7 +364,11 @@ async fn an_id_of_another_tenant_tells_nothing() {
                 {
                     StatusCode::BAD_REQUEST
                 }
-                _ if template.starts_with("/v1/drafts/") => StatusCode::NOT_FOUND,
+                _ if template.starts_with("/v1/drafts/")
+                    || template.starts_with("/v1/webhooks/") =>
+                {
+                    StatusCode::NOT_FOUND
+                }
                 "put" => StatusCode::PRECONDITION_FAILED,
                 _ => StatusCode::NOT_FOUND,
             };

@@ -154,4 +154,12 @@ actions! {
     DenyRequest "deny_request" "AccessRequest" true;
     EscalateRequest "escalate_request" "AccessRequest" true;
     WithdrawApproval "withdraw_approval" "AccessRequest" true;
+    ListWebhooks "list_webhooks" "Tenant" false;
+    GetWebhook "get_webhook" "Webhook" false;
+    ListDeliveries "list_deliveries" "Webhook" false;
+    CreateWebhook "create_webhook" "Tenant" true;
+    PutWebhook "put_webhook" "Webhook" true;
+    DeleteWebhook "delete_webhook" "Webhook" true;
+    PingWebhook "ping_webhook" "Webhook" true;
+    RotateWebhook "rotate_webhook" "Webhook" true;
 }

@@ -47,6 +47,8 @@ pub struct Options {
     pub approvals: Approvals,
     /// Which drafts of standards are spoken.
     pub drafts: Drafts,
+    /// To whom what happens is told.
+    pub webhooks: Hooks,
     /// Joins the span of a request to its trace, where traces are exported.
     pub adopt: Option<Adopt>,
 }
@@ -75,6 +77,20 @@ pub struct Drafts {
     pub obligations: bool,
 }
 
+/// To whom what happens is told, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hooks {
+    /// Hosts with their ports, such as `chat.internal:8443`, to which may be sent whatever their addresses are, also
+    /// without TLS.
+    pub allow: Vec<String>,
+    /// How long a receiver may take to answer.
+    pub timeout: Duration,
+    /// After which time what was not delivered is sent again first; each further time is four times as long.
+    pub retry: Duration,
+    /// After which time what was not delivered is given up.
+    pub patience: Duration,
+}
+
 // === impl Options ===
 
 impl Default for Options {
@@ -99,7 +115,21 @@ impl Default for Options {
             commit: "unknown".to_owned(),
             approvals: Approvals::default(),
             drafts: Drafts::default(),
+            webhooks: Hooks::default(),
             adopt: None,
+        }
+    }
+}
+
+// === impl Hooks ===
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            timeout: Duration::from_secs(10),
+            retry: Duration::from_secs(5),
+            patience: Duration::from_hours(24),
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::layers::Told;
 use crate::problem::{Kind, Problem};
 use crate::publish::idempotency::IdempotencyKey;
 use crate::query::Segments;
+use crate::registry::webhooks::callbacks;
 use crate::wire::{Json, Raw, Wire, absent_if_null, decode};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -190,7 +191,10 @@ async fn ask(
         let client = &submission.client;
         asked.push(app.requestable(caller, &snapshot, item, client).await?);
     }
-    let callback = callback_of(submission.callback)?;
+    let callback = match &submission.callback {
+        Some(callback) => Some(callbacks::check(app, caller.tenant, callback).await?),
+        None => None,
+    };
     let mut requests = Vec::with_capacity(asked.len());
     for requestable in &asked {
         let escalates = room(app, caller.tenant, &requestable.wants).await?;
@@ -426,15 +430,6 @@ fn why_of(bytes: &Bytes) -> Result<String, Problem> {
         return Ok("who asked took it back".to_owned());
     }
     Ok(said.join(": "))
-}
-
-/// Writes where the end is to be told, as the row keeps it.
-fn callback_of(callback: Option<Value>) -> Result<Option<String>, Problem> {
-    let Some(callback) = callback else {
-        return Ok(None);
-    };
-    let _ = callback;
-    Err(invalid("`callback` is not taken here"))
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {

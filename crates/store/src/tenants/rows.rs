@@ -69,6 +69,14 @@ tables! {
           "replica": Id, "sequence": Number, "body": Text, "task": Id } without [];
     "events" 500 by ["revision", "place"] after "$2, $3"
         { "revision": Number, "place": Number, "kind": Text, "subject": Text, "at": Number, "body": Text } without [];
+    "webhook_deliveries" 100 by ["id"] after "$2"
+        { "id": Id, "webhook": Id, "about": Text, "kind": Text, "subject": Text, "url": Text, "body": Text,
+          "state": Text, "attempts": Number, "at": Number, "next_at": Number, "last_at": Number,
+          "last_status": Number, "last_problem": Text } without [];
+    "webhooks" 100 by ["id"] after "$2"
+        { "id": Id, "revision": Number, "url": Text, "kinds": Text, "callbacks": Number, "old_until": Number,
+          "created_by": Text, "created_at": Number, "disabled_at": Number, "disabled_why": Text,
+          "seen_revision": Number, "seen_place": Number } without ["secret", "old_secret"];
     "outcomes" 500 by ["decision"] after "$2"
         { "decision": Id, "task": Id, "at": Number, "result": Text, "bytes": Number, "source": Text,
           "destination": Text, "request": Text, "revision": Number, "body": Text } without [];

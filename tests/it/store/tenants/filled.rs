@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use remit_core::{
     AdminAction, AdminActionId, Budget, ContentHash, DecisionId, DraftId, EntityUid, KeyId, Label,
-    Outcome, OutcomeResult, Principal, PrincipalKind, ReplicaId, Role, TenantId,
+    Outcome, OutcomeResult, Principal, PrincipalKind, ReplicaId, Role, TenantId, WebhookId,
 };
 use remit_store::{
     Applied, Authorship, Change, Disagreement, Expected, NewDraft, NewReview, Once,
@@ -67,6 +67,7 @@ pub async fn fill(fixture: &Fixture, tenant: TenantId, rows: u64) {
     fill_approvers(fixture, tenant).await;
     fill_budgets(fixture, tenant).await;
     fill_approvals(fixture, tenant).await;
+    fill_webhooks(fixture, tenant).await;
     crate::store::tasks::fill(fixture, tenant).await;
     let replica = fixture.replica();
     fill_shadow(fixture, tenant, replica).await;
@@ -167,6 +168,33 @@ async fn fill_approvals(fixture: &Fixture, tenant: TenantId) {
         .answer_request(tenant, None, asked, kept, Change::default())
         .await
         .unwrap();
+}
+
+/// Makes a webhook that was given a second secret, to which something is to be sent.
+async fn fill_webhooks(fixture: &Fixture, tenant: TenantId) {
+    let (store, none) = (&fixture.store, Change::default);
+    let webhook = WebhookId::from_uuid(fixture.clock.id());
+    let target = remit_store::WebhookTarget {
+        url: "https://chat.example.com/remit".to_owned(),
+        kinds: vec!["access_request.".to_owned()],
+        callbacks: true,
+    };
+    let by = "maya".parse().unwrap();
+    let made = store.create_webhook(tenant, None, (webhook, &by, &target, "sealed"), none());
+    made.await.unwrap();
+    let later = fixture.clock.now().plus(Duration::from_hours(24));
+    let rotated = store.rotate_webhook(tenant, None, (webhook, "sealed again", later), none());
+    rotated.await.unwrap();
+    let delivery = remit_store::NewDelivery {
+        id: fixture.clock.id(),
+        about: "event/1.0".to_owned(),
+        kind: "access_request.created".to_owned(),
+        subject: "one".to_owned(),
+        url: Some("https://chat.example.com/remit/1".to_owned()),
+        body: "{}".to_owned(),
+    };
+    let hook = remit_store::Hook { tenant, webhook };
+    store.queue_delivery(hook, &delivery, none()).await.unwrap();
 }
 
 /// Makes a draft with a review, and a change of the settings and a break-glass grant that wait for another person.
