@@ -91,7 +91,7 @@ async fn what_was_not_taken_is_sent_again_under_its_id() {
         test.caught_up().await;
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         assert_eq!(receiver.received().len(), attempt + 1);
-        test.clock.advance(Duration::from_secs(120));
+        test.clock.advance(Duration::from_mins(2));
         test.caught_up().await;
     }
     let messages = came(&receiver, 4).await;
