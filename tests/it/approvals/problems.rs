@@ -394,7 +394,7 @@ async fn every_member_has_a_limit() {
                 json!({ "endpoint": "https://a.example" }),
             )
             .await,
-            "`callback`",
+            "`callback.endpoint`",
         ),
     ];
     for (reply, named) in cases {

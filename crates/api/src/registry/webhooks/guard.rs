@@ -66,6 +66,9 @@ impl Guard {
         if text.len() > URL_BYTES {
             return refused(&format!("at most {URL_BYTES} bytes were expected"));
         }
+        if text.contains('\\') {
+            return refused("a URL without a backslash, which some read as a slash, was expected");
+        }
         let Ok(url) = text.parse::<Url>() else {
             return refused("an https URL was expected");
         };
