@@ -243,7 +243,7 @@ async fn only_a_person_takes_a_label_off_and_it_is_on_record() {
     }
     for verb in ["complete", "revoke", "suspend", "resume"] {
         let path = format!("/v1/tasks/{child}/{verb}");
-        for reason in ["one\ntwo", &"x".repeat(1_025)] {
+        for reason in ["", " ", "one\ntwo", &"x".repeat(1_025)] {
             let body = json!({ "reason": reason });
             let refused = world.send(&world.ops, &path, &body).await;
             assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{verb}");

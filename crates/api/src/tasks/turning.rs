@@ -21,6 +21,7 @@ use crate::preconditions::Preconditions;
 use crate::problem::{Kind, Problem};
 use crate::publish::idempotency::{Answer, IdempotencyKey, Named, once};
 use crate::query::{Query, Segments};
+use crate::registry::line;
 use crate::revisions::{Until, Wait, settle};
 use crate::wire::{Body, Json, Raw, Wire, absent_if_null, check_content_type, decode};
 
@@ -143,23 +144,15 @@ async fn turn(
     (headers, body): (HeaderMap, Raw<Because>),
 ) -> Result<Response, Problem> {
     let Because { reason } = because(&headers, &body.bytes)?;
-    check_reason(reason.as_deref())?;
+    if let Some(reason) = &reason {
+        line("reason", reason, REASON_BYTES)?;
+    }
     let asks =
         json!({ "caller": caller.key, "action": action.name(), "task": id, "reason": reason });
     let named = Named::of(&key, move || asks).await?;
     let make = turn_once(&app, &caller, action, id, reason.as_deref(), named.as_ref());
     let (revision, ()) = once(&app, caller.tenant, named.as_ref(), Box::pin(make)).await?;
     answer(&app, &caller, id, revision, until).await
-}
-
-/// Refuses a reason that is not one line, or is a long one.
-fn check_reason(reason: Option<&str>) -> Result<(), Problem> {
-    let odd = |reason: &str| reason.len() > REASON_BYTES || reason.chars().any(char::is_control);
-    if reason.is_some_and(odd) {
-        let detail = format!("`reason` must be one line of at most {REASON_BYTES} bytes");
-        return Err(Problem::new(Kind::INVALID_REQUEST, detail));
-    }
-    Ok(())
 }
 
 /// Reads a body that may be left out.
@@ -239,11 +232,7 @@ pub(crate) async fn endorse(
         let detail = format!("`labels` must name 1 to {MOST_LABELS}");
         return Err(Problem::new(Kind::INVALID_REQUEST, detail));
     }
-    check_reason(Some(&reason))?;
-    if reason.trim().is_empty() {
-        let detail = "`reason` must say why that is safe";
-        return Err(Problem::new(Kind::INVALID_REQUEST, detail));
-    }
+    line("reason", &reason, REASON_BYTES)?;
     let asks = json!({
         "caller": caller.key, "action": Action::EndorseTask.name(), "task": id, "labels": labels, "reason": reason,
     });

@@ -107,16 +107,13 @@ pub(crate) mod sql {
         /// Finds the kill of a target that is in force.
         KILL_OF = "SELECT tenant, id, target, reason, set_by, at, revision, asked_by, asked_key, asked_at, lifted_by, \
             lifted_at, lifted FROM kills WHERE tenant = $1 AND target = $2 AND lifted IS NULL";
-        /// Takes back what was asked about a kill that is in force.
-        TAKE_BACK_LIFT = "UPDATE kills SET asked_by = NULL, asked_key = NULL, asked_at = NULL \
-            WHERE tenant = $1 AND id = $2 AND lifted IS NULL";
         /// Counts the kills in force.
         COUNT_KILLS = "SELECT count(*) FROM kills WHERE tenant = $1 AND lifted IS NULL";
         /// Sets a kill.
         INSERT_KILL = "INSERT INTO kills (tenant, id, kind, target, reason, set_by, set_key, at, revision) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        /// Notes that somebody asks for a kill to be lifted, in place of whoever asked before.
-        ASK_LIFT = "UPDATE kills SET asked_by = $3, asked_key = $4, asked_at = $5 \
+        /// Notes who asks for a kill to be lifted, or that nobody does, in place of whoever asked before.
+        NOTE_LIFT = "UPDATE kills SET asked_by = $3, asked_key = $4, asked_at = $5 \
             WHERE tenant = $1 AND id = $2 AND lifted IS NULL";
         /// Lifts a kill as one person asked and another agrees.
         LIFT_KILL = "UPDATE kills SET lifted_by = $3, lifted_at = $4, lifted = $5 \
@@ -200,23 +197,7 @@ impl Store {
         id: KillId,
         change: Change<'_>,
     ) -> Result<(), Error> {
-        self.within("keep a kill", async {
-            let (mut conn, head) = self.begin_aside(tenant).await?;
-            self.accompany_aside(&mut conn, tenant, head, change)
-                .await?;
-            let found = on!(conn, |raw| sqlx::query(sql::TAKE_BACK_LIFT)
-                .bind(tenant.uuid())
-                .bind(id.uuid())
-                .execute(raw)
-                .await
-                .map(|done| done.rows_affected()))?;
-            if found == 0 {
-                conn.rollback().await?;
-                return Err(Error::NotFound { what: "kill" }.into());
-            }
-            conn.commit().await
-        })
-        .await
+        self.note_lift(tenant, id, None, change).await
     }
 
     /// Keeps that somebody asks for a kill to be lifted, in place of whoever asked before.
@@ -231,16 +212,27 @@ impl Store {
         asked: &LiftAsked,
         change: Change<'_>,
     ) -> Result<(), Error> {
-        self.within("ask to lift a kill", async {
+        self.note_lift(tenant, id, Some(asked), change).await
+    }
+
+    /// Notes who asks for a kill in force to be lifted, or that nobody does.
+    async fn note_lift(
+        &self,
+        tenant: TenantId,
+        id: KillId,
+        asked: Option<&LiftAsked>,
+        change: Change<'_>,
+    ) -> Result<(), Error> {
+        self.within("note who asks to lift a kill", async {
             let (mut conn, head) = self.begin_aside(tenant).await?;
             self.accompany_aside(&mut conn, tenant, head, change)
                 .await?;
-            let found = on!(conn, |raw| sqlx::query(sql::ASK_LIFT)
+            let found = on!(conn, |raw| sqlx::query(sql::NOTE_LIFT)
                 .bind(tenant.uuid())
                 .bind(id.uuid())
-                .bind(asked.by.as_str())
-                .bind(asked.key.uuid())
-                .bind(asked.at.micros())
+                .bind(asked.map(|asked| asked.by.as_str()))
+                .bind(asked.map(|asked| asked.key.uuid()))
+                .bind(asked.map(|asked| asked.at.micros()))
                 .execute(raw)
                 .await
                 .map(|done| done.rows_affected()))?;
