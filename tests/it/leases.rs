@@ -292,3 +292,28 @@ async fn no_renewal_permits_after_the_revision_that_ends_it() {
         "ended it",
     );
 }
+
+/// A renewal that was begun before another replica ended the lease does not permit after that.
+#[tokio::test]
+async fn one_that_ends_meanwhile_is_not_renewed() {
+    let world = world("").await;
+    let test = &world.test;
+    let asked = read(&world, None).await;
+    let root = asked.header("x-decision-id").to_owned();
+    let now: u64 = asked.header("remit-revision").parse().unwrap();
+    // It waits for a revision that comes when the lease has ended.
+    let path = format!("/v1/leases/{root}");
+    let request = test
+        .request(Method::POST, &path)
+        .header("remit-revision", (now + 1).to_string());
+    let ends = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (at, day) = (test.clock.now(), Duration::from_hours(24));
+        let id = root.parse().unwrap();
+        let ended = test.store.end_lease(test.tenant, id, (at, day)).await;
+        ended.unwrap();
+        test.principal("late", PrincipalKind::Person, &[]).await;
+    };
+    let (renewed, ()) = tokio::join!(test.send(request, ""), ends);
+    over(&renewed, "ended it");
+}

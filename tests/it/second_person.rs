@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::drafts::{Draft, bundle, idle, refused};
 
+mod accounts;
 mod settings;
 
 /// A permit that is new, and so loosens; the cases do not meet it.

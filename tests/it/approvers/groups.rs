@@ -177,6 +177,29 @@ async fn nobody_comes_after_a_group_alone_nor_by_a_machine() {
 }
 
 #[tokio::test]
+async fn no_machine_says_who_is_behind_an_account_where_a_second_person_is_demanded() {
+    let world = World::make().await;
+    let robot = world
+        .test
+        .key_of(PrincipalKind::Machine, "robot", &[Role::Admin])
+        .await;
+    let put = async |body: Value| {
+        world
+            .send(&robot, Method::PUT, "/v1/principals/dan", &body)
+            .await
+    };
+    let behind = json!({ "kind": "person", "roles": ["approver"], "person": "cy" });
+    demand(&world.test, true).await;
+    let denied = put(behind.clone()).await;
+    refused(&denied, StatusCode::FORBIDDEN, "remit.person-tells-persons");
+    let roles = put(json!({ "kind": "person", "roles": ["approver", "reader"] })).await;
+    assert_eq!(roles.status, StatusCode::OK, "{}", roles.text);
+    demand(&world.test, false).await;
+    let given = put(behind).await;
+    assert_eq!(given.status, StatusCode::OK, "{}", given.text);
+}
+
+#[tokio::test]
 async fn a_delegation_ends_exactly() {
     let world = World::make().await;
     let path = "/v1/approver-delegations/ben";

@@ -12,6 +12,7 @@ for_each_database! {
     an_exception_is_in_force_between_two_revisions;
     of_two_who_confirm_or_end_one_comes_second;
     there_is_room_for_so_many;
+    nobody_confirms_by_another_account_or_over_another_change;
     an_ended_lease_stays_so_while_it_could_be_renewed;
 }
 
@@ -194,4 +195,38 @@ async fn an_ended_lease_stays_so_while_it_could_be_renewed(fixture: Fixture) {
         "nobody could renew it"
     );
     assert!(store.lease_ended(tenant, later).await.unwrap());
+}
+
+async fn nobody_confirms_by_another_account_or_over_another_change(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let (id, hash) = propose(&fixture, tenant).await.unwrap();
+    let put = async |who: &str, behind: remit_store::Behind<'_>| {
+        let principal = remit_core::Principal {
+            kind: remit_core::PrincipalKind::Person,
+            name: name(who),
+            roles: std::collections::BTreeSet::new(),
+        };
+        let put = store.put_principal_of(tenant, None, (&principal, behind), none());
+        put.await.unwrap()
+    };
+    let ana = name("ana");
+    let before = put("ana", remit_store::Behind::Itself).await;
+    let now = put("ana-2", remit_store::Behind::Person(&ana)).await;
+    let second = by(&fixture, "ana-2");
+    let own = store
+        .confirm_exception(tenant, None, (id, hash), &second, none())
+        .await;
+    assert!(matches!(own, Err(Error::Unfit { .. })), "{own:?}");
+    let ben = by(&fixture, "ben");
+    let moved = store
+        .confirm_exception(tenant, Some(before), (id, hash), &ben, none())
+        .await;
+    assert!(
+        matches!(moved, Err(Error::Moved { head }) if head == now),
+        "{moved:?}"
+    );
+    store
+        .confirm_exception(tenant, Some(now), (id, hash), &ben, none())
+        .await
+        .unwrap();
 }

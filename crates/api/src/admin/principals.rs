@@ -172,6 +172,7 @@ async fn put_once(
         let own = is_own(app, caller, principal, [&stood, &behind_it]).await?;
         let act = Act::on(Action::PutPrincipal, &principal.name)
             .own(own)
+            .loosens(stood != behind_it)
             .with("kind", json!(principal.kind))
             .with("person", json!(behind_it))
             .with("roles", json!(principal.roles))

@@ -39,10 +39,10 @@ pub struct EndedRequest {
 
 pub(crate) mod sql {
     statements! {
-        /// Approves a request that is pending and not over.
+        /// Approves a request that is pending and not over, where the approval is not over before it begins.
         APPROVE_REQUEST = "UPDATE access_requests SET state = 'approved', revision = $3, ended_at = $4, ended_by = $5, \
             ended_why = $6, scope = $7, approvers = $8, approved_until = $9, uses_left = $10, amount_left = $11 \
-            WHERE tenant = $1 AND id = $2 AND state = 'pending' AND expires_at > $4";
+            WHERE tenant = $1 AND id = $2 AND state = 'pending' AND expires_at > $4 AND $9 > $4";
         /// Ends a request that is pending and not over.
         END_REQUEST = "UPDATE access_requests SET state = $3, revision = $4, ended_at = $5, ended_by = $6, ended_why = $7 \
             WHERE tenant = $1 AND id = $2 AND state = 'pending' AND expires_at > $5";
@@ -359,6 +359,10 @@ async fn unfit(
         None => Error::NotFound { what: "request" },
         Some(there) if there.state == RequestState::Pending && there.expires_at <= now => {
             let problem = "the request expired before it was answered".to_owned();
+            Error::Unfit { problem }
+        }
+        Some(there) if there.state == RequestState::Pending => {
+            let problem = "the approval would be over before it begins".to_owned();
             Error::Unfit { problem }
         }
         Some(there) => {

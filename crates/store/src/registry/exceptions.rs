@@ -109,7 +109,9 @@ pub(crate) mod sql {
         /// Confirms an exception that waits, as it was seen, unless who confirms has proposed it.
         CONFIRM_EXCEPTION = "UPDATE exceptions SET confirmed_by = $3, confirmed_key = $4, confirmed_at = $5, revision = $6 \
             WHERE tenant = $1 AND id = $2 AND revision IS NULL AND ended_at IS NULL AND lapses_at > $5 AND ends_at > $5 \
-            AND hash = $7 AND proposed_by <> $3";
+            AND hash = $7 AND proposed_by <> $3 AND proposed_by NOT IN (SELECT a.name FROM principals AS a \
+            JOIN principals AS b ON b.tenant = a.tenant AND coalesce(b.person, b.name) = coalesce(a.person, a.name) \
+            WHERE a.tenant = $1 AND b.name = $3)";
         /// Ends an exception that is in force.
         END_EXCEPTION = "UPDATE exceptions SET ended_by = $3, ended_at = $4, ended = $5 \
             WHERE tenant = $1 AND id = $2 AND ended_at IS NULL AND revision IS NOT NULL";
