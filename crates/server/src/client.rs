@@ -56,6 +56,25 @@ pub(crate) struct Reply {
     body: Vec<u8>,
 }
 
+/// A stream of server-sent events (WHATWG HTML §9.2), as far as Remit sends them: each with a name, and its data in one line.
+#[derive(Debug)]
+pub(crate) struct EventStream<'a> {
+    client: &'a Client,
+    answer: Response,
+    waiting: Vec<u8>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// Where a reader goes on after it; empty where it says nothing of that.
+    pub(crate) id: String,
+    /// Of what kind it is.
+    pub(crate) name: String,
+    /// What it says.
+    pub(crate) data: String,
+}
+
 /// A refusal (RFC 9457), or what could be made of one that is not in that form.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -212,32 +231,17 @@ impl Client {
         Ok(Reply { url, headers, body })
     }
 
-    /// Sends a request and shows each server-sent event of the answer: its name and its data.
+    /// Sends a request whose answer is a stream of server-sent events.
     ///
     /// # Errors
     ///
-    /// As [`Client::send`], and those of `each`.
-    pub(crate) async fn events(
-        &self,
-        request: RequestBuilder,
-        mut each: impl FnMut(&str, &str) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut answer = self.answer(request).await?;
-        let mut waiting = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|why| self.unreachable(why))? {
-            waiting.extend_from_slice(&chunk);
-            self.not_too_large(waiting.len())?;
-            while let Some(end) = waiting.windows(2).position(|pair| pair == b"\n\n") {
-                let rest = waiting.split_off(end + 2);
-                let event = String::from_utf8_lossy(&waiting);
-                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
-                if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
-                    each(name, data)?;
-                }
-                waiting = rest;
-            }
-        }
-        Ok(())
+    /// As [`Client::send`].
+    pub(crate) async fn events(&self, request: RequestBuilder) -> Result<EventStream<'_>, Error> {
+        Ok(EventStream {
+            client: self,
+            answer: self.answer(request).await?,
+            waiting: Vec::new(),
+        })
     }
 
     /// Sends a request and hands each piece of the answer on as it comes, however long the answer is.
@@ -307,6 +311,48 @@ impl Client {
         } else {
             Error::Unreachable { url, source }
         }
+    }
+}
+
+// === impl EventStream ===
+
+impl EventStream<'_> {
+    /// Returns the next event; `None` at the end. Comments are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] or [`Error::TimedOut`] where the connection is lost, [`Error::NotUnderstood`] for an event that is
+    /// too large.
+    pub(crate) async fn next(&mut self) -> Result<Option<Sent>, Error> {
+        loop {
+            while let Some(end) = self.waiting.windows(2).position(|pair| pair == b"\n\n") {
+                let rest = self.waiting.split_off(end + 2);
+                let block = std::mem::replace(&mut self.waiting, rest);
+                if let Some(sent) = Sent::read(&String::from_utf8_lossy(&block)) {
+                    return Ok(Some(sent));
+                }
+            }
+            let piece = self.answer.chunk().await;
+            let Some(piece) = piece.map_err(|why| self.client.unreachable(why))? else {
+                return Ok(None);
+            };
+            self.client
+                .not_too_large(self.waiting.len() + piece.len())?;
+            self.waiting.extend_from_slice(&piece);
+        }
+    }
+}
+
+// === impl Sent ===
+
+impl Sent {
+    fn read(block: &str) -> Option<Self> {
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+        Some(Self {
+            id: field("id: ").unwrap_or_default().to_owned(),
+            name: field("event: ")?.to_owned(),
+            data: field("data: ")?.to_owned(),
+        })
     }
 }
 

@@ -1,12 +1,15 @@
 //! `remit approvals` and `remit approvers` against a running server.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::thread::JoinHandle;
 
 use remit_tests::server::client;
 use serde_json::{Value, json};
 
 use super::{POLICIES, SCHEMA, payment};
-use crate::cli::folder;
+use crate::cli::{folder, with};
 use crate::serve::Server;
 
 /// A server with the policies, whose agents need no registry, and an approver with a key.
@@ -163,6 +166,109 @@ async fn a_request_is_listed_shown_and_answered() {
     assert_eq!(listed[0]["id"], json!(other));
     let escalate = server.run_as(&ben, &["approvals", "escalate", &other]);
     assert_eq!(escalate.code, 3, "{}", escalate.stderr);
+}
+
+#[tokio::test]
+async fn what_happens_is_watched_and_gone_on_with_after_a_place() {
+    let (server, ben) = start();
+    let ids = [requested(&server, 100).await, requested(&server, 200).await];
+    let watch = |more: &[&str]| {
+        let watch = [&["approvals", "watch", "--count", "1"], more].concat();
+        let shown = server.run_as(&ben, &[&watch[..], &["-o", "ndjson"]].concat());
+        assert_eq!(shown.code, 0, "{}", shown.stderr);
+        shown.json()
+    };
+    let kind = "access_request.created";
+    // Before the first event there is nothing, so it is not known that nothing is missing.
+    let first = watch(&["--after", "0.0", "--kind", "access_request."]);
+    assert_eq!(
+        (&first["subject"], &first["kind"]),
+        (&json!(ids[0]), &json!(kind))
+    );
+    let place = first["id"].as_str().unwrap();
+    let second = watch(&["--after", place, "--kind", kind]);
+    assert_eq!(second["subject"], json!(ids[1]));
+    let as_text = ["approvals", "watch", "--count", "1", "--after", place];
+    server
+        .run_as(&ben, &as_text)
+        .succeeds(&[kind, &ids[1], "action=pay"]);
+    let no_place = server.run_as(&ben, &["approvals", "watch", "--after", "yesterday"]);
+    assert_eq!(no_place.code, 3, "{}", no_place.stderr);
+    let machine = server.run(&["approvals", "watch", "--count", "0"]);
+    assert_eq!(machine.code, 64, "{}", machine.stderr);
+}
+
+/// Answers one connection after another with each of these, and returns what was asked.
+fn answers(listener: TcpListener, answers: Vec<String>) -> JoinHandle<Vec<String>> {
+    std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let mut connection = BufReader::new(listener.accept().unwrap().0);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                connection.read_line(&mut head).unwrap();
+            }
+            asked.push(head.to_lowercase());
+            let mut connection = connection.into_inner();
+            connection.write_all(answer.as_bytes()).unwrap();
+        }
+        asked
+    })
+}
+
+#[test]
+fn whoever_watches_is_connected_again_and_told_of_gaps() {
+    let event = |id: &str, kind: &str| {
+        let data = json!({ "at": "2026-11-26T12:00:00Z", "kind": kind, "subject": id, "data": {} });
+        format!("id: {id}\nevent: {kind}\ndata: {data}\n\n")
+    };
+    let streamed = |events: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{events}"
+        )
+    };
+    let gap = "id: 8.0\nevent: gap\ndata: {\"after\":\"7.0\"}\n\n";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = answers(
+        listener,
+        vec![
+            streamed(&format!(
+                ": beat\n\n{}",
+                event("7.0", "access_request.created")
+            )),
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                .to_owned(),
+            streamed(&format!("{gap}{}", event("9.0", "exception.ended"))),
+            "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                .to_owned(),
+        ],
+    );
+    let dir = folder();
+    let variables = [("REMIT_URL", url.as_str()), ("REMIT_KEY", "remit_dev_any")];
+    let shown = with(dir.path(), &variables, &["approvals", "watch"]);
+    // A key that does not work any more is nothing that passes.
+    assert_eq!(shown.code, 77, "{}", shown.stderr);
+    let lines: Vec<_> = shown.stdout.lines().collect();
+    assert!(
+        lines[0].contains("access_request.created  7.0"),
+        "{lines:?}"
+    );
+    assert!(lines[1].contains("exception.ended  9.0"), "{lines:?}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for told in ["503", "tried again", "there is a gap"] {
+        assert!(shown.stderr.contains(told), "{told}: {}", shown.stderr);
+    }
+    let asked = serving.join().unwrap();
+    let place = |head: &String| {
+        let line = head
+            .lines()
+            .find_map(|line| line.strip_prefix("last-event-id: "));
+        line.map(str::to_owned)
+    };
+    let places: Vec<_> = asked.iter().map(place).collect();
+    let at = |id: &str| Some(id.to_owned());
+    assert_eq!(places, [None, at("7.0"), at("7.0"), at("9.0")]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::output::{Output, Tone, plain};
 
 mod card;
+mod watch;
 
 const PATH: &[&str] = &["v1", "approvals"];
 
@@ -54,6 +55,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         server: Server,
     },
+    /// Show what happens to requests, approvals and exceptions, as it happens.
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::Watch),
     /// Take an approval back.
     Withdraw {
         /// The id of the request.
@@ -222,6 +226,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Escalate { id, server } => {
             answer(&server.client()?, (id, "escalate"), None, None, out).await
         }
+        Command::Watch(watch) => watch.run(out).await,
         Command::Withdraw {
             id,
             reason,

@@ -142,22 +142,26 @@ impl Window {
             .header(ACCEPT, "text/event-stream")
             .timeout(PATIENCE);
         let bar = out.progress(u64::from(self.limit), "decisions made again");
-        let mut impact = None;
-        let told = client.events(request, |name, data| {
-            match name {
-                "progress" => bar.set_position(client.understand::<Progress>(data)?.replayed),
-                "impact" => impact = Some(client.understand::<Impact>(data)?),
-                _ => {
-                    let problem = format!("it gave up: {}", plain(data));
-                    return Err(client.not_understood(problem));
+        let followed = async {
+            let mut events = client.events(request).await?;
+            let mut impact = None;
+            while let Some(sent) = events.next().await? {
+                match sent.name.as_str() {
+                    "progress" => {
+                        bar.set_position(client.understand::<Progress>(&sent.data)?.replayed);
+                    }
+                    "impact" => impact = Some(client.understand::<Impact>(&sent.data)?),
+                    _ => {
+                        let problem = format!("it gave up: {}", plain(&sent.data));
+                        return Err(client.not_understood(problem));
+                    }
                 }
             }
-            Ok(())
-        });
-        let told = told.await;
+            Ok(impact)
+        };
+        let impact: Result<Option<Impact>, Error> = followed.await;
         bar.finish_and_clear();
-        told?;
-        impact.ok_or_else(|| client.not_understood("it ends before it is done"))
+        impact?.ok_or_else(|| client.not_understood("it ends before it is done"))
     }
 
     /// Says what came of it.
