@@ -24,6 +24,7 @@ CREATE TABLE access_requests (
     resource_type  TEXT   COLLATE "C" NOT NULL,
     resource_id    TEXT   COLLATE "C" NOT NULL,
     task           UUID,
+    root           UUID,
     sinks          TEXT   COLLATE "C" NOT NULL,
     wants          TEXT   COLLATE "C" NOT NULL,
     requested_by   TEXT   COLLATE "C" NOT NULL,
@@ -60,9 +61,13 @@ CREATE INDEX access_requests_open_idx ON access_requests (tenant, expires_at, id
 CREATE INDEX access_requests_subject_idx ON access_requests (tenant, subject_type, subject_id, state, id);
 CREATE INDEX access_requests_action_idx ON access_requests (tenant, action, state, id);
 CREATE INDEX access_requests_task_idx ON access_requests (tenant, task, state, id) WHERE task IS NOT NULL;
+-- The first task above: what was refused below it counts together.
+CREATE INDEX access_requests_root_idx ON access_requests (tenant, root) WHERE state = 'denied';
 CREATE INDEX access_requests_revision_idx ON access_requests (tenant, revision, id) WHERE scope IS NOT NULL;
 CREATE INDEX access_requests_usable_idx ON access_requests (tenant, approved_until, id)
     WHERE state = 'approved' AND forgotten_at IS NULL;
+CREATE INDEX access_requests_spent_idx ON access_requests (tenant, id)
+    WHERE state = 'approved' AND forgotten_at IS NULL AND uses_left = 0;
 
 -- Which groups a request waits for.
 CREATE TABLE access_request_groups (

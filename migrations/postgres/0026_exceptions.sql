@@ -45,4 +45,6 @@ CREATE TABLE lease_ends (
     CONSTRAINT lease_ends_tenant_fkey FOREIGN KEY (tenant) REFERENCES tenants (id)
 );
 
+CREATE INDEX lease_ends_at_idx ON lease_ends (tenant, at);
+
 SELECT remit_protect_tenants(NULL);

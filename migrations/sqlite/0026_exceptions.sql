@@ -44,3 +44,5 @@ CREATE TABLE lease_ends (
     CONSTRAINT lease_ends_pkey PRIMARY KEY (tenant, decision),
     CONSTRAINT lease_ends_tenant_fkey FOREIGN KEY (tenant) REFERENCES tenants (id)
 ) STRICT;
+
+CREATE INDEX lease_ends_at_idx ON lease_ends (tenant, at);

@@ -48,6 +48,7 @@ CREATE TABLE webhook_deliveries (
 ) STRICT;
 
 CREATE INDEX webhook_deliveries_due_idx ON webhook_deliveries (next_at) WHERE state = 'pending';
+CREATE INDEX webhook_deliveries_pending_idx ON webhook_deliveries (tenant, webhook, id) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_of_idx ON webhook_deliveries (tenant, webhook, id);
 CREATE INDEX webhook_deliveries_at_idx ON webhook_deliveries (at) WHERE state <> 'pending';
 CREATE INDEX bulk_requests_callback_idx ON bulk_requests (tenant, expires_at) WHERE callback IS NOT NULL;

@@ -1,6 +1,8 @@
 //! Batches over the wire: defaults, semantics, errors of single items.
 
 use http::StatusCode;
+use remit_api::{Drafts, Options};
+use remit_core::Bundle;
 use remit_tests::app::{Reply, TestApp};
 use remit_tests::bundles;
 use serde_json::{Value, json};
@@ -249,23 +251,61 @@ async fn the_same_batch_has_the_same_body() {
     );
 }
 
-#[tokio::test]
-async fn an_obligation_is_told_in_a_batch_too() {
+/// Bob may read, and what he reads must be redacted.
+fn with_duty() -> Bundle {
     let mut bundle = bundles::pack("authzen-certification");
     bundle.policies[0].text.push_str(
         "\n@id(\"bob-with-duty\") @owner(\"test\") @obligation(\"redact\")\n\
          permit (principal == user::\"bob\", action == Action::\"read\", resource == record::\"record-2\");\n",
     );
-    let app = TestApp::start(&bundle).await;
-    let reply = ask(
-        &app,
-        json!({
-            "subject": { "type": "user", "id": "bob" },
-            "action": { "name": "read" },
-            "evaluations": [{ "resource": { "type": "record", "id": "record-2" } }],
-        }),
-    )
-    .await;
+    bundle
+}
+
+fn one_of_bob() -> Value {
+    json!({
+        "subject": { "type": "user", "id": "bob" },
+        "action": { "name": "read" },
+        "evaluations": [{ "resource": { "type": "record", "id": "record-2" } }],
+    })
+}
+
+/// Whoever cannot be told what must be done is not permitted what obliges to it, in whatever form it is asked.
+#[tokio::test]
+async fn without_the_draft_what_obliges_is_denied() {
+    let options = Options {
+        drafts: Drafts {
+            obligations: false,
+            ..Drafts::default()
+        },
+        ..Options::default()
+    };
+    let mut app = TestApp::empty(options).await;
+    app.put(&with_duty()).await;
+    let one = json!({
+        "subject": { "type": "user", "id": "bob" },
+        "action": { "name": "read" },
+        "resource": { "type": "record", "id": "record-2" },
+        "context": { "obligations_supported": ["custom"] },
+    });
+    let mut as_batch = one.clone();
+    as_batch["evaluations"] = json!([]);
+    let single = app.post("/access/v1/evaluation", &one).await.json();
+    let batch = ask(&app, one_of_bob()).await.json();
+    let empty = ask(&app, as_batch).await.json();
+    for told in [&single, &batch["evaluations"][0], &empty] {
+        assert_eq!(told["decision"], false, "{told}");
+        assert_eq!(
+            told["context"]["reason"], "obligation_unsupported",
+            "{told}"
+        );
+        assert!(told["context"].get("obligations").is_none(), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_obligation_is_told_in_a_batch_too() {
+    let app = TestApp::start(&with_duty()).await;
+    let reply = ask(&app, one_of_bob()).await;
     let item = &reply.json()["evaluations"][0];
     assert_eq!(item["decision"], json!(true));
     assert_eq!(

@@ -105,9 +105,8 @@ pub(crate) async fn evaluate(
     Body(body): Body<EvaluationBody>,
 ) -> Result<Response, Problem> {
     let name = key.text()?;
-    let answer = app
-        .decide_named(&caller, body.into(), name.as_deref())
-        .await?;
+    let question = app.options.drafts.heed(body.into());
+    let answer = app.decide_named(&caller, question, name.as_deref()).await?;
     let body = DecisionBody::single(&app.options, &answer);
     Ok(respond(&answer, body))
 }

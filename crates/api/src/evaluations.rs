@@ -54,9 +54,10 @@ pub(crate) async fn evaluate_all(
     caller: Caller,
     Body(body): Body<EvaluationsBody>,
 ) -> Result<Response, Problem> {
+    let drafts = app.options.drafts;
     let (items, semantic) = match body.asked()? {
         Asked::One(question) => {
-            let answer = app.decide(&caller, *question).await?;
+            let answer = app.decide(&caller, drafts.heed(*question)).await?;
             return Ok(respond(
                 &answer,
                 DecisionBody::unnamed(&app.options, &answer),
@@ -64,6 +65,8 @@ pub(crate) async fn evaluate_all(
         }
         Asked::Many(items, semantic) => (items, semantic),
     };
+    let heed = |item: Result<Question, Problem>| item.map(|question| drafts.heed(question));
+    let items = items.into_iter().map(heed).collect();
     let answers = app.decide_all(&caller, items, semantic).await?;
     let bodies: Vec<Value> = answers
         .iter()

@@ -133,6 +133,7 @@ pub(crate) struct Approvals {
     pub(crate) pending_per_agent: u64,
     pub(crate) pending_per_task: u64,
     pub(crate) pending_per_tenant: u64,
+    pub(crate) refusals: u64,
 }
 
 /// To whom what happens is told.
@@ -356,6 +357,7 @@ impl Approvals {
                 task: self.pending_per_task,
                 tenant: self.pending_per_tenant,
             },
+            refusals: self.refusals,
         }
     }
 }

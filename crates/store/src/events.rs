@@ -78,9 +78,11 @@ pub(crate) mod sql {
         NEWEST_EVENT = "SELECT revision, place FROM events WHERE tenant = $1 ORDER BY revision DESC, place DESC LIMIT 1";
         /// Finds a tenant that was not deleted, and its revision.
         EVENTS_HEAD = "SELECT revision FROM tenants WHERE id = $1 AND deleted_at IS NULL";
-        /// Forgets events of long ago.
+        /// Forgets events of long ago, but none that is the newest of its tenant: whoever has read it has missed nothing.
         FORGET_EVENTS = "DELETE FROM events WHERE (tenant, revision, place) IN \
-            (SELECT tenant, revision, place FROM events WHERE at < $1 LIMIT 1000)";
+            (SELECT e.tenant, e.revision, e.place FROM events AS e WHERE e.at < $1 AND EXISTS (SELECT 1 FROM events AS n \
+            WHERE n.tenant = e.tenant AND (n.revision > e.revision OR (n.revision = e.revision AND n.place > e.place))) \
+            LIMIT 1000)";
     }
 }
 
@@ -186,6 +188,7 @@ impl Store {
     }
 
     /// Forgets events of more than a week ago, of every tenant, at most [`FORGOTTEN_AT_ONCE`] of them, and returns how many.
+    /// The newest of each tenant stays.
     ///
     /// # Errors
     ///

@@ -62,6 +62,15 @@ async fn a_policy_approves_at_once() {
     let grant = stored.unwrap().unwrap().grant.unwrap();
     let names: Vec<String> = grant.approvers.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["remit"]);
+    // The record says which policy it was, and what a person would have been shown.
+    let listed = app.get("/v1/admin/actions?action=approve_request").await;
+    let record = listed.json()["actions"][0].clone();
+    assert_eq!(record["determining"], json!(["small"]), "{record}");
+    assert_eq!(
+        record["details"]["card"]["call"]["action"], "pay",
+        "{record}"
+    );
+    assert!(record["details"]["card_hash"].is_string(), "{record}");
     let answer = ask(&app, &by(&payment(), id)).await;
     assert_eq!(answer["decision"], true, "{answer}");
     let answer = ask(&app, &by(&payment(), id)).await;

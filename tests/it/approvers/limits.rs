@@ -81,6 +81,41 @@ async fn after_three_refusals_the_task_is_suspended() {
 }
 
 #[tokio::test]
+async fn refusals_in_parts_of_a_task_count_together_also_in_those_that_are_over() {
+    let world = World::make().await;
+    let key = &world.test.key;
+    let mut whole = task();
+    whole["may_delegate"] = json!(true);
+    let opened = world.task(key, &whole).await;
+    let mut last = None;
+    for number in 1..=3 {
+        let mut part = task();
+        part["parent"] = json!(opened);
+        let part = world.task(key, &part).await;
+        let mut question = payment(Some(&part));
+        question["action"]["properties"]["amount"] = json!(number);
+        let id = world.requested(&question).await;
+        let reply = world.deny(&world.ben, &id).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+        let expected = if number == 3 {
+            json!(opened)
+        } else {
+            // What is over counts as well.
+            let path = format!("/v1/tasks/{part}/complete");
+            let done = world.send(key, Method::POST, &path, &json!({})).await;
+            assert!(done.status.is_success(), "{}", done.text);
+            Value::Null
+        };
+        assert_eq!(reply.json()["suspended"], expected, "{number}");
+        last = Some(part);
+    }
+    let question = payment(last.as_deref());
+    let asked = world.test.post("/access/v1/evaluation", question).await;
+    let asked = asked.json();
+    assert_eq!(asked["context"]["reason"], "task_suspended", "{asked}");
+}
+
+#[tokio::test]
 async fn what_is_not_answered_goes_on_to_another_group() {
     let world = World::make().await;
     let body = json!({

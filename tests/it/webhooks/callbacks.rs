@@ -1,10 +1,12 @@
 //! Callbacks: the end of an access request is told to whom the request names, as the profile has it.
 
-use remit_core::ApprovalScope;
+use std::time::Duration;
+
+use remit_core::{ApprovalScope, PrincipalKind, Role};
 use remit_tests::receiver::Receiver;
 use serde_json::{Value, json};
 
-use super::{StatusCode, TestApp, came, cancel, id_of, register, seconds, start};
+use super::{Method, StatusCode, TestApp, came, cancel, id_of, register, seconds, start};
 use crate::approvals::{REQUESTS, approve, ask as evaluate, payment, submission};
 
 /// Asks for the approval of a payment, and to be called; returns the answer.
@@ -63,6 +65,61 @@ async fn the_end_is_told_as_the_profile_says() {
         })
     );
     assert_eq!(receiver.received().len(), 2);
+}
+
+/// Whoever joins a request is called at its end as whoever made it is, and several that were asked for as one are told once.
+#[tokio::test]
+async fn whoever_joined_is_called_and_several_at_once_are_told_once() {
+    let receiver = Receiver::start();
+    let test = start(&[&receiver]).await;
+    let body = json!({ "url": receiver.url("/callbacks"), "callbacks": true });
+    register(&test, &body).await;
+    let to = |place: &str| json!({ "endpoint": receiver.url(&format!("/callbacks/{place}")) });
+    let one = asked(&test, 1, to("first")).await;
+    let machine = (PrincipalKind::Machine, "another");
+    let other = test.key_of(machine.0, machine.1, &[Role::Operator]).await;
+    let mut question = payment();
+    question["action"]["properties"]["amount"] = json!(1);
+    let post = async |key: &str, path: &str, body: &Value| {
+        let reply = test.as_key(key, Method::POST, path, body).await;
+        assert!(reply.status.is_success(), "{}", reply.text);
+        reply.json()
+    };
+    let denied = post(&other, "/access/v1/evaluation", &question).await;
+    let mut joins = submission(&question, &denied);
+    joins["callback"] = to("joined");
+    assert_eq!(id_of(&post(&other, REQUESTS, &joins).await), one);
+    let mut items = Vec::new();
+    for amount in [1, 2] {
+        question["action"]["properties"]["amount"] = json!(amount);
+        let whole = submission(&question, &evaluate(&test, &question).await);
+        items.push(json!({ "resource": whole["resource"], "action": whole["action"], "denial": whole["denial"] }));
+    }
+    let body = json!({
+        "subject": question["subject"], "context": question["context"], "items": items, "callback": to("bulk"),
+    });
+    let bulk = test.post(REQUESTS, &body).await.json();
+    let stored = test
+        .store
+        .bulk_request(test.tenant, id_of(&bulk).parse().unwrap())
+        .await;
+    let second = stored.unwrap().unwrap().items[1].to_string();
+    cancel(&test, &one).await;
+    let messages = came(&receiver, 2).await;
+    let mut places: Vec<&str> = messages.iter().map(|one| one.target.as_str()).collect();
+    places.sort_unstable();
+    assert_eq!(places, ["/callbacks/first", "/callbacks/joined"]);
+    for message in &messages {
+        assert_eq!(message.json()["task"]["id"], one);
+    }
+    // The other one of the two is still waited for.
+    cancel(&test, &second).await;
+    let messages = came(&receiver, 3).await;
+    assert_eq!(messages[2].target, "/callbacks/bulk");
+    assert_eq!(messages[2].json()["task"]["id"], id_of(&bulk));
+    assert_eq!(messages[2].json()["task"]["status"], "cancelled");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(receiver.received().len(), 3);
 }
 
 #[tokio::test]

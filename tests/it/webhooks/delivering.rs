@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use remit_tests::receiver::Behaviour::{Answer, Endless, Hangup, Redirect};
 use remit_tests::receiver::Receiver;
+use remit_tests::sql::execute;
 use serde_json::json;
 
 use super::{Method, StatusCode, ask, came, cancel, newest, seconds, send, start, told};
@@ -195,4 +196,36 @@ async fn a_receiver_that_is_gone_is_told_nothing() {
     );
     newest(&test, &path, |found| found["state"] == "delivered").await;
     assert_eq!(receiver.received().len(), 2);
+}
+
+/// A receiver that was away for longer than events are kept is told that it does not know all.
+#[tokio::test]
+async fn what_was_forgotten_before_it_was_told_is_a_gap() {
+    let receiver = Receiver::start();
+    let test = start(&[&receiver]).await;
+    let (path, secret) = told(&test, &receiver).await;
+    ask(&test, 100).await;
+    newest(&test, &path, |found| found["state"] == "delivered").await;
+    // As if it had happened while nobody looked: what it was told last is gone, and so is what came next.
+    let url = &test.database.url;
+    execute(url, "DELETE FROM events").await;
+    let event = format!(
+        "INSERT INTO events (tenant, revision, place, kind, subject, at, body) \
+         VALUES (x'{}', 1000000, 0, 'access_request.denied', 'it', 0, '{{}}')",
+        test.tenant.uuid().simple()
+    );
+    execute(url, &event).await;
+    let messages = came(&receiver, 3).await;
+    let gap = messages[1].json();
+    assert!(messages[1].is_signed(&secret, seconds(&test)), "{gap}");
+    assert_eq!(gap["type"], "dev.remit.gap");
+    assert!(path.ends_with(gap["subject"].as_str().unwrap()), "{gap}");
+    assert!(
+        gap["data"]["after"].as_str().unwrap().ends_with(".0"),
+        "{gap}"
+    );
+    assert_eq!(
+        messages[2].json()["type"],
+        "dev.remit.access_request.denied"
+    );
 }

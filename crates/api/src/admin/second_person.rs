@@ -7,7 +7,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use remit_core::{Facts, KeyId, Principal, PrincipalKind, PrincipalName, TenantId, Verdict};
+use remit_core::{
+    Facts, KeyId, PolicyId, Principal, PrincipalKind, PrincipalName, TenantId, Verdict,
+};
 use remit_engine::Snapshot;
 
 use super::{Act, system};
@@ -150,7 +152,7 @@ pub(crate) async fn still_may(
     Ok(principal.name == *name && permitted(app, &system, tenant, who, act))
 }
 
-/// Whether the policies let Remit itself do `act`, which has no role and is a machine.
+/// Returns the policies that let Remit itself do `act`, which has no role and is a machine; `None` where none do.
 ///
 /// Only where they say so of Remit: what any machine may is no word that nobody need look.
 pub(crate) async fn itself_may(
@@ -158,20 +160,22 @@ pub(crate) async fn itself_may(
     tenant: TenantId,
     environment: &str,
     act: &Act,
-) -> Result<bool, Problem> {
+) -> Result<Option<Vec<PolicyId>>, Problem> {
     let system = system::deciding(app, tenant, act.action).await?;
     let second_person = app.second_person(tenant).await?;
     let facts = Facts::plain(KeyId::NIL, environment, app.now());
-    let may = |name: PrincipalName| {
+    let permits = |name: PrincipalName| {
         let principal = Principal {
             kind: PrincipalKind::Machine,
             name,
             roles: BTreeSet::new(),
         };
         let question = act.question(tenant, &principal, second_person);
-        App::judge(&system, &question, &facts).verdict == Verdict::Permit
+        let decision = App::judge(&system, &question, &facts);
+        (decision.verdict == Verdict::Permit).then_some(decision.determining)
     };
-    Ok(may(PrincipalName::itself()) && !may(PrincipalName::of_key(KeyId::NIL)))
+    let any_machine = permits(PrincipalName::of_key(KeyId::NIL));
+    Ok(permits(PrincipalName::itself()).filter(|_| any_machine.is_none()))
 }
 
 fn permitted(

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use remit_core::Question;
 use remit_store::PendingLimits;
+use serde_json::Value;
 
 use crate::trace::Adopt;
 
@@ -66,6 +68,8 @@ pub struct Approvals {
     pub retention: Duration,
     /// How many requests may be pending.
     pub pending: PendingLimits,
+    /// After how many refusals in one task, with all below it, it is suspended; 0 for never.
+    pub refusals: u64,
 }
 
 /// Which drafts of standards are spoken: each can be turned off alone.
@@ -149,11 +153,26 @@ impl Default for Approvals {
                 task: 20,
                 tenant: 100_000,
             },
+            refusals: 3,
         }
     }
 }
 
 // === impl Drafts ===
+
+impl Drafts {
+    /// Says in a question that the enforcement point can do no obligation, where it cannot be told of any: a permit that
+    /// obliges to something is then a denial.
+    pub(crate) fn heed(self, mut question: Question) -> Question {
+        if !self.obligations {
+            let none = Value::Array(Vec::new());
+            question
+                .context
+                .insert(Question::OBLIGATIONS.to_owned(), none);
+        }
+        question
+    }
+}
 
 impl Default for Drafts {
     fn default() -> Self {

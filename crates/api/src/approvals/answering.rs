@@ -38,8 +38,6 @@ mod bodies;
 
 use bodies::{ApproveBody, Because, DenyBody};
 
-/// After how many refusals in one task it is suspended.
-const REFUSALS: u64 = 3;
 /// Within which time the answers of one person are counted.
 const HOUR: i64 = 3_600_000_000;
 
@@ -255,7 +253,7 @@ async fn deny_once(
         let case = case_of(app, caller, &request, at).await?;
         let record = permit(app, caller, Action::DenyRequest, (&request, &case)).await?;
         open(app, caller, (&request, &case), &body.seen, at).await?;
-        let suspends = refused_too_often(app, tenant, request.bound.task).await?;
+        let suspends = refused_too_often(app, tenant, id).await?;
         let record = detailed(seen(record, &request)?, "reason", &body.reason)?;
         let record = detailed(record, "suspends", &suspends)?;
         let done = Done {
@@ -292,17 +290,16 @@ async fn deny_once(
     }
 }
 
-/// Returns the task in which another refusal is one too many; again after as many more.
+/// Returns the task in which another refusal is one too many, the first of those above; again after as many more.
 async fn refused_too_often(
     app: &App,
     tenant: TenantId,
-    task: Option<TaskId>,
+    id: ApprovalId,
 ) -> Result<Option<TaskId>, Problem> {
-    let Some(task) = task else {
-        return Ok(None);
-    };
-    let refused = app.store.refused_in(tenant, task).await?;
-    Ok((refused + 1).is_multiple_of(REFUSALS).then_some(task))
+    let most = app.options.approvals.refusals;
+    let refused = app.store.refused_with(tenant, id).await?;
+    let too_often = |(_, count): &(TaskId, u64)| (count + 1).is_multiple_of(most);
+    Ok(refused.filter(too_often).map(|(root, _)| root))
 }
 
 /// Asks those as well to whom it goes on.
@@ -497,7 +494,7 @@ async fn open(
 }
 
 /// Puts what they saw into the record: the hash and the card itself.
-fn seen(record: AdminAction, request: &StoredRequest) -> Result<AdminAction, Problem> {
+pub(super) fn seen(record: AdminAction, request: &StoredRequest) -> Result<AdminAction, Problem> {
     let card: Value = serde_json::from_str(&request.card)
         .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
     detailed(

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::answering::seen;
 use super::denial::Requestable;
 use super::handle::{Handle, status_endpoint};
 use super::standing::{auto_approved, room};
@@ -251,9 +252,10 @@ async fn approve_by_policy(
     wanted: Option<Timestamp>,
 ) -> Result<(), Problem> {
     let (tenant, asked) = (caller.tenant, requestable.asked(caller));
-    if !auto_approved(app, snapshot, tenant, &asked, &requestable.wants).await? {
+    let policies = auto_approved(app, snapshot, tenant, &asked, &requestable.wants).await?;
+    let Some(policies) = policies else {
         return Ok(());
-    }
+    };
     let itself = PrincipalName::itself();
     let usual = requestable_until(app.now(), app.options.approvals.approval_ttl);
     let approvers = BTreeSet::from([itself.clone()]);
@@ -266,9 +268,12 @@ async fn approve_by_policy(
     };
     let resource = EntityUid::new("AccessRequest", request.id.to_string());
     let id = AdminActionId::from_uuid(app.clock.id());
-    let mut record = AdminAction::of_itself(id, app.now(), "approve_request", resource);
-    let hash = json!(request.card_hash);
-    record.details.insert("card_hash".to_owned(), hash);
+    let record = AdminAction {
+        determining: policies,
+        ..AdminAction::of_itself(id, app.now(), "approve_request", resource)
+    };
+    // Nobody has seen the card; what it would have shown is known all the same.
+    let record = seen(record, request)?;
     let change = Change {
         record: Some(&record),
         once: None,

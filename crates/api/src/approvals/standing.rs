@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use remit_core::{
-    AgentFacts, ApprovalId, ApprovalScope, EntityUid, Facts, PrincipalName, Question, TenantId,
-    Timestamp,
+    AgentFacts, ApprovalId, ApprovalScope, EntityUid, Facts, PolicyId, PrincipalName, Question,
+    TenantId, Timestamp,
 };
 use remit_engine::Snapshot;
 use remit_store::{Mandates, StoredGroup};
@@ -188,7 +188,7 @@ impl Standing {
     }
 }
 
-/// Whether a policy of the tenant lets Remit itself approve what is asked: nothing that is built in does.
+/// Returns the policies of the tenant that let Remit itself approve what is asked, where any do: nothing that is built in does.
 ///
 /// # Errors
 ///
@@ -199,7 +199,7 @@ pub(crate) async fn auto_approved(
     tenant: TenantId,
     asked: &Asked<'_>,
     wants: &Wants,
-) -> Result<bool, Problem> {
+) -> Result<Option<Vec<PolicyId>>, Problem> {
     let record = asked.record;
     let requesters = BTreeSet::from([asked.by.clone()]);
     let about = About::of(snapshot, &record.question, &record.facts, requesters);

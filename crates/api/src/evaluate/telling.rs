@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use remit_core::{
-    ApprovalFacts, ApprovalId, ApprovalState, DecisionId, DecisionRecord, Duty, ExceptionId, Facts,
-    Kill, PolicyId, Reason, Timestamp, Verdict,
+    ApprovalFacts, ApprovalId, ApprovalState, Decision, DecisionId, DecisionRecord, Duty,
+    ExceptionId, Facts, Kill, PolicyId, Reason, Timestamp, Verdict,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -144,6 +144,16 @@ impl Telling {
         }
     }
 
+    /// Returns until when may be acted by the answer: as long as a policy says, and no longer than what it rests on; without a
+    /// policy that says it, where it rests on an approval or an exception.
+    fn expires_at(&self, decision: &Decision) -> Option<Timestamp> {
+        let rests = decision.approval.is_some() || !self.exceptions.is_empty();
+        match decision.ttl {
+            Some(seconds) => Some(self.in_seconds(seconds)),
+            None => self.until.filter(|_| rests),
+        }
+    }
+
     /// Returns when something is over that lasts so many seconds, or what it rests on before.
     fn in_seconds(&self, seconds: u32) -> Timestamp {
         let end = later(self.at, Duration::from_secs(seconds.into()));
@@ -197,10 +207,7 @@ impl ToldBody {
                 id: telling.lease.unwrap_or_else(|| answer.id()),
                 expires_at: telling.in_seconds(seconds),
             }),
-            expires_at: decision
-                .ttl
-                .filter(|_| permits)
-                .map(|seconds| telling.in_seconds(seconds)),
+            expires_at: telling.expires_at(decision).filter(|_| permits),
         }
     }
 

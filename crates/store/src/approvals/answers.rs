@@ -58,7 +58,7 @@ pub enum Makes<'a> {
     },
     /// It is refused, and the task is suspended that is named.
     Denied {
-        /// The task, where enough was refused in it.
+        /// The task, where enough was refused in it and below it.
         suspends: Option<TaskId>,
     },
 }
@@ -104,8 +104,9 @@ pub(crate) mod sql {
             WHERE tenant = $1 AND request = $2 ORDER BY at, principal";
         /// Lists when somebody answered since a moment, the first first.
         ANSWERED_SINCE = "SELECT at FROM approval_answers WHERE tenant = $1 AND principal = $2 AND at > $3 ORDER BY at";
-        /// Counts the requests in a task that were refused.
-        REFUSED_IN = "SELECT count(*) FROM access_requests WHERE tenant = $1 AND task = $2 AND state = 'denied'";
+        /// Finds the first task above a request, and counts the requests that were refused in it and below.
+        REFUSED_WITH = "SELECT r.root, (SELECT count(*) FROM access_requests AS d WHERE d.tenant = $1 AND d.root = r.root \
+            AND d.state = 'denied') FROM access_requests AS r WHERE r.tenant = $1 AND r.id = $2 AND r.root IS NOT NULL";
         /// Lists who joined a request.
         JOINED_BY = "SELECT DISTINCT joined_by FROM access_request_joins WHERE tenant = $1 AND request = $2";
         /// Counts what waits for a group, at most as far as is told.
@@ -171,11 +172,12 @@ impl Store {
                         .map(drop)
                 }
                 Makes::Denied { suspends } => {
-                    let ending = (RequestState::Denied, Some(new.by.as_str()), why);
-                    let ended = end(&mut conn, tenant, id, ending, (next, now)).await?;
-                    if let Some(task) = suspends.filter(|_| ended.is_ok()) {
+                    // Tasks are locked before requests, as where an approval is used.
+                    if let Some(task) = suspends {
                         suspend(&mut conn, tenant, task, (next, now)).await?;
                     }
+                    let ending = (RequestState::Denied, Some(new.by.as_str()), why);
+                    let ended = end(&mut conn, tenant, id, ending, (next, now)).await?;
                     ended.map(drop)
                 }
             };
@@ -311,19 +313,25 @@ impl Store {
         Ok(times.into_iter().map(Timestamp::from_micros).collect())
     }
 
-    /// Counts the requests in a task that were refused.
+    /// Finds the first task above a request, and how many requests were refused in it and in what is below it; `None` for a
+    /// request in no task.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn refused_in(&self, tenant: TenantId, task: TaskId) -> Result<u64, Error> {
-        let count: i64 = read!(self, tenant, "count what was refused in a task", |raw| {
-            sqlx::query_scalar(sql::REFUSED_IN)
-                .bind(tenant.uuid())
-                .bind(task.uuid())
-                .fetch_one(raw)
-        })?;
-        Ok(u64::try_from(count).unwrap_or(0))
+    pub async fn refused_with(
+        &self,
+        tenant: TenantId,
+        id: ApprovalId,
+    ) -> Result<Option<(TaskId, u64)>, Error> {
+        let row: Option<(Uuid, i64)> =
+            read!(self, tenant, "count what was refused in a task", |raw| {
+                sqlx::query_as(sql::REFUSED_WITH)
+                    .bind(tenant.uuid())
+                    .bind(id.uuid())
+                    .fetch_optional(raw)
+            })?;
+        Ok(row.map(|(root, count)| (TaskId::from_uuid(root), u64::try_from(count).unwrap_or(0))))
     }
 
     /// Lists who joined a request.

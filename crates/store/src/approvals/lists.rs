@@ -1,4 +1,5 @@
-//! Lists of access requests, and how many of what there are: each a bounded walk along one index.
+//! Lists of access requests, and how many of what there are: each a walk along one index, which holds the filters against
+//! the rows and reads no card that is not listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +30,7 @@ pub struct RequestFilter {
     pub action: Option<String>,
     /// In this task.
     pub task: Option<TaskId>,
-    /// That none of these asked for.
+    /// That none of these asked for; heeded where groups are given.
     pub not_by: BTreeSet<PrincipalName>,
 }
 
@@ -61,6 +62,21 @@ macro_rules! listed {
     };
 }
 
+macro_rules! of_group {
+    ($where:literal, $order:literal) => {
+        concat!(
+            "SELECT g.request FROM access_request_groups AS g JOIN access_requests AS r ON r.tenant = g.tenant \
+            AND r.id = g.request WHERE g.tenant = $1 AND g.name = $2 AND g.state = $3 AND ",
+            $where,
+            " AND (r.subject_type = $6 OR $6 IS NULL) AND (r.subject_id = $7 OR $7 IS NULL) \
+            AND (r.action = $8 OR $8 IS NULL) AND (r.task = $9 OR $9 IS NULL) \
+            AND r.requested_by NOT IN (SELECT made.value ->> 'by' FROM json_each($10) AS made) ORDER BY g.request ",
+            $order,
+            " LIMIT $5"
+        )
+    };
+}
+
 pub(crate) mod sql {
     use super::columns;
 
@@ -69,12 +85,10 @@ pub(crate) mod sql {
         PENDING_REQUESTS = listed!("state = $2 AND id > $3", "ASC");
         /// Lists the requests in another state that fit, the newest first.
         ENDED_REQUESTS = listed!("state = $2 AND id < $3", "DESC");
-        /// Lists the ids of the pending requests of a group, the oldest first.
-        PENDING_OF_GROUP = "SELECT request FROM access_request_groups WHERE tenant = $1 AND name = $2 AND state = $3 \
-            AND request > $4 ORDER BY request ASC LIMIT $5";
-        /// Lists the ids of the requests of a group in another state, the newest first.
-        ENDED_OF_GROUP = "SELECT request FROM access_request_groups WHERE tenant = $1 AND name = $2 AND state = $3 \
-            AND request < $4 ORDER BY request DESC LIMIT $5";
+        /// Lists the ids of the pending requests of a group that fit, the oldest first.
+        PENDING_OF_GROUP = of_group!("g.request > $4", "ASC");
+        /// Lists the ids of the requests of a group in another state that fit, the newest first.
+        ENDED_OF_GROUP = of_group!("g.request < $4", "DESC");
         /// Reads requests by their ids.
         REQUESTS_OF_IDS = concat!("SELECT ", columns!(), " FROM access_requests WHERE tenant = $1 \
             AND id IN (SELECT unhex(made.value ->> 'id') FROM json_each($2) AS made)");
@@ -114,24 +128,11 @@ impl Store {
         let state = filter.state.unwrap_or(RequestState::Pending);
         let pending = state == RequestState::Pending;
         let end = if pending { Uuid::nil() } else { Uuid::max() };
-        let mut from = after.map_or(end, ApprovalId::uuid);
-        let mut found = Vec::new();
-        // What a filter leaves out is made up for by the next stretch.
-        loop {
-            let stretch = match &filter.groups {
-                Some(groups) => self.of_groups(tenant, state, groups, from, limit).await?,
-                None => self.of_state(tenant, (filter, state), from, limit).await?,
-            };
-            let whole = stretch.len() < limit;
-            let Some(last) = stretch.last() else {
-                return Ok(found);
-            };
-            from = last.id.uuid();
-            found.extend(stretch.into_iter().filter(|one| filter.fits(one)));
-            if whole || found.len() >= limit {
-                found.truncate(limit);
-                return Ok(found);
-            }
+        let from = after.map_or(end, ApprovalId::uuid);
+        let wanted = (filter, state);
+        match &filter.groups {
+            Some(groups) => self.of_groups(tenant, groups, wanted, from, limit).await,
+            None => self.of_state(tenant, wanted, from, limit).await,
         }
     }
 
@@ -167,12 +168,15 @@ impl Store {
     async fn of_groups(
         &self,
         tenant: TenantId,
-        state: RequestState,
         groups: &BTreeSet<String>,
+        (filter, state): (&RequestFilter, RequestState),
         from: Uuid,
         limit: usize,
     ) -> Result<Vec<StoredRequest>, Error> {
         let pending = state == RequestState::Pending;
+        let agent = filter.agent.as_ref();
+        let not_by = filter.not_by.iter();
+        let not_by = Rows::of(not_by.map(|by| json!({ "by": by })))?;
         let text = if pending {
             sql::PENDING_OF_GROUP
         } else {
@@ -187,6 +191,11 @@ impl Store {
                     .bind(state.as_str())
                     .bind(from)
                     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                    .bind(agent.map(|agent| agent.kind.as_str()))
+                    .bind(agent.map(|agent| agent.id.as_str()))
+                    .bind(filter.action.as_deref())
+                    .bind(filter.task.map(TaskId::uuid))
+                    .bind(not_by.clone())
                     .fetch_all(raw)
             })?;
             ids.extend(some);
@@ -263,21 +272,5 @@ impl Store {
             Ok(counts)
         })
         .await
-    }
-}
-
-// === impl RequestFilter ===
-
-impl RequestFilter {
-    fn fits(&self, one: &StoredRequest) -> bool {
-        self.agent
-            .as_ref()
-            .is_none_or(|agent| one.bound.subject == *agent)
-            && self
-                .action
-                .as_ref()
-                .is_none_or(|action| one.bound.action == *action)
-            && self.task.is_none_or(|task| one.bound.task == Some(task))
-            && !self.not_by.contains(&one.requested_by)
     }
 }

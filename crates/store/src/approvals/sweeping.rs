@@ -33,16 +33,19 @@ pub(crate) mod sql {
         /// Lists pending requests whose time is over.
         DUE_REQUESTS = "SELECT id FROM access_requests WHERE tenant = $1 AND state = 'pending' AND expires_at <= $2 \
             ORDER BY expires_at, id LIMIT $3";
-        /// Tells whether an approval is used up or over, and not forgotten.
-        ANY_SPENT = "SELECT count(*) FROM (SELECT 1 FROM access_requests WHERE tenant = $1 AND state = 'approved' \
-            AND forgotten_at IS NULL AND (approved_until <= $2 OR uses_left = 0) LIMIT 1) AS one";
+        /// Tells whether an approval is over or used up, and not forgotten: each by an index of its own.
+        ANY_SPENT = "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM access_requests WHERE tenant = $1 AND state = 'approved' \
+            AND forgotten_at IS NULL AND approved_until <= $2) OR EXISTS (SELECT 1 FROM access_requests WHERE tenant = $1 \
+            AND state = 'approved' AND forgotten_at IS NULL AND uses_left = 0) THEN 1 ELSE 0 END AS BIGINT)";
         /// Ends a pending request whose time is over.
         EXPIRE_REQUEST = "UPDATE access_requests SET state = 'expired', revision = $3, ended_at = $4, \
             ended_why = 'nobody answered in time' WHERE tenant = $1 AND id = $2 AND state = 'pending' AND expires_at <= $4";
-        /// Forgets approvals that are used up or over.
+        /// Forgets approvals that are over or used up.
         FORGET_APPROVALS = "UPDATE access_requests SET revision = $2, forgotten_at = $3 WHERE tenant = $1 AND id IN ( \
-            SELECT r.id FROM access_requests AS r WHERE r.tenant = $1 AND r.state = 'approved' \
-            AND r.forgotten_at IS NULL AND (r.approved_until <= $3 OR r.uses_left = 0) LIMIT 1000)";
+            SELECT o.id FROM (SELECT r.id FROM access_requests AS r WHERE r.tenant = $1 AND r.state = 'approved' \
+            AND r.forgotten_at IS NULL AND r.approved_until <= $3 LIMIT 1000) AS o UNION ALL \
+            SELECT u.id FROM (SELECT r.id FROM access_requests AS r WHERE r.tenant = $1 AND r.state = 'approved' \
+            AND r.forgotten_at IS NULL AND r.uses_left = 0 LIMIT 1000) AS u)";
     }
 }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use remit_core::{AdminAction, AdminActionId, EntityUid, Timestamp};
 use remit_store::{
-    Change, Delivery, DeliveryState, Error, Hook, MOST_PENDING, NewDelivery, Outcome, StoredEvent,
-    StoredWebhook,
+    Change, Delivery, DeliveryState, Error, EventId, Hook, MOST_PENDING, NewDelivery, Outcome,
+    StoredEvent, StoredWebhook,
 };
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
 use super::sending::Message;
@@ -25,8 +25,9 @@ use crate::sync::progress::chain;
 const LOOK: Duration = Duration::from_secs(1);
 /// The shortest.
 const BREATH: Duration = Duration::from_millis(20);
-/// To how many webhooks is sent at once.
-const AT_ONCE: usize = 32;
+/// To how many webhooks is sent at once, and to how many of one tenant: those that do not answer hold up nobody else's.
+const AT_ONCE: usize = 64;
+const OF_TENANT: usize = 4;
 /// How many events are put into a queue at once.
 const EVENTS: u64 = 200;
 /// How often what is long over is forgotten.
@@ -58,7 +59,7 @@ pub(crate) async fn keep(app: Arc<App>) {
             Ok(due) => {
                 failing = false;
                 for due in due {
-                    if busy.len() < AT_ONCE && !busy.values().any(|one| *one == due) {
+                    if has_room(&busy, due) {
                         let task = sending.spawn(serve(Arc::clone(&app), due));
                         busy.insert(task.id(), due);
                     }
@@ -84,6 +85,12 @@ pub(crate) async fn keep(app: Arc<App>) {
             }
         }
     }
+}
+
+/// Whether another one may be sent to.
+fn has_room(busy: &HashMap<task::Id, Hook>, due: Hook) -> bool {
+    let of_tenant = busy.values().filter(|one| one.tenant == due.tenant);
+    busy.len() < AT_ONCE && of_tenant.count() < OF_TENANT && !busy.values().any(|one| *one == due)
 }
 
 async fn forget(app: &App) {
@@ -125,6 +132,14 @@ async fn fill(app: &App, due: Hook) -> Result<(), Error> {
         return Ok(());
     };
     let mut new = Vec::new();
+    // A webhook that was made before the first event has missed none.
+    if page.lost && webhook.seen != EventId::default() {
+        tracing::warn!(
+            tenant = %due.tenant, webhook = %due.webhook, after = %webhook.seen,
+            "events were forgotten before a webhook was told of them"
+        );
+        new.push(of_gap(app, due, webhook.seen));
+    }
     for event in &page.events {
         if webhook.target.wants(&event.kind) {
             new.push(of_event(app, due, event));
@@ -157,6 +172,14 @@ fn of_event(app: &App, due: Hook, event: &StoredEvent) -> NewDelivery {
         (about, &event.kind, &event.subject),
         (event.at, data),
     )
+}
+
+/// Tells that events after one are not kept any more, whatever kinds the webhook is told.
+fn of_gap(app: &App, due: Hook, after: EventId) -> NewDelivery {
+    let data = json!({ "after": after.to_string() });
+    let subject = due.webhook.to_string();
+    let about = format!("gap/{after}");
+    cloud_event(app, due, (about, "gap", &subject), (app.now(), data))
 }
 
 /// Makes a CloudEvent in its structured JSON form.
@@ -219,6 +242,10 @@ async fn send_all(app: &App, due: Hook) -> Result<(), Error> {
         );
         if gone {
             return disable(app, due).await;
+        }
+        // What does not answer does not keep its place for all that waits: the rest has another turn.
+        if outcome.problem.is_some() {
+            return Ok(());
         }
     }
     Ok(())
@@ -330,7 +357,32 @@ fn chance() -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use remit_core::{TenantId, WebhookId};
+    use uuid::Uuid;
+
     use super::*;
+
+    #[tokio::test]
+    async fn receivers_of_one_tenant_leave_room_for_those_of_others() {
+        let hook = |tenant, number| Hook {
+            tenant: TenantId::from_uuid(Uuid::from_u128(tenant)),
+            webhook: WebhookId::from_uuid(Uuid::from_u128(number)),
+        };
+        let mut tasks = JoinSet::new();
+        let mut busy = HashMap::new();
+        let mut take = |due| {
+            let room = has_room(&busy, due);
+            if room {
+                busy.insert(tasks.spawn(std::future::pending::<()>()).id(), due);
+            }
+            room
+        };
+        assert!(take(hook(1, 1)));
+        assert!(!take(hook(1, 1)), "one at a time");
+        let taken = (2..22).filter(|number| take(hook(2, *number))).count();
+        assert_eq!(taken, OF_TENANT);
+        assert!(take(hook(1, 22)));
+    }
 
     #[test]
     fn pauses_grow_and_are_spread() {

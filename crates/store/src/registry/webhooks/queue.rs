@@ -152,15 +152,19 @@ type ListedRow = (
 
 pub(crate) mod sql {
     statements! {
-        /// Lists enabled webhooks, of tenants that are not suspended, that have not been given every event.
+        /// Lists enabled webhooks, of tenants that are not suspended, that have not been given every event and whose queue
+        /// has room.
         WEBHOOKS_BEHIND = "SELECT w.tenant, w.id FROM webhooks AS w JOIN tenants AS t ON t.id = w.tenant \
             WHERE w.disabled_at IS NULL AND t.suspended_at IS NULL AND t.deleted_at IS NULL \
             AND EXISTS (SELECT 1 FROM events AS e WHERE e.tenant = w.tenant AND (e.revision > w.seen_revision \
-            OR (e.revision = w.seen_revision AND e.place > w.seen_place))) ORDER BY w.tenant, w.id LIMIT $1";
-        /// Lists webhooks, of tenants that are not suspended, for which something waits.
-        WEBHOOKS_DUE = "SELECT DISTINCT d.tenant, d.webhook FROM webhook_deliveries AS d \
+            OR (e.revision = w.seen_revision AND e.place > w.seen_place))) AND (SELECT count(*) FROM (SELECT 1 AS one \
+            FROM webhook_deliveries AS d WHERE d.tenant = w.tenant AND d.webhook = w.id AND d.state = 'pending' LIMIT $2) \
+            AS waiting) < $2 ORDER BY w.tenant, w.id LIMIT $1";
+        /// Lists webhooks, of tenants that are not suspended, for which something waits: what waits longest first.
+        WEBHOOKS_DUE = "SELECT d.tenant, d.webhook FROM webhook_deliveries AS d \
             JOIN tenants AS t ON t.id = d.tenant WHERE d.state = 'pending' AND d.next_at <= $1 \
-            AND t.suspended_at IS NULL AND t.deleted_at IS NULL ORDER BY d.tenant, d.webhook LIMIT $2";
+            AND t.suspended_at IS NULL AND t.deleted_at IS NULL GROUP BY d.tenant, d.webhook \
+            ORDER BY min(d.next_at), d.tenant, d.webhook LIMIT $2";
         /// Counts what waits for a webhook.
         COUNT_PENDING = "SELECT count(*) FROM webhook_deliveries WHERE tenant = $1 AND webhook = $2 AND state = 'pending'";
         /// Notes up to where events stand in the queue, unless somebody was faster.
@@ -189,22 +193,24 @@ pub(crate) mod sql {
         CALLBACK_OF = "SELECT callback FROM access_requests WHERE tenant = $1 AND id = $2 AND callback IS NOT NULL";
         /// Lists whom those call who joined a request.
         CALLBACKS_OF_JOINS = "SELECT decision, callback FROM access_request_joins \
-            WHERE tenant = $1 AND request = $2 AND callback IS NOT NULL ORDER BY decision LIMIT 1000";
-        /// Lists whom those call who asked for a request together with others.
+            WHERE tenant = $1 AND request = $2 AND callback IS NOT NULL ORDER BY decision";
+        /// Lists whom those call who asked for a request together with others: those wait as long as the last of them.
         CALLBACKS_OF_BULKS = "SELECT id, items, callback FROM bulk_requests WHERE tenant = $1 \
-            AND callback IS NOT NULL AND items LIKE $2 ORDER BY id LIMIT 1000";
+            AND callback IS NOT NULL AND expires_at >= (SELECT r.expires_at FROM access_requests AS r \
+            WHERE r.tenant = $1 AND r.id = $2) AND items LIKE $3 ORDER BY id";
     }
 }
 
 // === impl Store ===
 
 impl Store {
-    /// Lists webhooks that have not been given every event, of every tenant.
+    /// Lists webhooks that have not been given every event and whose queue has room, of every tenant.
     pub async fn webhooks_behind(&self) -> Result<Vec<Hook>, Error> {
         let rows: Vec<(Uuid, Uuid)> =
             read!(self, Across::Webhooks, "find events to tell", |raw| {
                 sqlx::query_as(sql::WEBHOOKS_BEHIND)
                     .bind(MOST_DUE)
+                    .bind(i64::try_from(MOST_PENDING).unwrap_or(i64::MAX))
                     .fetch_all(raw)
             })?;
         Ok(rows.into_iter().map(Hook::read).collect())
@@ -428,6 +434,7 @@ impl Store {
                     .await)?;
                 let bulks = on!(conn, |raw| sqlx::query_as(sql::CALLBACKS_OF_BULKS)
                     .bind(tenant.uuid())
+                    .bind(request.uuid())
                     .bind(format!("%{request}%"))
                     .fetch_all(raw)
                     .await)?;
