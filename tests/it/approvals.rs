@@ -1,10 +1,10 @@
 //! Approvals: a call that a person must approve, asked for, approved, and made once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::{Method, StatusCode};
-use remit_core::{ApprovalId, ApprovalScope, Bundle, Timestamp};
-use remit_store::{Approving, Change};
+use remit_core::{ApprovalId, ApprovalScope, Bundle, ContentHash, KeyId, Timestamp};
+use remit_store::{Approving, Change, Makes, NewAnswer};
 use remit_tests::app::{Reply, TestApp};
 use serde_json::{Value, json};
 
@@ -131,6 +131,27 @@ pub async fn approved(app: &TestApp, question: &Value) -> String {
 /// Reads a request.
 pub async fn status(app: &TestApp, id: &str) -> Reply {
     app.get(&format!("{REQUESTS}/{id}")).await
+}
+
+/// Refuses a request as `maya`.
+pub async fn deny(app: &TestApp, id: &str) {
+    let by = "maya".parse().unwrap();
+    let new = NewAnswer {
+        by: &by,
+        key: KeyId::NIL,
+        approves: false,
+        groups: &BTreeMap::new(),
+        scope: None,
+        card_hash: ContentHash::of(b""),
+        reason: "no",
+        at: app.clock.now(),
+    };
+    let makes = Makes::Denied { suspends: None };
+    let (id, change) = (id.parse().unwrap(), Change::default());
+    let denied = app
+        .store
+        .answer_request(app.tenant, None, id, (&new, makes), change);
+    app.reached(denied.await.unwrap()).await;
 }
 
 /// Takes a request back.

@@ -86,6 +86,16 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Kills it, and returns its folder.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        fs::remove_file(self.path().join("ready.json")).unwrap();
+        std::mem::replace(&mut self.dir, folder())
+    }
+}
+
 impl Drop for Server {
     /// Ends it, and fails the test where a decision that it recorded does not come out the same again.
     fn drop(&mut self) {

@@ -12,6 +12,7 @@ use crate::approvals::{bundle, cancel, id_of, payment, requested};
 
 mod addresses;
 mod callbacks;
+mod commands;
 mod delivering;
 mod registering;
 mod survival;

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use remit_core::{AdminAction, ApprovalScope, PrincipalKind};
-use remit_store::{AdminActionFilter, Change};
+use remit_store::AdminActionFilter;
 use remit_tests::app::TestApp;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    EVALUATION, REQUESTS, approve, ask, by, cancel, fails, id_of, payment, requested, start,
+    EVALUATION, REQUESTS, approve, ask, by, cancel, deny, fails, id_of, payment, requested, start,
     status, submission,
 };
 
@@ -168,10 +168,7 @@ async fn several_are_asked_for_together() {
         ids[1].as_str()
     );
     assert!(told.get("result").is_none(), "{told}");
-    let denied =
-        app.store
-            .deny_request(app.tenant, bulk.items[0], ("maya", "no"), Change::default());
-    app.reached(denied.await.unwrap().revision).await;
+    deny(&app, &ids[0]).await;
     let told = cancel(&app, &id).await.json();
     assert_eq!(told["task"]["status"], "partial", "{told}");
     let statuses: Vec<&str> = told["task"]["items"]

@@ -7,7 +7,9 @@ use remit_tests::app::TestApp;
 use serde_json::{Value, json};
 
 use super::problems::put;
-use super::{EVALUATION, approve, approved, ask, by, cancel, id_of, payment, requested, start};
+use super::{
+    EVALUATION, approve, approved, ask, by, cancel, deny, id_of, payment, requested, start,
+};
 
 /// Asks by an approval that must not help, and checks why.
 async fn refused(app: &TestApp, question: &Value, approval: &str, reason: &str) {
@@ -136,13 +138,7 @@ async fn what_is_no_approval_does_not_approve() {
     cancel(&app, &id).await;
     refused(&app, &payment(), &id, "unknown").await;
     let denied = id_of(&requested(&app, &payment()).await);
-    let done = app.store.deny_request(
-        app.tenant,
-        denied.parse().unwrap(),
-        ("maya", "no"),
-        Change::default(),
-    );
-    app.reached(done.await.unwrap().revision).await;
+    deny(&app, &denied).await;
     refused(&app, &payment(), &denied, "unknown").await;
     for odd in [
         json!("x"),

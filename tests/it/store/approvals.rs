@@ -192,7 +192,8 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
     assert!(fresh.removed.is_empty());
     // What is over is cancelled no more, what waits is.
     for (id, may) in [(ids[0], false), (waiting, true)] {
-        let cancelled = store.cancel_request(tenant, id, ("pep", "x"), Change::default());
+        let (ids, by) = ([id], ("pep", "x"));
+        let cancelled = store.cancel_requests(tenant, &ids, by, Change::default());
         assert_eq!(cancelled.await.is_ok(), may, "{id}");
     }
     assert!(
@@ -227,7 +228,8 @@ async fn what_waits_for_each_group_is_counted(fixture: Fixture) {
     assert_eq!(counts.states["pending"], 1);
     assert_eq!(counts.actions, [("pay".to_owned(), 1)].into());
     assert_eq!(counts.agents, [(EntityUid::new("Agent", "a"), 1)].into());
-    let cancelled = store.cancel_request(tenant, waiting, ("pep", "x"), Change::default());
+    let (ids, by) = ([waiting], ("pep", "x"));
+    let cancelled = store.cancel_requests(tenant, &ids, by, Change::default());
     cancelled.await.unwrap();
     let counts = store.count_requests(tenant).await.unwrap();
     assert_eq!(counts.groups, [("crowd".to_owned(), 10_000)].into());

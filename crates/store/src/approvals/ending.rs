@@ -79,38 +79,6 @@ impl Store {
         .await
     }
 
-    /// Refuses a request, for good.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::approve`].
-    pub async fn deny_request(
-        &self,
-        tenant: TenantId,
-        id: ApprovalId,
-        (by, why): (&str, &str),
-        change: Change<'_>,
-    ) -> Result<EndedRequest, Error> {
-        self.end_request(tenant, id, RequestState::Denied, (by, why), change)
-            .await
-    }
-
-    /// Takes a request back.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::approve`].
-    pub async fn cancel_request(
-        &self,
-        tenant: TenantId,
-        id: ApprovalId,
-        (by, why): (&str, &str),
-        change: Change<'_>,
-    ) -> Result<EndedRequest, Error> {
-        self.end_request(tenant, id, RequestState::Cancelled, (by, why), change)
-            .await
-    }
-
     /// Takes back those of several requests that are pending: at least one must be.
     ///
     /// # Errors
@@ -181,25 +149,6 @@ impl Store {
             turn_groups(&mut conn, tenant, id, "cancelled").await?;
             let there = tell(&mut conn, tenant, id, (next, now), "approval.withdrawn").await?;
             finish(conn, Ok(there), next).await
-        })
-        .await
-    }
-
-    async fn end_request(
-        &self,
-        tenant: TenantId,
-        id: ApprovalId,
-        state: RequestState,
-        (by, why): (&str, &str),
-        change: Change<'_>,
-    ) -> Result<EndedRequest, Error> {
-        self.within("end an access request", async {
-            let (mut conn, next) = self.begin_change(tenant).await?;
-            self.accompany(&mut conn, tenant, next, change).await?;
-            let now = dialect::time(&mut conn, self.clock()).await?;
-            let ending = (state, Some(by), Some(why));
-            let ended = end(&mut conn, tenant, id, ending, (next, now)).await?;
-            finish(conn, ended, next).await
         })
         .await
     }
