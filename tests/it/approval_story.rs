@@ -53,7 +53,11 @@ fn approval_story() {
     for (line, verdict) in lines.iter().zip(["deny", "permit", "deny"]) {
         assert!(line.contains(verdict), "{verdict}: {line}");
     }
-    assert_eq!(ran.matches("next_action").count(), 2, "{ran}");
+    // Why, and what to do next: ask for an approval of that.
+    for why in ["out_of_scope", "approval_used"] {
+        let told = format!("{why}; next_action request");
+        assert_eq!(ran.matches(&told).count(), 1, "{why}: {ran}");
+    }
 
     let records = step(&told, 13);
     let who = |name: &str, action: &str, verdict: &str| {
@@ -66,6 +70,7 @@ fn approval_story() {
             "{name} {action} {verdict}:\n{records}"
         );
     };
+    who("dana", "create_request", "permit");
     who("dana", "approve_request", "deny");
     who("eve", "approve_request", "permit");
     assert!(step(&told, 14).contains("0 problems"), "{told}");
@@ -85,9 +90,9 @@ fn approval_story_for_a_program() {
         story["shown"].as_str().unwrap().starts_with("sha256:"),
         "{told:#}"
     );
-    for denied in ["changed", "again"] {
+    for (denied, why) in [("changed", "out_of_scope"), ("again", "approval_used")] {
         assert_eq!(story[denied]["id"], story["request"], "{told:#}");
-        assert!(story[denied]["next_action"].is_string(), "{told:#}");
+        assert_eq!(story[denied]["reason"], why, "{told:#}");
     }
     assert!(
         !story["own_answer"].as_str().unwrap().is_empty(),

@@ -74,5 +74,8 @@ async fn a_policy_approves_at_once() {
     let answer = ask(&app, &by(&payment(), id)).await;
     assert_eq!(answer["decision"], true, "{answer}");
     let answer = ask(&app, &by(&payment(), id)).await;
-    assert_eq!(answer["context"]["approval"]["reason"], "used", "{answer}");
+    assert_eq!(
+        answer["context"]["approval"]["reason"], "approval_used",
+        "{answer}"
+    );
 }

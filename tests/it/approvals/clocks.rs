@@ -19,7 +19,7 @@ async fn an_approval_ends_to_the_microsecond() {
     let answer = ask(&app, &by(&payment(), &id)).await;
     assert_eq!(answer["decision"], false, "{answer}");
     assert_eq!(
-        answer["context"]["approval"]["reason"], "expired",
+        answer["context"]["approval"]["reason"], "approval_expired",
         "{answer}"
     );
 
@@ -56,11 +56,11 @@ async fn what_the_database_refuses_is_denied() {
     approve(&app, &id, ApprovalScope::Once, 60).await;
     assert_eq!(ask(&app, &by(&payment(), &id)).await["decision"], true);
     let answer = ask(&app, &by(&payment(), &id)).await;
-    assert_eq!(answer["context"]["approval"]["reason"], "used", "{answer}");
     assert_eq!(
-        answer["context"]["approval"]["next_action"],
-        "request_access"
+        answer["context"]["approval"]["reason"], "approval_used",
+        "{answer}"
     );
+    assert_eq!(answer["context"]["next_action"], "request");
     assert!(answer["context"]["access_request"].is_object(), "{answer}");
     // The record has what the database said, and is made again like that.
     let decision = answer["context"]["evaluation_id"].as_str().unwrap();

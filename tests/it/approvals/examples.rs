@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use remit_core::ApprovalScope;
+use remit_core::{ApprovalScope, Role};
+use remit_store::Scope;
 use remit_tests::app::TestApp;
 use remit_tests::golden;
 use serde_json::{Value, json};
 
-use super::{EVALUATION, REQUESTS, approve, start};
+use super::{EVALUATION, REQUESTS, approve, ask, by, id_of, payment, requested, start, submission};
 
 /// One exchange after another, as they are written down.
 struct Exchange<'a> {
@@ -39,12 +40,15 @@ impl Exchange<'_> {
         let reply = self.app.send(request, sent).await;
         let status = reply.status;
         let _ = writeln!(self.text, "{method} {path}");
+        if let Some(name) = name {
+            let _ = writeln!(self.text, "idempotency-key: {name}");
+        }
         if !body.is_null() {
             let _ = writeln!(self.text, "{}", serde_json::to_string_pretty(body).unwrap());
         }
         let answer = reply.json();
         let _ = writeln!(self.text, "→ {}", status.as_u16());
-        for header in ["location", "retry-after"] {
+        for header in ["content-type", "location", "retry-after"] {
             if !reply.header(header).is_empty() {
                 let _ = writeln!(self.text, "{header}: {}", reply.header(header));
             }
@@ -72,9 +76,36 @@ impl Exchange<'_> {
     }
 }
 
+/// Makes a person who answers for `finance`, and returns their key.
+async fn approver(app: &TestApp) -> String {
+    let key = app
+        .person("maya", &[Role::Approver], &[Scope::Approve])
+        .await;
+    let group = json!({ "members": [{ "principal": "maya" }] });
+    let path = "/v1/approver-groups/finance";
+    let put = app.request(Method::PUT, path).header("if-none-match", "*");
+    let put = app.send(put, &group).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    app.caught_up().await;
+    key
+}
+
+/// Approves a request as a person does who has seen its card. How somebody is asked is no matter of the profile.
+async fn approve_by(app: &TestApp, key: &str, id: &str, until: &str) {
+    let path = format!("/v1/approvals/{id}");
+    let shown = app.request_with(key, Method::GET, &path);
+    let shown = app.send(shown, "").await.json();
+    let body = json!({ "seen": shown["card_hash"], "until": until });
+    let path = format!("{path}/approve");
+    let done = app.as_key(key, Method::POST, &path, &body).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    assert_eq!(done.json()["state"], "approved", "{}", done.text);
+}
+
 #[tokio::test]
 async fn a_document_is_read_after_an_approval() {
     let app = start().await;
+    let maya = approver(&app).await;
     let mut exchange = Exchange {
         app: &app,
         text: String::new(),
@@ -112,7 +143,7 @@ async fn a_document_is_read_after_an_approval() {
     exchange.send(Method::GET, &path, &Value::Null, None).await;
     app.clock.advance(Duration::from_mins(2));
     app.caught_up().await;
-    approve(&app, &id, ApprovalScope::Once, 14_400).await;
+    approve_by(&app, &maya, &id, "2026-01-05T14:02:00Z").await;
     let done = exchange.send(Method::GET, &path, &Value::Null, None).await;
     question["context"] =
         json!({ "time": "2026-04-30T20:43:00Z", "approval": done["result"]["approval"] });
@@ -132,6 +163,7 @@ async fn a_document_is_read_after_an_approval() {
 #[tokio::test]
 async fn an_agent_calls_a_tool_after_an_approval() {
     let app = start().await;
+    let maya = approver(&app).await;
     let mut exchange = Exchange {
         app: &app,
         text: String::new(),
@@ -171,7 +203,7 @@ async fn an_agent_calls_a_tool_after_an_approval() {
         .await;
     let id = handle["task"]["id"].as_str().unwrap().to_owned();
     exchange.masks(&handle["task"]["id"], "<request>");
-    approve(&app, &id, ApprovalScope::Once, 3_600).await;
+    approve_by(&app, &maya, &id, "2026-01-05T11:00:00Z").await;
     let path = format!("{REQUESTS}/{id}");
     let done = exchange.send(Method::GET, &path, &Value::Null, None).await;
     question["context"] =
@@ -182,6 +214,51 @@ async fn an_agent_calls_a_tool_after_an_approval() {
     exchange.masks(&answer["context"]["evaluation_id"], "<final>");
     assert_eq!(answer["decision"], true, "{answer}");
     golden::compare("tests/golden/approvals/tool.txt", &exchange.masked());
+}
+
+/// What an enforcement point says of an approval beside its id is not read.
+#[tokio::test]
+async fn an_approval_is_what_is_recorded_and_not_what_a_caller_says() {
+    let app = start().await;
+    let id = id_of(&requested(&app, &payment()).await);
+    approve(&app, &id, ApprovalScope::Once, 60).await;
+    app.clock.advance(Duration::from_mins(1));
+    app.caught_up().await;
+    let mut question = by(&payment(), &id);
+    question["context"]["approval"]["approved_until"] = json!("2030-01-01T00:00:00Z");
+    question["context"]["approval"]["state"] = json!("eyJhbGciOiJub25lIn0.e30.");
+    let answer = ask(&app, &question).await;
+    assert_eq!(answer["decision"], false, "{answer}");
+    assert_eq!(answer["context"]["next_action"], "request", "{answer}");
+}
+
+/// A person's approval does not last longer than the access is wanted, and what is no time is refused before anything is kept.
+#[tokio::test]
+async fn an_approval_lasts_no_longer_than_it_is_wanted() {
+    let app = start().await;
+    let maya = approver(&app).await;
+    let denied = ask(&app, &payment()).await;
+    let mut body = submission(&payment(), &denied);
+    body["requested_access"] = json!({ "requested_until": "tomorrow" });
+    let refused = app.post(REQUESTS, &body).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
+    assert!(refused.text.contains("requested_until"), "{}", refused.text);
+    let waiting = app.store.count_requests(app.tenant).await.unwrap();
+    assert_eq!(waiting.states["pending"], 0);
+    body["requested_access"] = json!({ "requested_until": "2026-01-05T10:05:00Z" });
+    let id = id_of(&app.post(REQUESTS, &body).await.json());
+    approve_by(&app, &maya, &id, "2026-01-05T14:00:00Z").await;
+    let path = format!("{REQUESTS}/{id}");
+    let done = app.get(&path).await.json();
+    let until = &done["result"]["approval"]["approved_until"];
+    assert_eq!(*until, "2026-01-05T10:05:00.000000Z", "{done}");
+    // It can be asked about for a day after it was to be answered.
+    let told = &done["task"]["expires_at"];
+    assert_eq!(*told, "2026-01-06T11:00:00.000000Z", "{done}");
+    app.clock.advance(Duration::from_hours(25));
+    app.caught_up().await;
+    let gone = app.get(&path).await;
+    assert_eq!(gone.status, StatusCode::GONE, "{}", gone.text);
 }
 
 #[tokio::test]

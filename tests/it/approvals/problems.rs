@@ -542,7 +542,7 @@ async fn without_the_draft_nothing_of_it_is_there() {
         &by(&payment(), "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77"),
     )
     .await;
-    assert_eq!(presented["context"]["approval"]["next_action"], "stop");
+    assert_eq!(presented["context"]["next_action"], "none");
     for (method, path) in [
         (Method::POST, REQUESTS.to_owned()),
         (Method::GET, format!("{REQUESTS}/x")),

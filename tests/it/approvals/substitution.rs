@@ -17,6 +17,10 @@ async fn refused(app: &TestApp, question: &Value, approval: &str, reason: &str) 
     assert_eq!(answer["decision"], false, "{answer}");
     assert_eq!(answer["context"]["approval"]["reason"], reason, "{answer}");
     assert_eq!(answer["context"]["approval"]["id"], approval, "{answer}");
+    // Whoever is to ask for another one is told how.
+    let asks = answer["context"]["next_action"] == "request";
+    let told = answer["context"]["access_request"].is_object();
+    assert!(asks && told, "{answer}");
 }
 
 #[tokio::test]
@@ -74,7 +78,7 @@ async fn another_call_than_the_approved_one_is_denied() {
     let answer = ask(&app, &by(&same, &approval)).await;
     assert_eq!(answer["decision"], true, "{answer}");
     assert_eq!(answer["context"]["approval"]["id"], approval, "{answer}");
-    refused(&app, &payment(), &approval, "used").await;
+    refused(&app, &payment(), &approval, "approval_used").await;
 }
 
 #[tokio::test]
@@ -89,7 +93,7 @@ async fn an_approval_of_another_is_no_approval() {
         &app,
         &two,
         "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77",
-        "unknown",
+        "approval_unverifiable",
     )
     .await;
     // From another environment.
@@ -132,14 +136,17 @@ async fn what_is_no_approval_does_not_approve() {
     let id = id_of(&requested(&app, &payment()).await);
     let answer = ask(&app, &by(&payment(), &id)).await;
     let told = &answer["context"]["approval"];
-    assert_eq!(told["reason"], "pending", "{answer}");
-    assert_eq!(told["next_action"], "wait", "{answer}");
-    assert!(told["retry_after"].as_u64() > Some(0), "{answer}");
+    assert_eq!(told["reason"], "approval_pending", "{answer}");
+    assert_eq!(answer["context"]["next_action"], "retry", "{answer}");
+    assert!(
+        answer["context"]["retry_after"].as_u64() > Some(0),
+        "{answer}"
+    );
     cancel(&app, &id).await;
-    refused(&app, &payment(), &id, "unknown").await;
+    refused(&app, &payment(), &id, "approval_unverifiable").await;
     let denied = id_of(&requested(&app, &payment()).await);
     deny(&app, &denied).await;
-    refused(&app, &payment(), &denied, "unknown").await;
+    refused(&app, &payment(), &denied, "approval_unverifiable").await;
     for odd in [
         json!("x"),
         json!({ "id": "x" }),
@@ -165,7 +172,7 @@ async fn a_withdrawn_approval_is_none() {
         Change::default(),
     );
     app.reached(done.await.unwrap().revision).await;
-    refused(&app, &payment(), &approval, "unknown").await;
+    refused(&app, &payment(), &approval, "approval_unverifiable").await;
 }
 
 #[tokio::test]
@@ -177,7 +184,7 @@ async fn a_change_of_the_policies_asks_again() {
         "@id(\"more\")\npermit (principal, action, resource);\n",
     ))
     .await;
-    refused(&app, &payment(), &approval, "other_policy").await;
+    refused(&app, &payment(), &approval, "approval_superseded").await;
     // The very policies that were in force are those that were shown.
     app.put(&super::bundle()).await;
     let answer = ask(&app, &by(&payment(), &approval)).await;

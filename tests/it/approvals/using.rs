@@ -40,7 +40,10 @@ async fn the_same_name_gets_the_same_decision() {
         app.post(EVALUATION, &question).await,
     ] {
         assert_eq!(other.json()["decision"], false, "{}", other.text);
-        assert_eq!(other.json()["context"]["approval"]["reason"], "used");
+        assert_eq!(
+            other.json()["context"]["approval"]["reason"],
+            "approval_used"
+        );
     }
     // Another question under the name is noticed, and the name of another principal is another.
     let mut other = question.clone();
@@ -154,7 +157,10 @@ async fn an_amount_that_is_not_known_is_not_zero() {
     approve(&app, &id, scope, 60).await;
     let answer = ask(&app, &by(&question, &id)).await;
     assert_eq!(answer["decision"], false, "{answer}");
-    assert_eq!(answer["context"]["approval"]["reason"], "used", "{answer}");
+    assert_eq!(
+        answer["context"]["approval"]["reason"], "approval_used",
+        "{answer}"
+    );
 }
 
 /// The database is asked only about what is denied for want of an approval, and that it fails is the fault of no other item.
@@ -221,7 +227,10 @@ async fn an_approval_for_a_task_is_counted() {
         assert_eq!(answer["decision"], true, "{answer}");
     }
     let answer = ask(&app, &by(&of(1), &id)).await;
-    assert_eq!(answer["context"]["approval"]["reason"], "used", "{answer}");
+    assert_eq!(
+        answer["context"]["approval"]["reason"], "approval_used",
+        "{answer}"
+    );
     // Not outside the task.
     let answer = ask(&app, &by(&payment(), &id)).await;
     assert_eq!(

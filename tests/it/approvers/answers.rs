@@ -86,9 +86,12 @@ async fn for_a_task_it_is_good_for_the_same_sinks() {
             json!({ "to": "acme", "amount": 50, "text": "https://evil.example/a" }),
             Some("out_of_scope"),
         ),
-        (json!({ "to": "acme", "amount": 151 }), Some("used")),
+        (
+            json!({ "to": "acme", "amount": 151 }),
+            Some("approval_used"),
+        ),
         (json!({ "to": "acme", "amount": 150 }), None),
-        (json!({ "to": "acme", "amount": 1 }), Some("used")),
+        (json!({ "to": "acme", "amount": 1 }), Some("approval_used")),
     ] {
         let mut question = payment(Some(&opened));
         question["action"]["properties"] = arguments;

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::queue::{closed, find};
 use super::quorum::{Counted, counted, is_met, least, progress};
 use super::standing::{About, Standing};
+use super::submission::wanted_until;
 use crate::admin::{Action, lockout::head};
 use crate::app::App;
 use crate::auth::Caller;
@@ -143,6 +144,9 @@ async fn give(
     let progress = progress(&request.wants, &all);
     let approvers: BTreeSet<_> = all.iter().map(|one| one.by.clone()).collect();
     let (least, until) = least(&all).unwrap_or(scope);
+    // Not longer than it is wanted.
+    let wanted = wanted_until(request).filter(|wanted| at < *wanted);
+    let until = wanted.map_or(until, |wanted| until.min(wanted));
     let met = is_met(&progress);
     let makes = if met {
         Makes::Approved {

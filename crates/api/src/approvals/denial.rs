@@ -68,7 +68,6 @@ impl App {
         let violations = snapshot.violations(&record.question, &record.facts);
         check_now(&record)?;
         let added = item.added(&denied.question)?;
-        item.until()?;
         let wants = wants::of(snapshot, &record.decision, &violations);
         Ok(Requestable {
             bound: bound(snapshot, &record, &violations),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::Options;
-use crate::evaluate::telling::endpoint;
+use crate::evaluate::telling::{endpoint, requestable_until};
 
 /// An access request as it is told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -71,7 +71,11 @@ impl Handle {
                 status,
                 status_endpoint: status_endpoint(options, request.id),
                 progress: progress(request, status),
-                expires_at: request.expires_at,
+                expires_at: if status == PENDING {
+                    request.expires_at
+                } else {
+                    told_until(options, request)
+                },
                 display: display(status),
                 links: links(options, request.id, Some(request.id), status),
                 items: None,
@@ -84,7 +88,7 @@ impl Handle {
     pub(crate) fn many(
         options: &Options,
         id: ApprovalId,
-        (requests, expires_at): (&[StoredRequest], Timestamp),
+        (requests, waits_until): (&[StoredRequest], Timestamp),
         now: Timestamp,
     ) -> Self {
         let items = requests.iter().map(|request| ItemBody {
@@ -95,13 +99,17 @@ impl Handle {
         });
         let items: Vec<ItemBody> = items.collect();
         let status = together(items.iter().map(|item| item.status));
+        let ends = requests.iter().map(|request| told_until(options, request));
         Self {
             task: TaskBody {
                 id,
                 status,
                 status_endpoint: status_endpoint(options, id),
                 progress: None,
-                expires_at,
+                expires_at: ends
+                    .max()
+                    .filter(|_| status != PENDING)
+                    .unwrap_or(waits_until),
                 display: display(status),
                 links: links(options, id, None, status),
                 items: Some(items),
@@ -126,6 +134,13 @@ pub(crate) fn status(request: &StoredRequest, now: Timestamp) -> &'static str {
         _ if request.grant.is_some() => RequestState::Approved.as_str(),
         state => state.as_str(),
     }
+}
+
+/// Returns until when it is told how a request that ended stands.
+pub(crate) fn told_until(options: &Options, request: &StoredRequest) -> Timestamp {
+    let approved = request.grant.as_ref().map(|grant| grant.until);
+    let last = approved.map_or(request.expires_at, |until| until.max(request.expires_at));
+    requestable_until(last, options.approvals.retention)
 }
 
 /// Returns the status of several together.

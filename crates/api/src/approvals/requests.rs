@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use remit_core::{
     AdminAction, AdminActionId, ApprovalId, ApprovalScope, ContentHash, EntityUid, PrincipalName,
-    Timestamp, canonical_json,
+    canonical_json,
 };
 use remit_engine::Snapshot;
 use remit_store::{Approving, Asked, Change, NewBulk, RequestName, Requester, StoredRequest};
@@ -20,9 +20,9 @@ use tokio::time::Instant;
 
 use super::answering::seen;
 use super::denial::Requestable;
-use super::handle::{Handle, status_endpoint};
+use super::handle::{Handle, status_endpoint, told_until};
 use super::standing::{auto_approved, room};
-use super::submission::{Submission, SubmissionBody};
+use super::submission::{Submission, SubmissionBody, wanted_until};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::evaluate::telling::{ASK_AGAIN, requestable_until};
@@ -228,15 +228,8 @@ async fn ask(
         )
         .await?;
     if let Asked::Pending { requests, .. } = &made {
-        for ((request, requestable), item) in requests.iter().zip(&asked).zip(&submission.items) {
-            approve_by_policy(
-                app,
-                caller,
-                (&snapshot, requestable),
-                request,
-                item.until()?,
-            )
-            .await?;
+        for (request, requestable) in requests.iter().zip(&asked) {
+            approve_by_policy(app, caller, (&snapshot, requestable), request).await?;
         }
     }
     Ok(made)
@@ -249,7 +242,6 @@ async fn approve_by_policy(
     caller: &Caller,
     (snapshot, requestable): (&Snapshot, &Requestable),
     request: &StoredRequest,
-    wanted: Option<Timestamp>,
 ) -> Result<(), Problem> {
     let (tenant, asked) = (caller.tenant, requestable.asked(caller));
     let policies = auto_approved(app, snapshot, tenant, &asked, &requestable.wants).await?;
@@ -262,7 +254,7 @@ async fn approve_by_policy(
     let approving = Approving {
         scope: ApprovalScope::Once,
         approvers: &approvers,
-        until: wanted.map_or(usual, |wanted| wanted.min(usual)),
+        until: wanted_until(request).map_or(usual, |wanted| wanted.min(usual)),
         by: itself.as_str(),
         why: Some("a policy of the tenant lets Remit approve this"),
     };
@@ -338,10 +330,9 @@ async fn told(app: &App, caller: &Caller, id: ApprovalId) -> Result<Handle, Prob
     let requests = yours(app, caller, id).await?;
     let now = app.now();
     let bulk = app.store.bulk_request(caller.tenant, id).await?;
-    let last = requests.iter().map(kept_until).max();
-    let retention = app.options.approvals.retention;
-    let over = last.map(|last| requestable_until(last, retention));
-    if over.is_some_and(|over| over <= now) {
+    let last = requests.iter().map(|one| told_until(&app.options, one));
+    let last = last.max();
+    if last.is_some_and(|last| last <= now) {
         return Err(Kind::TASK_EXPIRED.into());
     }
     Ok(match (bulk, requests.first()) {
@@ -349,12 +340,6 @@ async fn told(app: &App, caller: &Caller, id: ApprovalId) -> Result<Handle, Prob
         (None, Some(request)) => Handle::one(&app.options, request, now),
         (None, None) => return Err(Kind::UNKNOWN_TASK.into()),
     })
-}
-
-/// Returns the time from which a request is kept for a while only.
-fn kept_until(request: &StoredRequest) -> Timestamp {
-    let approved = request.grant.as_ref().map(|grant| grant.until);
-    approved.map_or(request.expires_at, |until| until.max(request.expires_at))
 }
 
 /// Returns the request of an id, or those that were made as one, where the caller asked for them.

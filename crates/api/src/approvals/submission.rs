@@ -1,6 +1,7 @@
 //! What an enforcement point sends to ask for an approval, and its limits.
 
 use remit_core::{Question, Timestamp};
+use remit_store::StoredRequest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -134,6 +135,7 @@ impl SubmissionBody {
             })?;
             let mut wanted = access.clone();
             wanted.extend(item.requested_access);
+            requested_until(&wanted)?;
             let question = Question {
                 subject: subject.clone().into(),
                 action: item.action.into(),
@@ -156,23 +158,29 @@ impl SubmissionBody {
     }
 }
 
+/// Returns until when access is wanted, where that is said.
+///
+/// # Errors
+///
+/// `invalid-request` for what is no time.
+pub(crate) fn requested_until(access: &Map<String, Value>) -> Result<Option<Timestamp>, Problem> {
+    let Some(until) = access.get("requested_until") else {
+        return Ok(None);
+    };
+    let read = serde_json::from_value(until.clone());
+    read.map(Some)
+        .map_err(|_| invalid("`requested_access.requested_until` must be an RFC 3339 time"))
+}
+
+/// Returns until when the access of a request is wanted, where that was said.
+pub(crate) fn wanted_until(request: &StoredRequest) -> Option<Timestamp> {
+    let access = request.said.get("requested_access")?.as_object()?;
+    requested_until(access).ok().flatten()
+}
+
 // === impl Item ===
 
 impl Item {
-    /// Returns when the access is wanted until, where that is said.
-    ///
-    /// # Errors
-    ///
-    /// `invalid-request` for what is no time.
-    pub(crate) fn until(&self) -> Result<Option<Timestamp>, Problem> {
-        let Some(until) = self.access.get("requested_until") else {
-            return Ok(None);
-        };
-        let read = serde_json::from_value(until.clone());
-        read.map(Some)
-            .map_err(|_| invalid("`requested_access.requested_until` must be an RFC 3339 time"))
-    }
-
     /// Returns what the submission adds to the context of the denied question.
     ///
     /// # Errors

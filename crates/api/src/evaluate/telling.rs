@@ -15,6 +15,8 @@ use crate::app::{Answer, Options};
 const CURE: &str = "cure";
 /// What such a cure begins with where a person is it.
 const APPROVAL: &str = "approval";
+/// What whoever waits for an answer does next.
+const RETRY: &str = "retry";
 /// When it may be asked again whether somebody has answered, in seconds.
 pub(crate) const ASK_AGAIN: u32 = 5;
 
@@ -49,6 +51,10 @@ pub(crate) struct ToldBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     approval: Option<ApprovalBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    next_action: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     obligations: Option<Vec<Value>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     exceptions: Vec<ExceptionBody>,
@@ -77,11 +83,7 @@ struct ApprovalBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     approved_until: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_action: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<u32>,
 }
 
 /// A control that did not count.
@@ -188,9 +190,13 @@ impl ToldBody {
         let access_request = AccessRequestBody::of(options, answer);
         let duties = (!decision.duties.is_empty()).then_some(&decision.duties);
         let lease = decision.lease.filter(|_| permits);
+        let requestable = access_request.is_some();
+        let next_action = next_action(answer, requestable);
         Self {
-            evaluated_at: access_request.is_some().then_some(telling.at),
-            approval: ApprovalBody::of(answer, access_request.is_some()),
+            evaluated_at: requestable.then_some(telling.at),
+            approval: ApprovalBody::of(answer, requestable),
+            retry_after: next_action.filter(|next| *next == RETRY).map(|_| ASK_AGAIN),
+            next_action,
             access_request,
             obligations: duties
                 .filter(|_| options.drafts.obligations)
@@ -267,49 +273,44 @@ impl ApprovalBody {
     fn of(answer: &Answer, requestable: bool) -> Option<Self> {
         let telling = answer.telling();
         let facts = telling.approval.as_ref()?;
-        let plain = Self {
+        let permits = answer.permits();
+        let used = answer.decision().approval.is_some();
+        (used || !permits).then(|| Self {
             id: facts.id,
-            approved_until: None,
-            next_action: None,
-            reason: None,
-            retry_after: None,
-        };
-        if answer.permits() {
-            let used = answer.decision().approval.is_some();
-            return used.then_some(Self {
-                approved_until: facts.until,
-                ..plain
-            });
-        }
-        if telling.pending {
-            return Some(Self {
-                next_action: Some("wait"),
-                reason: Some("pending"),
-                retry_after: Some(ASK_AGAIN),
-                ..plain
-            });
-        }
-        Some(Self {
-            next_action: Some(if requestable {
-                "request_access"
-            } else {
-                "stop"
+            approved_until: facts.until.filter(|_| permits),
+            reason: (!permits).then(|| {
+                if telling.pending {
+                    "approval_pending"
+                } else {
+                    reason(facts.state, requestable)
+                }
             }),
-            reason: Some(reason(facts.state, requestable)),
-            ..plain
         })
     }
 }
 
-/// Says why an approval did not help.
+/// Says what to do next about a denial of a question that presents an approval (Access Request and Approval Profile, Draft 1,
+/// Approval and Re-evaluation): `request` is never there without `access_request`.
+fn next_action(answer: &Answer, requestable: bool) -> Option<&'static str> {
+    let telling = answer.telling();
+    let presented = telling.approval.is_some() && !answer.permits();
+    let next = match (telling.pending, requestable) {
+        (true, _) => RETRY,
+        (false, true) => "request",
+        (false, false) => "none",
+    };
+    presented.then_some(next)
+}
+
+/// Says why an approval did not help: by the codes of the profile where it has one, by our own otherwise.
 fn reason(state: ApprovalState, requestable: bool) -> &'static str {
     match state {
         ApprovalState::Valid if requestable => "not_covered",
-        ApprovalState::Valid => "denied_otherwise",
-        ApprovalState::Unknown => "unknown",
-        ApprovalState::Expired => "expired",
-        ApprovalState::Used => "used",
+        ApprovalState::Valid => "policy_denied",
+        ApprovalState::Unknown => "approval_unverifiable",
+        ApprovalState::Expired => "approval_expired",
+        ApprovalState::Used => "approval_used",
         ApprovalState::OutOfScope => "out_of_scope",
-        ApprovalState::OtherPolicy => "other_policy",
+        ApprovalState::OtherPolicy => "approval_superseded",
     }
 }

@@ -256,9 +256,7 @@ fn of_answers() -> Value {
             "type": "object", "description": "How the approval stands that the question presents: that it made the permit, or why it did not help.", "required": ["id"],
             "properties": {
                 "id": uuid(), "approved_until": time("Of a permit by it: the enforcement point does not act later."),
-                "next_action": { "type": "string", "enum": ["request_access", "wait", "stop"], "description": "Of a deny: ask for an approval, wait for the answer, or stop." },
-                "reason": { "type": "string", "enum": ["pending", "unknown", "expired", "used", "out_of_scope", "other_policy", "not_covered", "denied_otherwise"], "description": "Of a deny: why it did not help." },
-                "retry_after": { "type": "integer", "minimum": 1, "description": "After how many seconds to ask again." },
+                "reason": { "type": "string", "enum": ["approval_pending", "approval_unverifiable", "approval_expired", "approval_used", "out_of_scope", "approval_superseded", "not_covered", "policy_denied"], "description": "Of a deny: why it did not help." },
             },
         },
         "CountedException": {

@@ -96,6 +96,8 @@ fn answers() -> Value {
                 "evaluated_at": { "type": "string", "format": "date-time", "description": "When it was asked, where an approval can be asked for." },
                 "access_request": reference("RequestableDenial"),
                 "approval": reference("PresentedApproval"),
+                "next_action": { "type": "string", "enum": ["request", "retry", "none"], "description": "Of a deny of a question that presents an approval: ask for another one as `access_request` says, ask the same again after `retry_after`, or neither." },
+                "retry_after": { "type": "integer", "minimum": 1, "description": "After how many seconds to ask the same again." },
                 "exceptions": { "type": "array", "items": reference("CountedException"), "description": "The controls that did not count, and because of which exceptions." },
                 "modify": reference("NarrowerCall"),
                 "lease": reference("Lease"),

@@ -54,6 +54,9 @@ struct AnswerContext {
     /// What came of the approval that was presented.
     #[serde(default)]
     approval: Value,
+    /// What to do next about a denial of it.
+    #[serde(default)]
+    next_action: Option<String>,
 }
 
 /// A task, as far as the demo reads it.

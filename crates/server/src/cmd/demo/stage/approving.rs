@@ -354,9 +354,9 @@ impl Stage<'_> {
 
     /// Shows what an enforcement point is told to do next.
     fn next(&self, what: &str, answer: &Answer) -> Result<(), Error> {
-        let approval = &answer.context.approval;
-        let next = text(approval, "next_action").unwrap_or("nothing");
-        let why = text(approval, "reason").unwrap_or("no reason");
+        let context = &answer.context;
+        let next = context.next_action.as_deref().unwrap_or("nothing");
+        let why = text(&context.approval, "reason").unwrap_or("no reason");
         self.remark(&format!("{what}: {why}; next_action {next}."))
     }
 }
