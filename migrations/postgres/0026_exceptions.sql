@@ -47,4 +47,7 @@ CREATE TABLE lease_ends (
 
 CREATE INDEX lease_ends_at_idx ON lease_ends (tenant, at);
 
+-- Which permit a decision renews: the outcome is told of that one.
+ALTER TABLE decisions ADD COLUMN renews UUID;
+
 SELECT remit_protect_tenants(NULL);

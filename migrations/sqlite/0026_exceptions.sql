@@ -46,3 +46,6 @@ CREATE TABLE lease_ends (
 ) STRICT;
 
 CREATE INDEX lease_ends_at_idx ON lease_ends (tenant, at);
+
+-- Which permit a decision renews: the outcome is told of that one.
+ALTER TABLE decisions ADD COLUMN renews BLOB;

@@ -268,7 +268,8 @@ async fn load(app: Arc<App>, standing: Arc<Standing>, head: Head) -> Result<(), 
         let now = snapshot.clone();
         app.engine.install(tenant, snapshot);
         // Only now: whoever is told of it asks again, and is answered by it.
-        app.revocations.installed(tenant, before.as_deref(), &now);
+        let both = (before.as_deref(), &now);
+        app.revocations.installed(tenant, both, !same_bundle);
         drop((before, now));
         app.engine.reclaim();
     })

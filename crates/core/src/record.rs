@@ -69,6 +69,9 @@ pub struct FactsHead {
     /// The task in which it was asked.
     #[serde(default)]
     pub task: Option<TaskHead>,
+    /// The permit that it renews.
+    #[serde(default)]
+    pub lease: Option<DecisionId>,
 }
 
 /// The name of a task.

@@ -107,11 +107,13 @@ pub(crate) mod sql {
         OUTCOMES_OF_TASK = list!(" AND o.task = $3");
         /// Lists outcomes of data that went to one place.
         OUTCOMES_TO = list!(" AND o.destination = $4");
-        /// Lists permits in tasks that were made before a time and have no outcome, newest first.
+        /// Lists permits in tasks that were made before a time, renew nothing and have no outcome, newest first.
         ORPHANS = "SELECT d.id, d.replica, d.sequence, d.body FROM decisions AS d WHERE d.tenant = $1 AND d.id < $2 \
-            AND d.task IS NOT NULL AND d.verdict = $3 AND d.at < $4 AND (d.task = $5 OR $5 IS NULL) \
+            AND d.task IS NOT NULL AND d.verdict = $3 AND d.at < $4 AND (d.task = $5 OR $5 IS NULL) AND d.renews IS NULL \
             AND NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.tenant = $1 AND o.decision = d.id) \
             ORDER BY d.id DESC LIMIT $6";
+        /// Tells whether a decision has an outcome.
+        HAS_OUTCOME = "SELECT count(*) FROM outcomes WHERE tenant = $1 AND decision = $2";
     }
 }
 
@@ -224,8 +226,23 @@ impl Store {
         rows.iter().map(|body| of_body(body)).collect()
     }
 
+    /// Tells whether an outcome of a decision was told.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn has_outcome(&self, tenant: TenantId, decision: DecisionId) -> Result<bool, Error> {
+        let told: i64 = read!(self, tenant, "ask whether an outcome was told", |raw| {
+            sqlx::query_scalar(sql::HAS_OUTCOME)
+                .bind(tenant.uuid())
+                .bind(decision.uuid())
+                .fetch_one(raw)
+        })?;
+        Ok(told > 0)
+    }
+
     /// Lists permits in tasks that are older than `waits` and of which no outcome was told, newest first: those before
-    /// `before`, at most `limit` and never more than 1,001.
+    /// `before`, at most `limit` and never more than 1,001. Renewals are none: the outcome is that of what they renew.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use remit_core::controls::{Protection, holds};
-use remit_core::{RecordHead, ReplicaId, TaskId, Verdict};
+use remit_core::{DecisionId, RecordHead, ReplicaId, TaskId, Verdict};
 use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 use uuid::Uuid;
@@ -235,11 +235,13 @@ where
 {
     let mut insert = QueryBuilder::new(
         "INSERT INTO decisions (tenant, id, at, verdict, reason, subject_type, subject_id, action, \
-        resource_type, resource_id, caller, revision, replica, sequence, body, task) ",
+        resource_type, resource_id, caller, revision, replica, sequence, body, task, renews) ",
     );
     insert.push_values(rows.iter().copied(), |mut row, made| {
         let head = made.head;
         let question = &head.question;
+        let renews = head.facts.as_ref().and_then(|facts| facts.lease);
+        let renews = renews.map(DecisionId::uuid);
         row.push_bind(head.tenant.uuid())
             .push_bind(head.id.uuid())
             .push_bind(head.at.micros())
@@ -255,7 +257,8 @@ where
             .push_bind(made.replica)
             .push_bind(made.sequence)
             .push_bind(made.body)
-            .push_bind(made.task);
+            .push_bind(made.task)
+            .push_bind(renews);
     });
     if holds(Protection::ExactlyOnceShipping) {
         insert.push(" ON CONFLICT (tenant, id) DO NOTHING");

@@ -182,6 +182,42 @@ fn ask(facts: &serde_json::Value) -> (Question, Facts) {
     (question, facts)
 }
 
+/// An exception without which an approval would not cover the call is named, of the subject and of whoever is behind it.
+#[test]
+fn a_permit_by_an_approval_names_the_exceptions_that_it_rests_on() {
+    const POLICIES: &str = r#"
+        @id("all") permit (principal, action, resource);
+        @id("careful") forbid (principal is Agent, action, resource) unless { context.facts.approved };
+        @id("slow") forbid (principal is Agent, action, resource) unless { context.facts.approved };
+    "#;
+    let snapshot = compiled(POLICIES);
+    let decide = |exceptions: serde_json::Value, shown: &[&str]| {
+        let (question, facts) = ask(&json!({
+            "agent": {}, "task": { "parent": uuid::Uuid::nil() },
+            "hops": [{ "principal": "Agent::\"boss\"", "agent": {}, "task": {} }],
+            "exceptions": exceptions, "approval": { "state": "valid", "violations": shown },
+        }));
+        (snapshot.decide(&question, &facts), facts)
+    };
+    let (both, _) = decide(json!([]), &["careful", "slow"]);
+    assert!(permits(&both) && both.exceptions.is_empty(), "{both:?}");
+    let (one, _) = decide(json!([]), &["careful"]);
+    assert_eq!(one.reason, Reason::ApprovalRequired);
+    for scope in [
+        json!({ "policy": "slow" }),
+        json!({ "policy": "slow", "agent": "Agent::\"boss\"" }),
+    ] {
+        let (relaxed, facts) = decide(json!([scope]), &["careful"]);
+        let of_all = scope.get("agent").is_none();
+        assert_eq!(permits(&relaxed), of_all, "{relaxed:?}");
+        if of_all {
+            let named: Vec<_> = facts.exceptions.iter().map(|one| one.id).collect();
+            assert_eq!(relaxed.exceptions, named, "{relaxed:?}");
+            assert!(relaxed.approval.is_some());
+        }
+    }
+}
+
 const CHAIN: &str = r#"
     @id("all") permit (principal, action, resource);
     @id("careful") forbid (principal is Agent, action, resource) unless { context.facts.approved };

@@ -38,6 +38,15 @@ pub(super) struct Made {
     pub(super) pending: bool,
 }
 
+/// By which labels of its tasks a permit is looked at once more.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Labels {
+    /// Those that they had when it was decided: its answer is on its way still.
+    Then,
+    /// Those that they have now, but for what it brought itself.
+    Now,
+}
+
 // === impl App ===
 
 impl App {
@@ -138,18 +147,19 @@ impl App {
             return Ok(());
         }
         self.confirmed(caller.tenant)?;
-        if self.permits_still(caller, record)? {
+        if self.permits_still(caller, record, Labels::Then)? {
             return Ok(());
         }
         let detail = "what was permitted when this was asked is denied by now; ask again";
         Err(Problem::new(Kind::STALE_POLICY, detail))
     }
 
-    /// Whether a permit would be one by what is in force now, with the labels, the approval and the lease that it had.
+    /// Whether a permit would be one by what is in force now, with the approval and the lease that it had, and these labels.
     pub(super) fn permits_still(
         &self,
         caller: &Caller,
         record: &DecisionRecord,
+        labels: Labels,
     ) -> Result<bool, Problem> {
         let snapshot = self.engine.snapshot(caller.tenant).ok_or(Kind::NOT_READY)?;
         // Who approved it saw other policies.
@@ -166,8 +176,19 @@ impl App {
         let has = facts.hops.iter_mut().map(|hop| hop.task.as_mut());
         let hops = has.zip(had);
         for (has, had) in hops.chain([(facts.task.as_mut(), record.facts.task.as_ref())]) {
-            if let (Some(has), Some(had)) = (has, had) {
-                has.labels.clone_from(&had.labels);
+            let (Some(has), Some(had)) = (has, had) else {
+                continue;
+            };
+            match labels {
+                Labels::Then => has.labels.clone_from(&had.labels),
+                Labels::Now => {
+                    // What this very permit brought is no reason against it.
+                    let task = snapshot.live().task(has.id);
+                    let set_by = |label: &Label| task?.labels.get(label).copied();
+                    has.labels.retain(|label| {
+                        had.labels.contains(label) || set_by(label) != Some(record.id)
+                    });
+                }
             }
         }
         let now = DecisionRecord {
@@ -175,6 +196,19 @@ impl App {
             ..record.clone()
         };
         Ok(Self::again(&snapshot, &now).verdict == Verdict::Permit)
+    }
+
+    /// Waits until every live replica decides by the labels that a recorded permit brought, where it brought any: whoever
+    /// made it may be waiting still for the other replicas, or have died.
+    pub(super) async fn labelled_by(&self, record: &DecisionRecord) -> Result<(), Problem> {
+        let call = record.facts.call.as_ref();
+        if call.is_none_or(|call| call.raises.is_empty()) {
+            return Ok(());
+        }
+        let heads = self.store.heads().await?;
+        let head = heads.iter().find(|head| head.tenant == record.tenant);
+        let head = head.ok_or(Kind::NOT_FOUND)?.revision;
+        self.labelled(record.tenant, head).await
     }
 
     /// Waits until every live replica decides by the labels that a permit brings.

@@ -1,7 +1,7 @@
 //! What a permit uses of an approval, and the same question asked again under its name.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use remit_core::{
     ApprovalScope, ApprovalState, Bound, ContentHash, DecisionId, DecisionRecord, Question, Reason,
@@ -12,7 +12,7 @@ use remit_log::{DecisionLog, UsedApproval};
 use remit_store::RequestState;
 
 use super::App;
-use super::consuming::Made;
+use super::consuming::{Labels, Made};
 use crate::auth::Caller;
 use crate::facts;
 use crate::problem::{Kind, Problem};
@@ -69,6 +69,13 @@ fn is_same(
     };
     let exact = digest.is_none_or(|digest| digest == call_digest(by_id));
     Ok(exact && text(asked)? == text(recorded)?)
+}
+
+/// Whether the time is over for which something was permitted, where a policy says how long.
+fn is_over(record: &DecisionRecord, now: Timestamp) -> bool {
+    let decision = &record.decision;
+    let lasts = decision.lease.into_iter().chain(decision.ttl).min();
+    lasts.is_some_and(|seconds| record.facts.now.plus(Duration::from_secs(seconds.into())) <= now)
 }
 
 /// Notes among the facts of a question how the database says that its approval stands.
@@ -135,6 +142,7 @@ impl App {
         if approved.scope == ApprovalScope::Once && !exact {
             return Err(Kind::IDEMPOTENCY_KEY_REUSED.into());
         }
+        self.labelled_by(record).await?;
         let receipt = DecisionLog::proof_of(&stored)
             .map_err(|error| Problem::caused(Kind::INTERNAL, error))?;
         Ok(Some(Made {
@@ -148,7 +156,8 @@ impl App {
     }
 
     /// Returns the approval by which something was permitted, where it is permitted still: the approval was not withdrawn
-    /// and is not over, the policies are those that it was asked under, and nothing else forbids it by now.
+    /// and is not over, the policies are those that it was asked under, and nothing else forbids it by now. An answer whose
+    /// outcome was told was not lost, and what it permitted for a time, or for a lease that ended, it permits no more.
     async fn stands(
         &self,
         caller: &Caller,
@@ -167,10 +176,17 @@ impl App {
                 scope: grant.scope,
             })
         });
-        if approved.is_some() && self.permits_still(caller, record)? {
-            return Ok(approved);
+        if approved.is_none() || is_over(record, now) {
+            return Ok(None);
         }
-        Ok(None)
+        let (tenant, id) = (caller.tenant, record.id);
+        let told = self.store.has_outcome(tenant, id).await?;
+        let leased = record.decision.lease.is_some();
+        let ended = leased && self.store.lease_ended(tenant, id).await?;
+        if told || ended || !self.permits_still(caller, record, Labels::Now)? {
+            return Ok(None);
+        }
+        Ok(approved)
     }
 
     /// Looks a question up in the database that is denied for want of the approval that it presents: it may have used that

@@ -22,6 +22,8 @@ use crate::stream::{self, Gone, Sender};
 
 /// How long it may take until an event is found that brought no new revision, or whose revision cannot be loaded here.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a reader leaves between two looks, however much happens.
+const BREATH: Duration = Duration::from_millis(20);
 /// How many events are read at a time.
 const PAGE: usize = 100;
 /// When old events are forgotten for the first time, and how often after that.
@@ -83,6 +85,7 @@ impl Reader {
         while self.tell_new(&sender).await.is_ok() {
             let next = Revision::new(self.seen.number().saturating_add(1));
             self.app.progress.wait(self.caller.tenant, next, LOOK).await;
+            tokio::time::sleep(BREATH).await;
         }
     }
 

@@ -68,6 +68,8 @@ enum Refused {
     OwnAgent,
     /// It was denied.
     Denied,
+    /// It renews another decision.
+    Renewal,
     /// Another outcome was told before.
     Another,
     /// Sinks were told of a tool whose results outsiders write into.
@@ -99,6 +101,10 @@ pub(crate) async fn report(
     }
     if record.decision.verdict != Verdict::Permit {
         return Err(Refused::Denied.problem(&app));
+    }
+    // It took nothing, so that nothing could be given back; what was done is told once, of what it renews.
+    if record.facts.lease.is_some() {
+        return Err(Refused::Renewal.problem(&app));
     }
     let tool = record.facts.tool.as_ref();
     let trusts = tool.is_some_and(|tool| tool.integrity == Integrity::Trusted);
@@ -304,6 +310,7 @@ impl Refused {
             Self::NotYours => "not_yours",
             Self::OwnAgent => "own_agent",
             Self::Denied => "denied",
+            Self::Renewal => "renewal",
             Self::Another => "another",
             Self::UntrustedSinks => "untrusted_sinks",
         }
@@ -324,6 +331,9 @@ impl Refused {
                  point's to tell"
             }
             Self::Denied => "the decision is a deny, after which nothing happens",
+            Self::Renewal => {
+                "the decision renews another one; the outcome is told of that, which is the id of its lease"
+            }
             Self::Another => "another outcome of this decision was reported before",
             Self::UntrustedSinks => {
                 "`sinks` are taken of tools whose integrity is `trusted`, which this decision's is not"

@@ -37,9 +37,16 @@ pub(super) async fn bring(
     }
     tasks_changed(app, head, after, &mut change).await?;
     approvals_changed(app, head, after, &mut change).await?;
+    // What came and went in between is in neither state.
+    let leaps = head.revision.number() > after.number().saturating_add(1);
+    let ended = if leaps {
+        store.exceptions_ended(head.tenant, after).await?
+    } else {
+        Vec::new()
+    };
     let before = before.clone();
     blocking(move || {
-        let different = revocations::of(&before, &change);
+        let different = revocations::of(&before, &change, leaps.then_some(&ended));
         (before.with(change), different)
     })
     .await

@@ -97,8 +97,14 @@ struct Ring {
 
 /// Returns what a change of what is registered makes different of what was there before.
 ///
-/// A task that is new is none: nothing was permitted in it.
-pub(super) fn of(before: &Live, change: &LiveChange) -> Vec<Changed> {
+/// A task that is new is none: nothing was permitted in it. Where several revisions are taken at once, something may have come
+/// and gone again in between, or have been permitted by another replica: then tasks that are new are told all the same, and
+/// `ended` has the exceptions that were ended.
+pub(super) fn of(
+    before: &Live,
+    change: &LiveChange,
+    ended: Option<&Vec<(ExceptionId, PolicyId)>>,
+) -> Vec<Changed> {
     let mut found = Vec::new();
     let agents = change.agents.iter().map(|(agent, _)| Changed::Agent {
         agent: agent.uid.clone(),
@@ -109,13 +115,19 @@ pub(super) fn of(before: &Live, change: &LiveChange) -> Vec<Changed> {
     found.extend(tools.map(|tool| Changed::Tool { tool }));
     let changed = change.tasks.iter().map(|task| (task.id, task.state));
     let tasks = changed.chain(change.ended.iter().copied());
-    let known = tasks.filter(|(id, _)| before.task(*id).is_some());
+    let known = tasks.filter(|(id, _)| ended.is_some() || before.task(*id).is_some());
     found.extend(known.map(|(task, state)| Changed::Task { task, state }));
     let removed = change.approvals_removed.iter();
-    let removed = removed.filter(|id| before.approval(**id).is_some());
     found.extend(removed.map(|id| Changed::ApprovalEnded { approval: *id }));
     kills(before, change, &mut found);
     exceptions(before, change, &mut found);
+    for (exception, policy) in ended.into_iter().flatten() {
+        let (exception, policy) = (*exception, policy.clone());
+        let told = Changed::ExceptionEnded { exception, policy };
+        if !found.contains(&told) {
+            found.push(told);
+        }
+    }
     if let Some(owners) = &change.owners {
         let gone = before.owners().filter(|name| !owners.contains(name));
         found.extend(gone.map(|name| Changed::PrincipalDisabled {
@@ -187,18 +199,24 @@ impl Revocations {
         }
     }
 
-    /// Tells what came into force with a snapshot that took the place of another.
+    /// Tells what came into force with a snapshot that took the place of another; `bundle` is whether another bundle came
+    /// with it, be it with the same content again.
     ///
     /// What was found since the beginning is no difference from what was in force: then there is a gap.
-    pub(super) fn installed(&self, tenant: TenantId, before: Option<&Snapshot>, now: &Snapshot) {
+    pub(super) fn installed(
+        &self,
+        tenant: TenantId,
+        (before, now): (Option<&Snapshot>, &Snapshot),
+        bundle: bool,
+    ) {
         let revision = now.revision();
         let mut rings = self.lock();
         let ring = rings.entry(tenant).or_insert_with(|| Ring::at(revision));
         let found = ring.found.take();
         let keys = std::mem::take(&mut ring.keys);
         match (before, found) {
-            (Some(before), Some((since, mut changes))) if since > Revision::default() => {
-                if before.content_hash() != now.content_hash() {
+            (Some(_), Some((since, mut changes))) if since > Revision::default() => {
+                if bundle {
                     let bundle = now.content_hash();
                     changes.push(Changed::Bundle { bundle });
                 }

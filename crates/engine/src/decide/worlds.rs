@@ -62,6 +62,15 @@ impl World {
     }
 }
 
+/// What forbids a call where nobody approved, of the subject and of everybody behind it.
+#[derive(Debug, Default)]
+struct Violated {
+    /// The policies, but for those that an exception relaxes.
+    policies: BTreeSet<PolicyId>,
+    /// Those exceptions.
+    exceptions: BTreeSet<ExceptionId>,
+}
+
 // === impl Judged ===
 
 impl Judged {
@@ -78,12 +87,12 @@ impl Snapshot {
     /// What a person who approves it must be shown. Policies in shadow mode, those that an exception relaxes and those
     /// that cannot be evaluated are not among them; the last deny whatever anybody approves.
     pub fn violations(&self, question: &Question, facts: &Facts) -> BTreeSet<PolicyId> {
-        let mut found = BTreeSet::new();
+        let mut found = Violated::default();
         // What a panic leaves out was not shown, so that it will ask again.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             self.violated(question, facts, &mut found);
         }));
-        found
+        found.policies
     }
 
     /// Returns the digest of everything in a question that an approval is bound to.
@@ -112,27 +121,31 @@ impl Snapshot {
         action.is_some_and(|action| action.binds(member))
     }
 
-    fn violated(&self, question: &Question, facts: &Facts, found: &mut BTreeSet<PolicyId>) {
+    fn violated(&self, question: &Question, facts: &Facts, found: &mut Violated) {
         self.violated_by_one(question, facts, found);
         for (question, facts) in Self::behind(question, facts) {
             self.violated_by_one(&question, &facts, found);
         }
     }
 
-    fn violated_by_one(&self, question: &Question, facts: &Facts, found: &mut BTreeSet<PolicyId>) {
+    fn violated_by_one(&self, question: &Question, facts: &Facts, found: &mut Violated) {
         let Ok(asked) = self.ask(question, facts, &mut Vec::new()) else {
             return;
         };
         let relaxations = self.relaxations(question, facts);
-        let relaxed = |place: usize| relaxations.iter().any(|one| one.place == place);
         for (place, outcome) in self.outcomes(&asked, World::Plain.context(&asked, facts)) {
             let policy = self.policy(place).filter(|policy| {
-                policy.effect == Effect::Forbid
-                    && !policy.shadow
-                    && outcome == Outcome::Satisfied
-                    && !relaxed(place)
+                policy.effect == Effect::Forbid && !policy.shadow && outcome == Outcome::Satisfied
             });
-            found.extend(policy.map(|policy| policy.id.clone()));
+            let Some(policy) = policy else {
+                continue;
+            };
+            let of = relaxations.iter().filter(|one| one.place == place);
+            let relaxed: Vec<ExceptionId> = of.map(|one| one.exception).collect();
+            if relaxed.is_empty() {
+                found.policies.insert(policy.id.clone());
+            }
+            found.exceptions.extend(relaxed);
         }
     }
 
@@ -194,24 +207,22 @@ impl Snapshot {
                 self.conclude(question, given)
             };
         }
-        if !hop && !self.covered(question, facts) {
-            return self.requestable(question, plain, true);
+        let mut violated = Violated::default();
+        if let Some(approval) = facts.approval.as_ref().filter(|_| !hop) {
+            self.violated(question, facts, &mut violated);
+            // Not everything that forbids it was shown to whoever approved.
+            if !violated.policies.is_subset(&approval.violations) {
+                return self.requestable(question, plain, true);
+            }
         }
-        let decision = Decision {
+        let mut decision = Decision {
             approval: facts.approval.as_ref().map(|approval| approval.id),
             ..self.conclude(question, given)
         };
+        // What an exception relaxes was not shown, so that the permit rests on it as well, though an approval would do.
+        violated.exceptions.extend(decision.exceptions);
+        decision.exceptions = violated.exceptions.into_iter().collect();
         fulfilled(question, hop, decision)
-    }
-
-    /// Says whether everything that forbids it was shown to whoever approved.
-    fn covered(&self, question: &Question, facts: &Facts) -> bool {
-        let Some(approval) = &facts.approval else {
-            return true;
-        };
-        let mut found = BTreeSet::new();
-        self.violated(question, facts, &mut found);
-        found.is_subset(&approval.violations)
     }
 
     fn judge(

@@ -93,6 +93,9 @@ pub(crate) mod sql {
         /// Lists the exceptions that are confirmed and not ended at a revision, but for those over for long.
         EXCEPTIONS_IN_FORCE = "SELECT id, body, confirmed_by FROM exceptions \
             WHERE tenant = $1 AND revision <= $2 AND (ended IS NULL OR ended > $2) AND ends_at > $3 ORDER BY id";
+        /// Lists the exceptions that were in force and were ended after a revision.
+        EXCEPTIONS_ENDED = "SELECT id, policy FROM exceptions WHERE tenant = $1 AND ended > $2 AND revision IS NOT NULL \
+            ORDER BY id LIMIT 1000";
         /// Lists exceptions, newest first.
         EXCEPTIONS = "SELECT id, body, hash, proposed_by, proposed_key, proposed_at, lapses_at, confirmed_by, \
             confirmed_at, revision, ended_by, ended_at FROM exceptions \
@@ -124,6 +127,28 @@ pub(crate) mod sql {
 // === impl Store ===
 
 impl Store {
+    /// Lists the exceptions that were in force and were ended after a revision: at most a thousand, by id.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn exceptions_ended(
+        &self,
+        tenant: TenantId,
+        after: Revision,
+    ) -> Result<Vec<(ExceptionId, PolicyId)>, Error> {
+        let rows: Vec<(Uuid, String)> =
+            read!(self, tenant, "list exceptions that were ended", |raw| {
+                sqlx::query_as(sql::EXCEPTIONS_ENDED)
+                    .bind(tenant.uuid())
+                    .bind(number(after))
+                    .fetch_all(raw)
+            })?;
+        let rows = rows.into_iter();
+        let read = rows.map(|(id, policy)| (ExceptionId::from_uuid(id), PolicyId::new(policy)));
+        Ok(read.collect())
+    }
+
     /// Keeps that an exception is proposed, until `lapses_at`; it changes nothing until it is confirmed.
     ///
     /// # Errors

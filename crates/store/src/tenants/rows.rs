@@ -66,7 +66,7 @@ tables! {
     "decisions" 500 by ["id"] after "$2"
         { "id": Id, "at": Number, "verdict": Text, "reason": Text, "subject_type": Text, "subject_id": Text,
           "action": Text, "resource_type": Text, "resource_id": Text, "caller": Id, "revision": Number,
-          "replica": Id, "sequence": Number, "body": Text, "task": Id } without [];
+          "replica": Id, "sequence": Number, "body": Text, "task": Id, "renews": Id } without [];
     "events" 500 by ["revision", "place"] after "$2, $3"
         { "revision": Number, "place": Number, "kind": Text, "subject": Text, "at": Number, "body": Text } without [];
     "webhook_deliveries" 100 by ["id"] after "$2"

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use remit_core::{AdminAction, AdminActionId, EntityUid, Timestamp};
 use remit_store::{
-    Change, Delivery, DeliveryState, Error, EventId, Hook, MOST_PENDING, NewDelivery, Outcome,
-    StoredEvent, StoredWebhook,
+    Change, Delivery, DeliveryState, Error, EventId, FORGOTTEN_AT_ONCE, Hook, MOST_PENDING,
+    NewDelivery, Outcome, StoredEvent, StoredWebhook,
 };
 use serde_json::{Value, json};
 use tokio::task::{self, JoinSet};
@@ -94,8 +94,16 @@ fn has_room(busy: &HashMap<task::Id, Hook>, due: Hook) -> bool {
 }
 
 async fn forget(app: &App) {
-    if let Err(error) = app.store.ahead().forget_deliveries().await {
-        tracing::warn!(%error, "deliveries of long ago are not forgotten");
+    loop {
+        match app.store.ahead().forget_deliveries().await {
+            // There may be more.
+            Ok(FORGOTTEN_AT_ONCE..) => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "deliveries of long ago are not forgotten");
+                return;
+            }
+        }
     }
 }
 

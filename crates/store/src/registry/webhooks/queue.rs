@@ -188,7 +188,8 @@ pub(crate) mod sql {
             FROM webhook_deliveries WHERE tenant = $1 AND webhook = $2 AND id < $3 AND (state = $4 OR $4 IS NULL) \
             ORDER BY id DESC LIMIT $5";
         /// Forgets deliveries that ended long ago.
-        FORGET_DELIVERIES = "DELETE FROM webhook_deliveries WHERE state <> 'pending' AND at < $1";
+        FORGET_DELIVERIES = "DELETE FROM webhook_deliveries WHERE (tenant, id) IN \
+            (SELECT tenant, id FROM webhook_deliveries WHERE state <> 'pending' AND at < $1 LIMIT 1000)";
         /// Finds whom a request calls when it ends.
         CALLBACK_OF = "SELECT callback FROM access_requests WHERE tenant = $1 AND id = $2 AND callback IS NOT NULL";
         /// Lists whom those call who joined a request.
@@ -393,7 +394,8 @@ impl Store {
         rows.into_iter().map(StoredDelivery::read).collect()
     }
 
-    /// Forgets deliveries of more than a week ago that ended, of every tenant, and returns how many those were.
+    /// Forgets deliveries of more than a week ago that ended, of every tenant, at most [`crate::FORGOTTEN_AT_ONCE`] of them, and
+    /// returns how many those were.
     pub async fn forget_deliveries(&self) -> Result<u64, Error> {
         self.within("forget deliveries of long ago", async {
             let mut conn = self.begin(Reach::Across(Across::Webhooks)).await?;
