@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use remit_tests::receiver::Behaviour::{Answer, Endless, Hangup, Redirect};
+use remit_tests::receiver::Behaviour::{Answer, Endless, Hangup, Late, Redirect};
 use remit_tests::receiver::Receiver;
 use remit_tests::sql::execute;
 use serde_json::json;
 
-use super::{Method, StatusCode, ask, came, cancel, newest, seconds, send, start, told};
+use super::{
+    Method, StatusCode, allowing, ask, came, cancel, newest, seconds, send, start, start_with, told,
+};
 
 #[tokio::test]
 async fn what_happens_is_told_and_signed() {
@@ -112,6 +114,70 @@ async fn what_was_not_taken_is_sent_again_under_its_id() {
     })
     .await;
     assert_eq!(other.connections(), 0, "nobody is followed anywhere");
+}
+
+/// A receiver that does not answer in time holds up neither another one nor what it is told next, and gets the same again.
+#[tokio::test]
+async fn who_does_not_answer_holds_up_nobody() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    const LATE: Duration = Duration::from_secs(8);
+    let (slow, quick) = (Receiver::start(), Receiver::start());
+    let mut options = allowing(&[&slow, &quick]);
+    options.webhooks.timeout = TIMEOUT;
+    let test = start_with(options).await;
+    let (path, secret) = told(&test, &slow).await;
+    told(&test, &quick).await;
+    slow.does(&[Late(LATE, 204), Answer(204)]);
+    ask(&test, 100).await;
+    let first = came(&slow, 1).await.remove(0);
+    let beside = came(&quick, 1).await.remove(0);
+    assert!(beside.at < first.at + TIMEOUT, "it waited for the slow one");
+    let noted = newest(&test, &path, |found| found["last_at"].is_string()).await;
+    let took = first.at.elapsed();
+    assert!(took < LATE, "nobody waits until it answers: {took:?}");
+    assert_eq!(noted["id"], first.id());
+    assert_eq!(
+        (
+            &noted["attempts"],
+            &noted["state"],
+            &noted["last_status"],
+            &noted["last_problem"],
+        ),
+        (
+            &json!(1),
+            &json!("pending"),
+            &json!(null),
+            &json!("no answer in time"),
+        )
+    );
+    // What happens next is told meanwhile.
+    let next = ask(&test, 200).await;
+    let messages = came(&slow, 2).await;
+    assert_eq!(messages[1].json()["subject"], next);
+    test.clock.advance(Duration::from_mins(2));
+    test.caught_up().await;
+    let messages = came(&slow, 3).await;
+    assert_eq!(
+        (messages[2].id(), &messages[2].body),
+        (first.id(), &first.body)
+    );
+    assert!(messages[2].is_signed(&secret, seconds(&test)));
+    let began = std::time::Instant::now();
+    let delivered = loop {
+        let state = format!("{path}/deliveries?state=delivered");
+        let listed = test.get(&state).await.json();
+        let mut found = listed["deliveries"].as_array().unwrap().iter();
+        if let Some(found) = found.find(|one| one["id"] == first.id()) {
+            break found.clone();
+        }
+        assert!(began.elapsed() < super::PATIENCE, "{listed}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(
+        (&delivered["attempts"], &delivered["last_status"]),
+        (&json!(2), &json!(204))
+    );
+    assert_eq!(quick.received().len(), 2, "each is told once");
 }
 
 /// What is never taken is given up after a day, and stays listed.
