@@ -150,10 +150,12 @@ async fn approval(
 struct Tally {
     rounds: usize,
     one_winner: usize,
+    /// Rounds in which the permit was recorded and its answer lost.
     unheard: usize,
     recorded: usize,
     same: usize,
     answers: usize,
+    /// Questions whose server died with them.
     cut: usize,
     late: usize,
     refused: usize,

@@ -180,6 +180,37 @@ async fn who_does_not_answer_holds_up_nobody() {
     assert_eq!(quick.received().len(), 2, "each is told once");
 }
 
+/// What a replica took and did not finish is nobody's for as long as it may still be at it, and is sent again then.
+#[tokio::test]
+async fn what_was_taken_by_one_that_died_is_sent_again_after_a_while() {
+    let receiver = Receiver::start();
+    let mut test = start(&[&receiver]).await;
+    let (path, secret) = told(&test, &receiver).await;
+    receiver.does(&[Late(Duration::from_mins(1), 204), Answer(204)]);
+    ask(&test, 100).await;
+    came(&receiver, 1).await;
+    test.pause();
+    let noted = newest(&test, &path, |found| found["attempts"] == 1).await;
+    assert_eq!(noted["state"], "pending", "{noted}");
+    assert!(noted["last_at"].is_null(), "nothing came of it: {noted}");
+    test.resume();
+    // The receiver may take 10 s, and whoever sends to it 20 s more.
+    test.clock.advance(Duration::from_secs(29));
+    test.caught_up().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(receiver.received().len(), 1, "somebody may be at it still");
+    test.clock.advance(Duration::from_secs(2));
+    test.caught_up().await;
+    let messages = came(&receiver, 2).await;
+    assert_eq!(
+        (messages[1].id(), &messages[1].body),
+        (messages[0].id(), &messages[0].body)
+    );
+    assert!(messages[1].is_signed(&secret, seconds(&test)));
+    let delivered = newest(&test, &path, |found| found["state"] == "delivered").await;
+    assert_eq!(delivered["attempts"], 2, "{delivered}");
+}
+
 /// What is never taken is given up after a day, and stays listed.
 #[tokio::test]
 async fn what_is_never_taken_is_given_up() {
