@@ -12,6 +12,7 @@ mod automatic;
 mod clocks;
 mod examples;
 mod joining;
+mod outages;
 mod problems;
 mod race;
 mod substitution;

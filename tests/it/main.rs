@@ -58,6 +58,7 @@ mod leases;
 mod listener;
 mod log;
 mod mutants;
+mod obligations;
 mod openapi;
 mod operations;
 mod outcomes;

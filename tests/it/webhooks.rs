@@ -35,7 +35,11 @@ fn allowing(receivers: &[&Receiver]) -> Options {
 
 /// The API with payments that a person must approve, which may send to these receivers.
 async fn start(receivers: &[&Receiver]) -> TestApp {
-    let mut test = TestApp::empty(allowing(receivers)).await;
+    start_with(allowing(receivers)).await
+}
+
+async fn start_with(options: Options) -> TestApp {
+    let mut test = TestApp::empty(options).await;
     test.put(&bundle()).await;
     ship(&test);
     test

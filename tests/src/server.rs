@@ -142,6 +142,7 @@ impl Plan {
                 return Ok(remit);
             }
             if remit.child.try_wait().unwrap().is_some() || Instant::now() > deadline {
+                remit.is_not_replayed("it did not start");
                 return Err(remit.output());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -228,7 +229,7 @@ fn across(
     Ok(())
 }
 
-/// Lists, counts, shows and answers requests while a hundred wait, and while 100,000 do.
+/// Lists, counts, shows and answers requests, and decides what wants one, while a hundred wait, and while 100,000 do.
 fn crowd(
     effort: Effort,
     postgres: &Postgres,
@@ -285,6 +286,8 @@ fn crowd(
             deny.push(timed(api.address, &api.bytes("POST", &path, &seen))?);
         }
         rows.extend([("get", shown), ("approve", approve), ("deny", deny)]);
+        let from = 3_000_000 + if crowd { rounds } else { 0 };
+        rows.push(("decide", decided(api, from..from + rounds)?));
         if !crowd {
             before = rows;
             continue;
@@ -294,6 +297,21 @@ fn crowd(
     Ok(())
 }
 
+/// Decides calls that are denied because nobody has approved them; returns how long each took, in milliseconds.
+fn decided(api: Api<'_>, places: Range<usize>) -> io::Result<Figures> {
+    let mut times = Figures::default();
+    for place in places {
+        let ask = api.evaluation(&question("pay", place));
+        let start = Instant::now();
+        let (status, body) = once(api.address, &ask)?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+        if !body.contains("\"approval_required\"") {
+            return Err(io::Error::other(format!("{status}: {body}")));
+        }
+    }
+    Ok(times)
+}
+
 /// Prints how long each took without the crowd and with it, and notes the targets.
 fn told(before: &[(&str, Figures)], after: &[(&str, Figures)], report: &mut Report) {
     for ((what, few), (_, many)) in before.iter().zip(after) {
@@ -301,6 +319,12 @@ fn told(before: &[(&str, Figures)], after: &[(&str, Figures)], report: &mut Repo
         println!(
             "  {what}: p50 {:.1} ms, p99 {:.1} ms; with the crowd p50 {:.1} ms, p99 {:.1} ms",
             few.0, few.1, many.0, many.1
+        );
+        report.at_most(
+            format!("{what} among 100,000 that wait: p99"),
+            many.1,
+            50.0,
+            "ms",
         );
         report.at_most(
             format!("{what} among 100,000 that wait: p99 over that without them"),

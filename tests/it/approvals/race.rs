@@ -1,10 +1,10 @@
 //! Many clients on two servers for one approval, one server killed meanwhile: one permit, recorded, and the same when asked
-//! for again.
+//! for again, of the server that lives and of the one that was killed once it is there again.
 //!
 //! `REMIT_APPROVAL_ROUNDS=100` makes the long form; `--nocapture` shows the table.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use remit_store::{Approving, Change, NewKey, Pepper, Scope, Store};
 use remit_tests::postgres::Postgres;
 use remit_tests::server::{Remit, client, send};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::{EVALUATION, REQUESTS, by, submission};
@@ -20,7 +21,7 @@ use super::{EVALUATION, REQUESTS, by, submission};
 /// How many clients ask at once.
 const CLIENTS: usize = 50;
 /// How many rounds, unless more are asked for.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 18;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn process(url: &str, name: &str, folder: &std::path::Path) -> Remit {
@@ -31,31 +32,51 @@ async fn process(url: &str, name: &str, folder: &std::path::Path) -> Remit {
         .variable("REMIT__AUTH__PEPPER", &"pepper".repeat(8))
         .variable("REMIT__POLICY__MAX_STALENESS_MS", "30000")
         .variable("REMIT__DATABASE__DEADLINE_MS", "20000")
+        // All rounds are of one agent.
+        .variable("REMIT__APPROVALS__ASKED_PER_MINUTE", "100000")
         .start()
         .await;
     remit.is_not_replayed("a server is killed, and its spool lost with it");
     remit
 }
 
-/// What came of asking with a name: the decision and its id, or why there was no answer.
+/// Why there was no answer.
+#[derive(Debug)]
+enum Unheard {
+    /// The connection ended after the question was sent.
+    Cut,
+    /// There was nobody to connect to any more.
+    Late,
+    /// It was told to ask again.
+    Refused(String),
+}
+
+/// What came of asking with a name: the decision and its id.
 async fn named(
-    url: &str,
-    key: &str,
+    http: &reqwest::Client,
+    (url, key): (&str, &str),
     question: &Value,
     name: &str,
-) -> Result<(bool, String), String> {
-    let request = client()
+) -> Result<(bool, String), Unheard> {
+    let request = http
         .post(format!("{url}{EVALUATION}"))
         .bearer_auth(key)
         .header("idempotency-key", name)
         .json(question);
-    let answer = request.send().await.map_err(|error| error.to_string())?;
+    let unheard = |error: reqwest::Error| {
+        if error.is_connect() {
+            Unheard::Late
+        } else {
+            Unheard::Cut
+        }
+    };
+    let answer = request.send().await.map_err(unheard)?;
     let status = answer.status();
-    let text = answer.text().await.map_err(|error| error.to_string())?;
+    let text = answer.text().await.map_err(unheard)?;
     if status != 200 {
-        return Err(format!("{status}: {text}"));
+        return Err(Unheard::Refused(format!("{status}: {text}")));
     }
-    let body: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let body: Value = serde_json::from_str(&text).unwrap();
     let id = body["context"]["evaluation_id"]
         .as_str()
         .unwrap()
@@ -131,79 +152,140 @@ async fn approval(
 struct Tally {
     rounds: usize,
     one_winner: usize,
+    /// Rounds in which the permit was recorded and its answer lost.
     unheard: usize,
     recorded: usize,
     same: usize,
     answers: usize,
+    /// Questions whose server died with them.
+    cut: usize,
+    late: usize,
+    refused: usize,
     losers: usize,
 }
 
-/// One round: all clients at once, half on each server; one server is killed in the middle.
-async fn round(
-    (a, b, key): (&Remit, &Remit, &str),
-    (store, tenant): (&Store, TenantId),
-    question: &Arc<Value>,
-    tally: &mut Tally,
-    number: usize,
-) {
-    let mut racing = JoinSet::new();
-    for index in 0..CLIENTS {
-        let server = if index % 2 == 0 { a } else { b };
-        let (url, key) = (server.url.clone(), key.to_owned());
-        let question = Arc::clone(question);
-        racing.spawn(async move {
+/// What all rounds share.
+struct Race<'a> {
+    store: &'a Store,
+    tenant: TenantId,
+    key: &'a str,
+    http: reqwest::Client,
+    /// How long it took, the last time that it was measured, until the approval was used.
+    moment: Duration,
+    tally: Tally,
+}
+
+impl Race<'_> {
+    /// Kills a server: when somebody has an answer, when the approval is used, or somewhat before the last time that was so.
+    async fn kills(&mut self, server: &Remit, number: usize, question: &Value, answered: &Notify) {
+        // It is there already, and waits for the end of its input.
+        let mut killer = Command::new("sh")
+            .args(["-c", "read -r _; kill -KILL \"$1\"", "sh"])
+            .arg(server.pid().to_string())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        match number / 2 % 3 {
+            0 => answered.notified().await,
+            1 => {
+                self.is_used(question).await;
+                self.moment = began.elapsed();
+            }
+            _ => tokio::time::sleep(self.moment / 2).await,
+        }
+        drop(killer.stdin.take());
+        assert!(killer.wait().unwrap().success());
+    }
+
+    /// Waits until an approval is used, by whomever.
+    async fn is_used(&self, question: &Value) {
+        let id = question["context"]["approval"]["id"].as_str().unwrap();
+        let id: ApprovalId = id.parse().unwrap();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let request = self.store.request(self.tenant, id).await.unwrap();
+            if request.unwrap().grant.unwrap().uses_left == 0 {
+                return;
+            }
+            assert!(Instant::now() < until, "it is not used");
+        }
+    }
+
+    /// Has all clients ask at once, half of them each server, and kills one in the middle; returns who heard of a permit.
+    async fn rush(
+        &mut self,
+        [lives, dies]: [&Remit; 2],
+        question: &Arc<Value>,
+        number: usize,
+    ) -> Vec<(usize, String)> {
+        let mut racing = JoinSet::new();
+        let answered = Arc::new(Notify::new());
+        for index in 0..CLIENTS {
+            let server = if index % 2 == 0 { lives } else { dies };
+            let (url, key) = (server.url.clone(), self.key.to_owned());
+            let (question, answered) = (Arc::clone(question), Arc::clone(&answered));
+            let http = self.http.clone();
+            racing.spawn(async move {
+                let name = format!("r{number}c{index}");
+                let answer = named(&http, (&url, &key), &question, &name).await;
+                answered.notify_one();
+                (index, answer)
+            });
+        }
+        self.kills(dies, number, question, &answered).await;
+        let mut permitted = Vec::new();
+        for (index, answer) in racing.join_all().await {
+            match answer {
+                Ok((permits, id)) => {
+                    self.tally.answers += 1;
+                    permitted.extend(permits.then_some((index, id)));
+                }
+                Err(Unheard::Cut) => self.tally.cut += 1,
+                Err(Unheard::Late) => self.tally.late += 1,
+                Err(Unheard::Refused(why)) => {
+                    println!("round {number}, client {index}: {why}");
+                    self.tally.refused += 1;
+                }
+            }
+        }
+        assert!(permitted.len() <= 1, "{permitted:?}");
+        permitted
+    }
+
+    /// Has all of them ask again by their names: one is permitted, also where the answer died with its server.
+    async fn winner(&mut self, server: &Remit, question: &Value, number: usize) -> (usize, String) {
+        let mut winners = Vec::new();
+        for index in 0..CLIENTS {
             let name = format!("r{number}c{index}");
-            (index, named(&url, &key, &question, &name).await)
-        });
-    }
-    let kill = Duration::from_millis(2 + (u64::try_from(number).unwrap() * 37) % 200);
-    tokio::time::sleep(kill).await;
-    let killed = Command::new("kill")
-        .args(["-KILL", &b.pid().to_string()])
-        .status();
-    assert!(killed.unwrap().success());
-    let answers = racing.join_all().await;
-    let permitted: Vec<_> = answers
-        .iter()
-        .filter(|(_, answer)| answer.as_ref().is_ok_and(|(permit, _)| *permit))
-        .collect();
-    assert!(permitted.len() <= 1, "{permitted:?}");
-    tally.rounds += 1;
-    tally.answers += answers.iter().filter(|(_, answer)| answer.is_ok()).count();
-    // Whoever won asks again by its name on the server that is left: also where the answer died with the other one.
-    let mut winners = Vec::new();
-    for index in 0..CLIENTS {
-        let name = format!("r{number}c{index}");
-        let again = named(&a.url, key, question, &name).await;
-        let (permit, id) = again.unwrap();
-        if permit {
-            winners.push((index, id));
-        } else {
-            tally.losers += 1;
+            let again = named(&self.http, (&server.url, self.key), question, &name).await;
+            let (permit, id) = again.unwrap();
+            if permit {
+                winners.push((index, id));
+            } else {
+                self.tally.losers += 1;
+            }
         }
+        assert_eq!(winners.len(), 1, "round {number}: {winners:?}");
+        winners.remove(0)
     }
-    assert_eq!(
-        winners.len(),
-        1,
-        "round {number}: {winners:?}, heard {permitted:?}"
-    );
-    tally.one_winner += 1;
-    let (index, id) = &winners[0];
-    match permitted.first() {
-        Some((heard, Ok((_, first)))) => {
-            assert_eq!(
-                (heard, first),
-                (index, id),
-                "another decision was given again"
-            );
-            tally.same += 1;
+
+    /// Notes who won a round, on the server that lives.
+    async fn won(&mut self, winner: &(usize, String), heard: &[(usize, String)]) {
+        self.tally.rounds += 1;
+        self.tally.one_winner += 1;
+        match heard.first() {
+            Some(heard) => {
+                assert_eq!(heard, winner, "another decision was given again");
+                self.tally.same += 1;
+            }
+            None => self.tally.unheard += 1,
         }
-        _ => tally.unheard += 1,
+        let decision: DecisionId = winner.1.parse().unwrap();
+        let stored = self.store.decision(self.tenant, decision).await.unwrap();
+        assert!(stored.is_some(), "the permit is not recorded");
+        self.tally.recorded += 1;
     }
-    let decision: DecisionId = id.parse().unwrap();
-    let stored = store.decision(tenant, decision).await.unwrap();
-    assert!(stored.is_some(), "the permit is not recorded");
-    tally.recorded += 1;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,23 +301,47 @@ async fn one_approval_is_one_permit_whoever_dies() {
         deadline: PATIENCE,
         ..remit_store::Options::new(&url)
     };
-    let a = process(&url, "a", folder.path()).await;
+    let names = ["a", "b"];
+    let a = process(&url, names[0], folder.path()).await;
+    let mut servers = [a, process(&url, names[1], folder.path()).await];
     let store = Store::open(&options, Clock::system()).await.unwrap();
     let tenant = store.ensure_tenant("default").await.unwrap();
     let key = shared_key(&store, tenant).await;
-    let mut tally = Tally::default();
+    let mut race = Race {
+        store: &store,
+        tenant,
+        key: &key,
+        http: client(),
+        moment: Duration::from_millis(20),
+        tally: Tally::default(),
+    };
     let began = Instant::now();
-    for number in 0..rounds {
-        let b = process(&url, "b", folder.path()).await;
-        knows(&a, &key).await;
-        knows(&b, &key).await;
-        let question = approval((&a, &key), (&store, tenant), number).await;
-        let (servers, question) = ((&a, &b, key.as_str()), Arc::new(question));
-        round(servers, (&store, tenant), &question, &mut tally, number).await;
+    for server in &servers {
+        knows(server, &key).await;
     }
+    for number in 0..rounds {
+        let (lives, dies) = ((number + 1) % 2, number % 2);
+        let pair = [&servers[lives], &servers[dies]];
+        let question = approval((pair[0], &key), (&store, tenant), number).await;
+        let question = Arc::new(question);
+        let heard = race.rush(pair, &question, number).await;
+        let winner = race.winner(pair[0], &question, number).await;
+        race.won(&winner, &heard).await;
+        // Whoever died has lost all that it knew, and answers the same.
+        servers[dies] = process(&url, names[dies], folder.path()).await;
+        knows(&servers[dies], &key).await;
+        let again = race.winner(&servers[dies], &question, number).await;
+        assert_eq!(
+            again, winner,
+            "round {number}: another one after the restart"
+        );
+    }
+    let tally = race.tally;
     println!(
-        "{CLIENTS} clients, two servers, one killed: {tally:?} in {} ms",
+        "{CLIENTS} clients, two servers, one killed and started again: {tally:?} in {} ms",
         began.elapsed().as_millis()
     );
     assert_eq!(tally.recorded, rounds);
+    assert_eq!(tally.losers, rounds * 2 * (CLIENTS - 1));
+    assert!(tally.cut > 0, "nobody was asking when a server died");
 }

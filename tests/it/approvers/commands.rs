@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 use remit_tests::server::client;
 use serde_json::{Value, json};
 
 use super::{POLICIES, SCHEMA, payment};
-use crate::cli::{folder, with};
+use crate::cli::{Run, command, folder, with};
 use crate::serve::Server;
 
 /// A server with the policies, whose agents need no registry, and an approver with a key.
@@ -166,6 +167,93 @@ async fn a_request_is_listed_shown_and_answered() {
     assert_eq!(listed[0]["id"], json!(other));
     let escalate = server.run_as(&ben, &["approvals", "escalate", &other]);
     assert_eq!(escalate.code, 3, "{}", escalate.stderr);
+}
+
+/// Runs a command at a terminal of its own, at which a line is typed.
+fn at_a_terminal((server, key): (&Server, &str), arguments: &[&str], typed: &str) -> Run {
+    let plain = command(server.path(), &[]);
+    let words = [plain.get_program().to_str().unwrap()].into_iter();
+    let words: Vec<String> = words
+        .chain(arguments.iter().copied())
+        .map(|word| format!("'{word}'"))
+        .collect();
+    let mut script = Command::new("script")
+        .args(["-qec", &words.join(" "), "/dev/null"])
+        .current_dir(server.path())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs([("REMIT_URL", server.url.as_str()), ("REMIT_KEY", key)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It stays open: a terminal that ends is another matter than a line that was typed.
+    let mut keyboard = script.stdin.take().unwrap();
+    keyboard.write_all(format!("{typed}\n").as_bytes()).unwrap();
+    let done = script.wait_with_output().unwrap();
+    drop(keyboard);
+    Run {
+        code: done.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(done.stdout).unwrap(),
+        stderr: String::from_utf8(done.stderr).unwrap(),
+    }
+}
+
+/// Whether there is a `script` that makes terminals as this test asks it to.
+fn there_are_terminals() -> bool {
+    let version = Command::new("script").arg("--version").output();
+    let found = version.is_ok_and(|told| told.stdout.windows(10).any(|ten| ten == b"util-linux"));
+    assert!(found || !remit_tests::ci(), "there is no `script`");
+    if !found {
+        eprintln!("SKIPPED: there is no `script` of util-linux; install it to run this test");
+    }
+    found
+}
+
+/// At a terminal the card is shown, and the last four characters of the id are asked for: nothing else answers.
+#[tokio::test]
+async fn at_a_terminal_the_last_four_characters_are_asked_for() {
+    if !there_are_terminals() {
+        return;
+    }
+    let (server, ben) = start();
+    let set = ["approvers", "group", "set", "finance", "--members", "ben"];
+    server.run(&set).succeeds(&["finance"]);
+    let (id, other) = (requested(&server, 100).await, requested(&server, 200).await);
+    let at = |arguments: &[&str], typed: &str| at_a_terminal((&server, &ben), arguments, typed);
+    let state = |id: &str| {
+        let shown = server.run_as(&ben, &["approvals", "show", id, "-o", "json"]);
+        shown.json()["state"].as_str().unwrap().to_owned()
+    };
+    let last = &id[id.len() - 4..];
+    let deny = ["approvals", "deny", &other, "--reason", "Not ordered"];
+    for typed in ["", "y", "yes", "----", &last[1..], &id] {
+        let unsure = at(&["approvals", "approve", &id], typed);
+        assert_eq!(unsure.code, 3, "{typed}: {}", unsure.stdout);
+        assert!(
+            unsure.stdout.contains("nothing was answered"),
+            "{typed}: {}",
+            unsure.stdout
+        );
+    }
+    assert_eq!(at(&deny, last).code, 3, "those of another request");
+    assert_eq!([state(&id), state(&other)], ["pending", "pending"]);
+    // A card that is not the one that somebody has seen is not asked about.
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let seen = at(&["approvals", "approve", &id, "--seen", &wrong], last);
+    assert_eq!(seen.code, 3, "{}", seen.stdout);
+    assert_eq!(state(&id), "pending");
+    let sure = at(&["approvals", "approve", &id], last);
+    sure.succeeds(&[
+        "to = acme",
+        "amount = 100",
+        &format!("type the last four characters of its id ({last})"),
+        "is approved",
+    ]);
+    assert_eq!([state(&id), state(&other)], ["approved", "pending"]);
+    at(&deny, &other[other.len() - 4..]).succeeds(&["To refuse it", "is denied"]);
+    assert_eq!(state(&other), "denied");
 }
 
 #[tokio::test]

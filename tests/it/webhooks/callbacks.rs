@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use remit_core::{ApprovalScope, PrincipalKind, Role};
+use remit_tests::receiver::Behaviour::{Answer, Hangup, Late};
 use remit_tests::receiver::Receiver;
 use serde_json::{Value, json};
 
-use super::{Method, StatusCode, TestApp, came, cancel, id_of, register, seconds, start};
+use super::{
+    Method, StatusCode, TestApp, allowing, came, cancel, id_of, newest, register, seconds, start,
+    start_with,
+};
 use crate::approvals::{REQUESTS, approve, ask as evaluate, payment, submission};
 
 /// Asks for the approval of a payment, and to be called; returns the answer.
@@ -120,6 +124,68 @@ async fn whoever_joined_is_called_and_several_at_once_are_told_once() {
     assert_eq!(messages[2].json()["task"]["status"], "cancelled");
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(receiver.received().len(), 3);
+}
+
+/// Whoever is called and fails, or does not answer, is called again with the same words, and is not without its webhook for it.
+#[tokio::test]
+async fn a_callback_that_was_not_taken_is_sent_again_under_its_id() {
+    let receiver = Receiver::start();
+    let mut options = allowing(&[&receiver]);
+    options.webhooks.timeout = Duration::from_millis(500);
+    let test = start_with(options).await;
+    let body = json!({ "url": receiver.url("/callbacks"), "callbacks": true });
+    let (path, secret) = register(&test, &body).await;
+    let late = Late(Duration::from_secs(5), 204);
+    receiver.does(&[Answer(500), late, Hangup, Answer(204)]);
+    let callback = json!({ "endpoint": receiver.url("/callbacks/7"), "state": "ticket 7" });
+    let id = asked(&test, 1, callback).await;
+    cancel(&test, &id).await;
+    let problems = [
+        (json!(500), "the receiver answered 500"),
+        (json!(null), "no answer in time"),
+        (json!(null), "no answer"),
+    ];
+    for (before, (status, problem)) in problems.into_iter().enumerate() {
+        came(&receiver, before + 1).await;
+        let now = json!(test.clock.now());
+        let noted = newest(&test, &path, |found| {
+            found["attempts"] == before + 1 && found["last_at"] == now
+        });
+        let noted = noted.await;
+        assert_eq!(
+            (
+                &noted["state"],
+                &noted["last_status"],
+                &noted["last_problem"]
+            ),
+            (&json!("pending"), &status, &json!(problem))
+        );
+        test.clock.advance(Duration::from_mins(2));
+        test.caught_up().await;
+    }
+    let messages = came(&receiver, 4).await;
+    for message in &messages {
+        assert_eq!(message.target, "/callbacks/7");
+        assert_eq!(
+            (message.id(), &message.body),
+            (messages[0].id(), &messages[0].body)
+        );
+    }
+    assert_eq!(messages[3].json()["task"]["status"], "cancelled");
+    assert!(messages[3].is_signed(&secret, seconds(&test)));
+    let delivered = newest(&test, &path, |found| found["state"] == "delivered").await;
+    assert_eq!(delivered["attempts"], 4);
+    // One place that is gone is not all of them.
+    receiver.does(&[Answer(410), Answer(204)]);
+    let to = |place: &str| json!({ "endpoint": receiver.url(&format!("/callbacks/{place}")) });
+    let gone = asked(&test, 2, to("gone")).await;
+    cancel(&test, &gone).await;
+    newest(&test, &path, |found| found["state"] == "dead").await;
+    assert_eq!(test.get(&path).await.json()["state"], "enabled");
+    let other = asked(&test, 3, to("8")).await;
+    cancel(&test, &other).await;
+    let messages = came(&receiver, 6).await;
+    assert_eq!(messages[5].target, "/callbacks/8");
 }
 
 #[tokio::test]

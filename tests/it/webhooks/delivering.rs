@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use remit_tests::receiver::Behaviour::{Answer, Endless, Hangup, Redirect};
+use remit_tests::receiver::Behaviour::{Answer, Endless, Hangup, Late, Redirect};
 use remit_tests::receiver::Receiver;
 use remit_tests::sql::execute;
 use serde_json::json;
 
-use super::{Method, StatusCode, ask, came, cancel, newest, seconds, send, start, told};
+use super::{
+    Method, StatusCode, allowing, ask, came, cancel, newest, seconds, send, start, start_with, told,
+};
 
 #[tokio::test]
 async fn what_happens_is_told_and_signed() {
@@ -112,6 +114,101 @@ async fn what_was_not_taken_is_sent_again_under_its_id() {
     })
     .await;
     assert_eq!(other.connections(), 0, "nobody is followed anywhere");
+}
+
+/// A receiver that does not answer in time holds up neither another one nor what it is told next, and gets the same again.
+#[tokio::test]
+async fn who_does_not_answer_holds_up_nobody() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    const LATE: Duration = Duration::from_secs(8);
+    let (slow, quick) = (Receiver::start(), Receiver::start());
+    let mut options = allowing(&[&slow, &quick]);
+    options.webhooks.timeout = TIMEOUT;
+    let test = start_with(options).await;
+    let (path, secret) = told(&test, &slow).await;
+    told(&test, &quick).await;
+    slow.does(&[Late(LATE, 204), Answer(204)]);
+    ask(&test, 100).await;
+    let first = came(&slow, 1).await.remove(0);
+    let beside = came(&quick, 1).await.remove(0);
+    assert!(beside.at < first.at + TIMEOUT, "it waited for the slow one");
+    let noted = newest(&test, &path, |found| found["last_at"].is_string()).await;
+    let took = first.at.elapsed();
+    assert!(took < LATE, "nobody waits until it answers: {took:?}");
+    assert_eq!(noted["id"], first.id());
+    assert_eq!(
+        (
+            &noted["attempts"],
+            &noted["state"],
+            &noted["last_status"],
+            &noted["last_problem"],
+        ),
+        (
+            &json!(1),
+            &json!("pending"),
+            &json!(null),
+            &json!("no answer in time"),
+        )
+    );
+    // What happens next is told meanwhile.
+    let next = ask(&test, 200).await;
+    let messages = came(&slow, 2).await;
+    assert_eq!(messages[1].json()["subject"], next);
+    test.clock.advance(Duration::from_mins(2));
+    test.caught_up().await;
+    let messages = came(&slow, 3).await;
+    assert_eq!(
+        (messages[2].id(), &messages[2].body),
+        (first.id(), &first.body)
+    );
+    assert!(messages[2].is_signed(&secret, seconds(&test)));
+    let began = std::time::Instant::now();
+    let delivered = loop {
+        let state = format!("{path}/deliveries?state=delivered");
+        let listed = test.get(&state).await.json();
+        let mut found = listed["deliveries"].as_array().unwrap().iter();
+        if let Some(found) = found.find(|one| one["id"] == first.id()) {
+            break found.clone();
+        }
+        assert!(began.elapsed() < super::PATIENCE, "{listed}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(
+        (&delivered["attempts"], &delivered["last_status"]),
+        (&json!(2), &json!(204))
+    );
+    assert_eq!(quick.received().len(), 2, "each is told once");
+}
+
+/// What a replica took and did not finish is nobody's for as long as it may still be at it, and is sent again then.
+#[tokio::test]
+async fn what_was_taken_by_one_that_died_is_sent_again_after_a_while() {
+    let receiver = Receiver::start();
+    let mut test = start(&[&receiver]).await;
+    let (path, secret) = told(&test, &receiver).await;
+    receiver.does(&[Late(Duration::from_mins(1), 204), Answer(204)]);
+    ask(&test, 100).await;
+    came(&receiver, 1).await;
+    test.pause();
+    let noted = newest(&test, &path, |found| found["attempts"] == 1).await;
+    assert_eq!(noted["state"], "pending", "{noted}");
+    assert!(noted["last_at"].is_null(), "nothing came of it: {noted}");
+    test.resume();
+    // The receiver may take 10 s, and whoever sends to it 20 s more.
+    test.clock.advance(Duration::from_secs(29));
+    test.caught_up().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(receiver.received().len(), 1, "somebody may be at it still");
+    test.clock.advance(Duration::from_secs(2));
+    test.caught_up().await;
+    let messages = came(&receiver, 2).await;
+    assert_eq!(
+        (messages[1].id(), &messages[1].body),
+        (messages[0].id(), &messages[0].body)
+    );
+    assert!(messages[1].is_signed(&secret, seconds(&test)));
+    let delivered = newest(&test, &path, |found| found["state"] == "delivered").await;
+    assert_eq!(delivered["attempts"], 2, "{delivered}");
 }
 
 /// What is never taken is given up after a day, and stays listed.
