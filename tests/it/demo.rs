@@ -49,6 +49,7 @@ fn demo_tells_of_a_task_and_leaves_nothing_behind() {
     assert_eq!(numbers[0], numbers[1], "{line}");
     assert_eq!(numbers[1], numbers[2] + numbers[3], "{line}");
     assert_eq!(numbers[4], 0, "{line}");
+    assert_quoted(&text);
     assert_left_nothing(home.path());
 }
 
@@ -158,6 +159,33 @@ fn demo_cleans_up_when_it_is_interrupted_early() {
     let ended = child.wait().unwrap();
     assert!(matches!(ended.code(), Some(0 | 1)), "{ended}");
     assert_left_nothing(home.path());
+}
+
+/// What the README quotes of it comes out, in that order, but for the ids.
+#[track_caller]
+fn assert_quoted(told: &str) {
+    let readme = fs::read_to_string(remit_tests::root().join("README.md")).unwrap();
+    let (_, quoted) = readme.split_once("Some of its lines:").unwrap();
+    let (_, quoted) = quoted.split_once("```text\n").unwrap();
+    let (quoted, _) = quoted.split_once("```").unwrap();
+    let quoted: Vec<String> = quoted.lines().map(without_ids).collect();
+    assert!(quoted.len() > 5, "{quoted:?}");
+    let mut lines = told.lines().map(without_ids);
+    for line in &quoted {
+        assert!(
+            lines.any(|told| told == *line),
+            "the README quotes what is not told, or not after the line before it: {line}"
+        );
+    }
+}
+
+/// Writes `ID` in the place of every id of a line.
+fn without_ids(line: &str) -> String {
+    let is_id =
+        |word: &&str| word.len() == 36 && word.chars().all(|c| c == '-' || c.is_ascii_hexdigit());
+    let ids: Vec<&str> = line.split(' ').filter(is_id).collect();
+    ids.iter()
+        .fold(line.to_owned(), |line, id| line.replace(id, "ID"))
 }
 
 fn demo(home: &Path, arguments: &[&str]) -> Output {

@@ -84,9 +84,7 @@ impl Server {
         }
         panic!("it does not stop");
     }
-}
 
-impl Server {
     /// Kills it, and returns its folder.
     pub(crate) fn kill(mut self) -> TempDir {
         self.child.kill().unwrap();
@@ -99,7 +97,6 @@ impl Server {
 impl Drop for Server {
     /// Ends it, and fails the test where a decision that it recorded does not come out the same again.
     fn drop(&mut self) {
-        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let data = self.path().join(".remit");

@@ -14,6 +14,7 @@ mod addresses;
 mod callbacks;
 mod commands;
 mod delivering;
+mod enabling;
 mod registering;
 mod survival;
 

@@ -149,6 +149,7 @@ pub(super) fn approval((above, conditions): (&str, &str)) -> Value {
 @owner("finance")
 @severity("high")
 @control("AP-01, TK-05, OWASP-ASI-2026:ASI02, NIST-CSF-2.0:GV.RM-02")
+@cure("approval:finance")
 @advice("Payments {above} need the approval of a person in finance.")
 forbid (principal is Agent, action == Action::"pay", resource is Payee)
 {conditions}"#

@@ -70,7 +70,7 @@ pub(crate) enum Command {
 pub(crate) struct Create {
     /// What or who the key is for.
     name: String,
-    /// What it may do: evaluate, search, read, write, keys, or all of these; tenants, which `all` is without.
+    /// What it may do: evaluate, search, read, write, approve, keys, or all of these; tenants, which `all` is without.
     #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPES")]
     scopes: Vec<String>,
     /// The environment it is used in; policies read it as a fact.

@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Subcommand};
 use remit_core::{Timestamp, WebhookId};
 use reqwest::Method;
+use reqwest::header::{ETAG, IF_MATCH};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -13,6 +14,8 @@ use crate::output::{Output, Tone, plain};
 
 /// Where the webhooks are.
 const PATH: &[&str] = &["v1", "webhooks"];
+/// The state of a webhook that is told what happens.
+const ENABLED: &str = "enabled";
 
 /// Examples in `--help`.
 const CREATE: &str = "\
@@ -60,6 +63,8 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// Enable a webhook again that was disabled; what happened meanwhile is not told.
+    Enable(One),
     /// Send a webhook an event that says nothing, to try it.
     Ping(One),
     /// Make a new secret and show it this once; the old one signs as well for a while.
@@ -187,6 +192,7 @@ pub(crate) async fn run(command: Command, out: &Output) -> Result<Exit, Error> {
         Command::Deliveries { one, state, limit } => {
             deliveries(&one, state, limit, out).await?;
         }
+        Command::Enable(one) => enable(&one, out).await?,
         Command::Ping(one) => {
             let pinged: Pinged = one.send(Method::POST, Some("ping")).await?;
             out.value(&pinged, |pinged| {
@@ -225,6 +231,32 @@ async fn create(wanted: &Create, out: &Output) -> Result<(), Error> {
             created.shown.id
         ));
     }
+    Ok(())
+}
+
+/// Enables a webhook as it was read: nothing is put back that somebody changes at the same time.
+async fn enable(one: &One, out: &Output) -> Result<(), Error> {
+    let client = one.server.client()?;
+    let id = one.id.to_string();
+    let path = ["v1", "webhooks", id.as_str()];
+    let read = client.send(client.request(Method::GET, &path)?).await?;
+    let mut shown: Shown = read.json()?;
+    let note = if shown.state == ENABLED {
+        format!("{id} was enabled already")
+    } else {
+        let body = json!({
+            "url": shown.url, "events": shown.events, "callbacks": shown.callbacks, "state": ENABLED,
+        });
+        let request = client.request(Method::PUT, &path)?.json(&body);
+        let request = match read.header(ETAG.as_str()) {
+            Some(etag) => request.header(IF_MATCH, etag),
+            None => request,
+        };
+        shown = client.send(request).await?.json()?;
+        format!("{id} is enabled; what happened while it was disabled is not told")
+    };
+    out.value(&shown, |shown| shown.text(out))?;
+    out.note(&note);
     Ok(())
 }
 
@@ -300,7 +332,7 @@ impl Shown {
     fn standing(&self, out: &Output) -> String {
         let state = plain(&self.state);
         match self.state.as_str() {
-            "enabled" => state,
+            ENABLED => state,
             _ => out.paint(Tone::Bad, &state),
         }
     }
