@@ -8,6 +8,7 @@ use remit_store::{Approving, Change, Makes, NewAnswer};
 use remit_tests::app::{Reply, TestApp};
 use serde_json::{Value, json};
 
+mod again;
 mod automatic;
 mod clocks;
 mod examples;

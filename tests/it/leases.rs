@@ -10,6 +10,7 @@ use remit_tests::app::{Reply, TestApp};
 use serde_json::{Value, json};
 
 mod approved;
+mod outcomes;
 
 use crate::tasks::{World as Tasks, id_of};
 

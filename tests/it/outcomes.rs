@@ -12,7 +12,7 @@ use remit_store::{Change, NewTask, Store};
 use remit_tests::app::{Reply, TestApp};
 use serde_json::{Value, json};
 
-mod barrier;
+pub(crate) mod barrier;
 mod commands;
 mod fleet;
 mod killed;

@@ -10,6 +10,7 @@ use remit_tests::app::{TestApp, Unread};
 use remit_tests::bundles::pack;
 use serde_json::{Value, json};
 
+mod leaps;
 mod processes;
 
 const PATH: &str = "/v1/revocations";

@@ -28,7 +28,7 @@ async fn start(deadline: Duration) -> TestApp {
 }
 
 /// Another replica, which decides by what was in force long ago.
-async fn behind(app: &TestApp) -> ReplicaId {
+pub(crate) async fn behind(app: &TestApp) -> ReplicaId {
     let other = Replica {
         id: ReplicaId::from_uuid(app.clock.id()),
         name: "there".to_owned(),
