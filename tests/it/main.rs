@@ -47,6 +47,7 @@ mod evaluations;
 mod events;
 mod exceptions;
 mod facts;
+mod first_approval;
 mod govern_story;
 mod house;
 mod idempotency;
