@@ -83,14 +83,18 @@ impl Stream {
         }
     }
 
-    /// Returns the next event.
+    /// Returns the next event; heartbeats are none, however long they go on.
     async fn event(&mut self) -> Event {
-        loop {
-            let part = self.part().await.expect("the stream ended");
-            if let Ok(event) = part {
-                return event;
+        let event = async {
+            loop {
+                let part = self.part().await.expect("the stream ended");
+                if let Ok(event) = part {
+                    return event;
+                }
             }
-        }
+        };
+        let event = tokio::time::timeout(PATIENCE, event).await;
+        event.expect("nothing but heartbeats came")
     }
 
     /// Reads on until something of a kind is told.
