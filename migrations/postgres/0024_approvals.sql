@@ -171,8 +171,8 @@ BEGIN
     END IF;
     PERFORM FROM tasks AS t WHERE t.tenant = of_tenant AND t.id = chain[1] FOR SHARE;
     PERFORM FROM task_budgets AS b WHERE b.tenant = of_tenant AND b.task = ANY (chain) ORDER BY b.task FOR UPDATE;
-    SELECT r.state, r.approved_until, r.uses_left, r.amount_left INTO approved FROM access_requests AS r
-        WHERE r.tenant = of_tenant AND r.id = of_approval FOR UPDATE;
+    SELECT r.state, r.approved_until, r.uses_left, r.amount_left, r.forgotten_at INTO approved
+        FROM access_requests AS r WHERE r.tenant = of_tenant AND r.id = of_approval FOR UPDATE;
     -- Only now: an earlier try of the same may have been waiting for the same locks, and was first.
     IF EXISTS (SELECT FROM decisions AS d WHERE d.tenant = of_tenant AND d.id = decided) THEN
         outcome := 'again';
@@ -188,7 +188,9 @@ BEGIN
     time_now := CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT);
     detail := CASE
         WHEN approved.state IS DISTINCT FROM 'approved' THEN 'unknown'
-        WHEN approved.approved_until <= time_now THEN 'expired'
+        -- Found to be over before: a clock that is set back revives nothing.
+        WHEN approved.approved_until <= time_now OR (approved.forgotten_at IS NOT NULL AND approved.uses_left > 0)
+            THEN 'expired'
         WHEN approved.uses_left < 1 THEN 'used'
         WHEN approved.amount_left IS NOT NULL AND (used_amount IS NULL OR used_amount > approved.amount_left) THEN 'used'
     END;

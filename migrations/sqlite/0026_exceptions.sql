@@ -24,6 +24,8 @@ CREATE TABLE exceptions (
     ended_at      INTEGER,
     -- The revision from which it is not in force; none where it never was.
     ended         INTEGER,
+    -- When it was found to be over by the clock: one that is set back does not bring it back.
+    over_at       INTEGER,
     CONSTRAINT exceptions_pkey PRIMARY KEY (tenant, id),
     CONSTRAINT exceptions_tenant_fkey FOREIGN KEY (tenant) REFERENCES tenants (id),
     CONSTRAINT exceptions_confirmed_check CHECK ((confirmed_by IS NULL) = (revision IS NULL)
@@ -35,6 +37,9 @@ CREATE TABLE exceptions (
 
 -- Serves every replica that catches up, and the count of what is open.
 CREATE INDEX exceptions_open_idx ON exceptions (tenant, ends_at) WHERE ended_at IS NULL;
+-- Serves whoever notes what is over.
+CREATE INDEX exceptions_over_idx ON exceptions (tenant, ends_at)
+    WHERE ended_at IS NULL AND over_at IS NULL AND revision IS NOT NULL;
 
 -- Permits whose lease has ended: one was denied when it was renewed, and is never renewed again.
 CREATE TABLE lease_ends (

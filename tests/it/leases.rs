@@ -318,3 +318,34 @@ async fn one_that_ends_meanwhile_is_not_renewed() {
     let (renewed, ()) = tokio::join!(test.send(request, ""), ends);
     over(&renewed, "ended it");
 }
+
+/// What ended stays so in a process that starts anew, be it by an earlier clock; what did not is renewed there.
+#[tokio::test]
+async fn a_lease_that_ended_is_not_renewed_by_a_fresh_process() {
+    let mut world = world("").await;
+    let first = world.test.clock.now();
+    let forbidden = read(&world, None).await.header("x-decision-id").to_owned();
+    let stop = "@id(\"stop\") forbid (principal, action == Action::\"get_file\", resource);";
+    world.test.put(&bundle(stop)).await;
+    advance(&world.test, Duration::from_secs(50)).await;
+    let denied = renew(&world.test, &world.test.key, &forbidden).await;
+    assert_eq!(denied.json()["decision"], json!(false), "{}", denied.text);
+    world.test.put(&bundle("")).await;
+    let test = &world.test;
+    let lasting = read(&world, None).await.header("x-decision-id").to_owned();
+    test.log.caught_up(Duration::from_secs(10)).await;
+    // Manual clocks count their ids: none of them stands where another does.
+    for clock in [test.clock.now(), first] {
+        let clock = remit_core::Clock::manual(clock.plus(Duration::from_millis(1)));
+        let options = Options {
+            max_staleness: Duration::from_hours(24 * 400),
+            ..Options::default()
+        };
+        let again = TestApp::by(&test.database, &clock, &clock, options).await;
+        again.caught_up().await;
+        over(&renew(&again, &test.key, &forbidden).await, "ended it");
+        let renewed = renew(&again, &test.key, &lasting).await;
+        assert_eq!(renewed.json()["decision"], json!(true), "{}", renewed.text);
+    }
+    over(&renew(test, &test.key, &forbidden).await, "ended it");
+}

@@ -84,14 +84,18 @@ impl Stream {
         }
     }
 
-    /// Returns the next event.
+    /// Returns the next event; heartbeats are none, however long they go on.
     async fn event(&mut self) -> Event {
-        loop {
-            let part = self.part().await.expect("the stream ended");
-            if let Ok(event) = part {
-                return event;
+        let event = async {
+            loop {
+                let part = self.part().await.expect("the stream ended");
+                if let Ok(event) = part {
+                    return event;
+                }
             }
-        }
+        };
+        let event = tokio::time::timeout(PATIENCE, event).await;
+        event.expect("nothing but heartbeats came")
     }
 
     /// Reads on until something of a kind is told.
@@ -248,6 +252,50 @@ async fn everything_that_is_different_is_told() {
     stream.until("bundle").await;
 }
 
+/// An approval that nobody can use any more is told by its id: one that is withdrawn at once, one that is used up or over
+/// when that was noted; what was refused never was one.
+#[tokio::test]
+async fn the_end_of_an_approval_is_told() {
+    let world = crate::approvers::World::make().await;
+    let test = &world.test;
+    let of = |amount: u64| {
+        let mut question = crate::approvers::payment(None);
+        question["action"]["properties"]["amount"] = json!(amount);
+        question
+    };
+    let mut ids = Vec::new();
+    for amount in 1..=4 {
+        ids.push(world.requested(&of(amount)).await);
+    }
+    let denied = world.deny(&world.ben, &ids[3]).await;
+    assert_eq!(denied.status, StatusCode::OK, "{}", denied.text);
+    for id in &ids[..3] {
+        let done = world.approve(&world.ben, id).await;
+        assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    }
+    test.caught_up().await;
+    let mut stream = Stream::open(test, None).await;
+    assert_eq!(stream.event().await.kind, "ready");
+    let told_of = |id: &str| json!({ "kind": "approval_ended", "approval": id });
+    let withdrawn = json!({ "reason": "It was a mistake" });
+    let done = world.answer(&world.ben, &ids[0], "withdraw", withdrawn);
+    let done = done.await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    let told = stream.until("approval_ended").await;
+    assert_eq!(change(&told, "approval_ended"), &told_of(&ids[0]));
+    // Whoever is told asks at once and is denied by it.
+    let denied = world.ask_by(&of(1), &ids[0]).await;
+    assert_eq!(denied["decision"], false, "{denied}");
+    let permitted = world.ask_by(&of(2), &ids[1]).await;
+    assert_eq!(permitted["decision"], true, "{permitted}");
+    let told = stream.until("approval_ended").await;
+    assert_eq!(change(&told, "approval_ended"), &told_of(&ids[1]));
+    // A quarter of an hour is what it is good for.
+    test.clock.advance(Duration::from_mins(20));
+    let told = stream.until("approval_ended").await;
+    assert_eq!(change(&told, "approval_ended"), &told_of(&ids[2]));
+}
+
 /// Whoever is told asks at once, and is answered by what was told.
 #[tokio::test]
 async fn it_is_in_force_when_it_is_told() {
@@ -307,10 +355,18 @@ async fn a_cut_connection_goes_on_without_loss_and_a_forged_place_is_a_gap() {
         }
         assert_eq!(told[first..], wanted);
     }
-    for forged in ["999999", "abc", "-1", "1.5", "0"] {
+    for (forged, why) in [
+        ("999999", "missed"),
+        ("abc", "unknown"),
+        ("-1", "unknown"),
+        ("1.5", "unknown"),
+        ("0", "missed"),
+    ] {
         let mut stream = Stream::open(&test, Some(forged)).await;
         let event = stream.event().await;
         assert_eq!(event.kind, "gap", "{forged}: {event:?}");
+        assert_eq!(event.data["why"], why, "{forged}: {event:?}");
+        assert_eq!(event.id, event.data["revision"].to_string());
         // From there on everything is told.
         let kill = set_kill(&test, &tool(&format!("after {forged}"))).await;
         let told = stream.until("kill_set").await;

@@ -1,6 +1,7 @@
 //! Tenants over HTTP: made, suspended, exported and deleted by who runs Remit, and apart in everything else.
 
 mod apart;
+mod approvals;
 mod commands;
 mod deletion;
 

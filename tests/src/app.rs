@@ -109,18 +109,27 @@ impl TestApp {
         };
         let dir = quick_folder();
         let url = format!("sqlite:{}", dir.path().join("remit.db").display());
-        let mut test = Self::over(&remit_store::Options::new(url), clock, options).await;
+        let mut test = Self::by(&remit_store::Options::new(url), &clock, &clock, options).await;
         test._database = Some(dir);
         test
     }
 
     /// Starts the API over a database that others share, by the time of this machine.
     pub async fn sharing(database: &remit_store::Options, options: Options) -> Self {
-        Self::over(database, Clock::system(), options).await
+        let clock = Clock::system();
+        Self::by(database, &clock, &clock, options).await
     }
 
-    async fn over(database: &remit_store::Options, clock: Clock, options: Options) -> Self {
-        let store = Store::open(database, clock.clone()).await.unwrap();
+    /// Starts the API over a database that others share, by a clock of its own; `of_database` is the time of the database,
+    /// where that is SQLite, which has none.
+    pub async fn by(
+        database: &remit_store::Options,
+        clock: &Clock,
+        of_database: &Clock,
+        options: Options,
+    ) -> Self {
+        let (clock, of_database) = (clock.clone(), of_database.clone());
+        let store = Store::open(database, of_database).await.unwrap();
         store.migrate().await.unwrap();
         let tenant = store.ensure_tenant("default").await.unwrap();
         let pepper = Pepper::new(&[7; 32]).unwrap();

@@ -384,6 +384,13 @@ impl StoredRequest {
         })
     }
 
+    /// Whether the time of what was approved is over at `now`, or was found to be before: a clock that is set back revives
+    /// nothing. What was not approved has none.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        let grant = self.grant.as_ref();
+        grant.is_none_or(|grant| now >= grant.until || (self.forgotten && grant.uses_left > 0))
+    }
+
     /// Returns the approval that can be used by it; `None` where it was not approved, or is known to be over.
     pub fn approval(&self) -> Option<Approval> {
         let grant = self.grant.as_ref();

@@ -1,14 +1,14 @@
 //! Approve one thing and do another: every member of what was approved, changed after it was approved.
 
 use http::{Method, StatusCode};
-use remit_core::{ApprovalScope, PrincipalKind};
+use remit_core::{ApprovalScope, Bundle, PrincipalKind};
 use remit_store::{Change, Scope};
 use remit_tests::app::TestApp;
 use serde_json::{Value, json};
 
 use super::problems::put;
 use super::{
-    EVALUATION, approve, approved, ask, by, cancel, deny, id_of, payment, requested, start,
+    EVALUATION, approve, approved, ask, bundle, by, cancel, deny, id_of, payment, requested, start,
 };
 
 /// Asks by an approval that must not help, and checks why.
@@ -23,11 +23,43 @@ async fn refused(app: &TestApp, question: &Value, approval: &str, reason: &str) 
     assert!(asks && told, "{answer}");
 }
 
+/// How often an approval can be used still, by the database.
+pub async fn uses_left(app: &TestApp, approval: &str) -> u64 {
+    let id = approval.parse().unwrap();
+    let stored = app.store.request(app.tenant, id).await.unwrap().unwrap();
+    stored.grant.unwrap().uses_left
+}
+
+/// The bundle with a subject, a resource and an action beside those of a payment, all of which need an approval as well.
+fn alike() -> Bundle {
+    let mut bundle = bundle();
+    let schema = &mut bundle.schema[0].text;
+    *schema = schema
+        .replace(
+            "entity Payee ",
+            "entity Robot;\nentity Account { @assertable country?: String };\nentity Payee ",
+        )
+        .replace("action pay, look", "action pay, pay_abroad, look")
+        .replace(
+            "principal: [Agent], resource: [Payee]",
+            "principal: [Agent, Robot], resource: [Payee, Account]",
+        );
+    let policies = &mut bundle.policies[0].text;
+    *policies = policies.replace(
+        "Action::\"pay\",",
+        "Action::\"pay\", Action::\"pay_abroad\",",
+    );
+    bundle
+}
+
 #[tokio::test]
 async fn another_call_than_the_approved_one_is_denied() {
-    let app = start().await;
+    let app = TestApp::shipping(&alike()).await;
     let approval = approved(&app, &payment()).await;
-    let changes: [(&str, Value); 17] = [
+    let changes: [(&str, Value); 20] = [
+        ("/subject/type", json!("Robot")),
+        ("/resource/type", json!("Account")),
+        ("/action/name", json!("pay_abroad")),
         ("/subject/id", json!("b")),
         ("/subject/properties", json!({ "level": 3 })),
         ("/resource/id", json!("other")),
@@ -54,6 +86,17 @@ async fn another_call_than_the_approved_one_is_denied() {
         put(&mut other, path, value);
         let answer = ask(&app, &by(&other, &approval)).await;
         assert_eq!(answer["decision"], false, "{path}: {answer}");
+        let why = (
+            &answer["context"]["reason"],
+            uses_left(&app, &approval).await,
+        );
+        let task_is_unknown = path == "/context/task";
+        let wanted = if task_is_unknown {
+            "task_unknown"
+        } else {
+            "approval_required"
+        };
+        assert_eq!(why, (&json!(wanted), 1), "{path}: {answer}");
         assert_eq!(
             answer["context"]["approval"]["reason"], "out_of_scope",
             "{path}: {answer}"
@@ -108,10 +151,6 @@ async fn an_approval_of_another_is_no_approval() {
         "{}",
         reply.text
     );
-    // By an agent's own key, for another agent: the reason is not one that an approval cures.
-    let own = app.key_of(PrincipalKind::Machine, "agent-b", &[]).await;
-    let reply = app.as_key(&own, Method::POST, EVALUATION, &presented).await;
-    assert_eq!(reply.status, StatusCode::OK);
     // Another tenant knows of none of it.
     let other = app.store.ensure_tenant("other").await.unwrap();
     assert!(
@@ -128,6 +167,46 @@ async fn an_approval_of_another_is_no_approval() {
             .unwrap()
             .is_none()
     );
+}
+
+/// An agent's own key is of no use to another agent's approval; an enforcement point asks for all of them.
+#[tokio::test]
+async fn an_agent_uses_no_approval_of_another_agent() {
+    let mut bundle = bundle();
+    let schema = &mut bundle.schema[0].text;
+    *schema = schema.replace("entity Agent ", "@registered(\"agent\")\nentity Agent ");
+    let app = TestApp::shipping(&bundle).await;
+    app.principal("maya", PrincipalKind::Person, &[]).await;
+    let machine = PrincipalKind::Machine;
+    let of_b = app.key_of(machine, "agent-b", &[]).await;
+    let gateway = app.key_of(machine, "gateway-2", &[]).await;
+    for (agent, principal) in [("a", Value::Null), ("b", json!("agent-b"))] {
+        let body = json!({
+            "owner": "maya", "purpose": "pays", "environment": "dev", "model": "m", "trust": 2, "principal": principal,
+            "review_at": "2026-06-01T00:00:00Z", "ends_at": "2026-06-01T00:00:00Z",
+        });
+        let path = format!("/v1/agents/Agent/{agent}");
+        let put = app.send(app.request(Method::PUT, &path), body).await;
+        assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    }
+    app.caught_up().await;
+    let approval = approved(&app, &payment()).await;
+    let mut own = payment();
+    own["subject"]["id"] = json!("b");
+    for (question, reason) in [(payment(), "subject_not_yours"), (own, "approval_required")] {
+        let presented = by(&question, &approval);
+        let reply = app.as_key(&of_b, Method::POST, EVALUATION, &presented);
+        let answer = reply.await.json();
+        assert_eq!(answer["decision"], false, "{answer}");
+        assert_eq!(answer["context"]["reason"], reason, "{answer}");
+        assert_eq!(uses_left(&app, &approval).await, 1, "{reason}");
+    }
+    // Whoever asks for others in that environment may present it, not only the one that asked for it.
+    let presented = by(&payment(), &approval);
+    let reply = app.as_key(&gateway, Method::POST, EVALUATION, &presented);
+    let answer = reply.await.json();
+    assert_eq!(answer["decision"], true, "{answer}");
+    assert_eq!(uses_left(&app, &approval).await, 0);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use remit_api::Options;
-use remit_core::{ApprovalScope, PrincipalKind};
+use remit_core::{ApprovalScope, Clock, PrincipalKind};
 use remit_store::{Change, NewKey, Scope};
 use remit_tests::app::TestApp;
 use remit_tests::sql::execute;
@@ -237,4 +237,49 @@ async fn an_approval_for_a_task_is_counted() {
         answer["context"]["approval"]["reason"], "out_of_scope",
         "{answer}"
     );
+}
+
+/// Everything that a process knows of approvals it finds again in the database.
+#[tokio::test]
+async fn a_fresh_process_knows_what_waits_and_what_can_be_used() {
+    let app = start().await;
+    let of = |amount: u64| {
+        let mut question = payment();
+        question["action"]["properties"]["amount"] = json!(amount);
+        question
+    };
+    let usable = approved(&app, &of(1)).await;
+    let used = approved(&app, &of(2)).await;
+    let by_name = by(&of(2), &used);
+    let first = named(&app, &by_name, "one").await;
+    assert_eq!(first.json()["decision"], true, "{}", first.text);
+    let waits = id_of(&requested(&app, &of(3)).await);
+    // Manual clocks count their ids: this one stands where the other does not.
+    let clock = Clock::manual(app.clock.now().plus(Duration::from_millis(1)));
+    let mut again = TestApp::by(&app.database, &clock, &clock, Options::default()).await;
+    again.key.clone_from(&app.key);
+    let (log, store) = (again.log.clone(), again.store.clone());
+    tokio::spawn(async move { log.ship(store, std::future::pending()).await });
+    again.caught_up().await;
+    for (asked, permits) in [(&again, true), (&again, false), (&app, false)] {
+        let answer = ask(asked, &by(&of(1), &usable)).await;
+        assert_eq!(answer["decision"], permits, "{answer}");
+    }
+    let same = named(&again, &by_name, "one").await;
+    assert_eq!(same.text, first.text);
+    let other = named(&again, &by_name, "two").await;
+    assert_eq!(other.json()["decision"], false, "{}", other.text);
+    // What waits is found by whoever asked and by whoever answers, is joined, and can be approved.
+    let told = super::status(&again, &waits).await.json();
+    assert_eq!(told["task"]["status"], "pending", "{told}");
+    let listed = again.get("/v1/approvals?state=pending").await.json();
+    let listed = listed["approvals"].as_array().unwrap();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0]["id"], json!(waits));
+    assert_eq!(id_of(&requested(&again, &of(3)).await), waits);
+    approve(&again, &waits, ApprovalScope::Once, 60).await;
+    for permits in [true, false] {
+        let answer = ask(&again, &by(&of(3), &waits)).await;
+        assert_eq!(answer["decision"], permits, "{answer}");
+    }
 }

@@ -120,15 +120,6 @@ async fn nothing_hides_or_forges_the_recipient() {
         let mut question = payment(None);
         question["action"]["properties"]["to"] = json!(to);
         question["context"]["task"] = json!(opened);
-        let asked = world
-            .test
-            .post("/access/v1/evaluation", &question)
-            .await
-            .json();
-        // What is outside the task's sinks is denied for good: nobody is asked about it.
-        if asked["context"]["reason"] != "approval_required" {
-            question["context"].as_object_mut().unwrap().remove("task");
-        }
         let card = card_of(&world, &question).await;
         let value = card["call"]["arguments"][1]["value"].as_str().unwrap();
         assert_eq!(value, shown);
@@ -138,17 +129,10 @@ async fn nothing_hides_or_forges_the_recipient() {
                 .all(|one| !('\u{200B}'..='\u{202E}').contains(&one)),
             "{sink}"
         );
-        if asked["context"]["reason"] == "approval_required" {
-            let like = like.map_or(Value::Null, |like| json!(like));
-            assert_eq!(
-                card["sinks"][0]
-                    .get("looks_like")
-                    .cloned()
-                    .unwrap_or(Value::Null),
-                like,
-                "{to}"
-            );
-        }
+        // The task's own sink is what it may be taken for.
+        let like = like.map(|like| json!(like));
+        assert_eq!(card["sinks"][0].get("looks_like"), like.as_ref(), "{to}");
+        assert_eq!(card["sinks"][0]["declared"], false, "{to}");
     }
 }
 
@@ -233,24 +217,30 @@ async fn prompts_of_any_size_and_character_do_no_harm() {
     body["denial"] = json!({
         "evaluation_id": denied["evaluation_id"], "expires_at": denied["access_request"]["expires_at"],
     });
-    body["context"]["justification"] = json!("a".repeat(1_000_000));
-    let large = world.test.post("/access/v1/requests", &body).await;
-    assert!(large.status.is_client_error(), "{}", large.status);
+    for (bytes, status) in [
+        (17_000, StatusCode::BAD_REQUEST),
+        (1_000_000, StatusCode::BAD_REQUEST),
+        (2_000_000, StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        body["context"]["justification"] = json!("a".repeat(bytes));
+        let large = world.test.post("/access/v1/requests", &body).await;
+        assert_eq!(large.status, status, "{bytes}: {}", large.text);
+    }
+    let mut argument = payment(None);
+    argument["action"]["properties"]["text"] = json!("a".repeat(1_000_000));
+    let large = world.try_request(&world.test.key, &argument).await;
+    let status = StatusCode::PAYLOAD_TOO_LARGE;
+    assert_eq!(large.status, status, "{}", large.text);
     let odd = "approve\u{0}\u{1b}[2J\u{202E}\u{FFFE}\u{10FFFF}";
     body["context"]["justification"] = json!(odd);
     let reply = world.test.post("/access/v1/requests", &body).await;
-    if reply.status == StatusCode::ACCEPTED {
-        let id = reply.json()["task"]["id"].as_str().unwrap().to_owned();
-        let card = world.shown(&id).await["card"].clone();
-        let said = card["said_by_agent"][0]["text"].as_str().unwrap();
-        assert!(
-            said.starts_with("approve\\u{0}\\u{1B}[2J\\u{202E}"),
-            "{said}"
-        );
-    } else {
-        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text);
-        assert!(reply.text.contains("NUL"), "{}", reply.text);
-    }
+    assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text);
+    let id = reply.json()["task"]["id"].as_str().unwrap().to_owned();
+    let card = world.shown(&id).await["card"].clone();
+    assert_eq!(
+        card["said_by_agent"][0]["text"],
+        "approve\\u{0}\\u{1B}[2J\\u{202E}\\u{FFFE}\\u{10FFFF}"
+    );
 }
 
 #[tokio::test]

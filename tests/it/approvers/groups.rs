@@ -232,6 +232,64 @@ async fn a_delegation_ends_exactly() {
     assert_eq!(world.test.get(path).await.status, StatusCode::NOT_FOUND);
 }
 
+/// What was handed on to somebody they do not hand on: their own part is what others get of them.
+#[tokio::test]
+async fn a_delegation_goes_no_second_hop() {
+    let world = World::make().await;
+    let eve = world.person("eve", &[Role::Approver]).await;
+    for (key, from, to) in [(&world.ben, "ben", "dan"), (&world.dan, "dan", "eve")] {
+        let path = format!("/v1/approver-delegations/{from}");
+        let body = json!({ "to": to, "until": "2026-01-06T00:00:00Z", "reason": "On leave" });
+        let put = world.send(key, Method::PUT, &path, &body).await;
+        assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    }
+    let id = world.requested(&payment(None)).await;
+    let reply = world.approve(&eve, &id).await;
+    refused(&reply, StatusCode::FORBIDDEN, "you stand for none");
+    let reply = world.deny(&eve, &id).await;
+    refused(&reply, StatusCode::FORBIDDEN, "deny_request");
+    let reply = world.approve(&world.dan, &id).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    // Of the board, which is Dan's own part, she answers.
+    let mut large = payment(None);
+    large["resource"]["id"] = json!("large");
+    let id = world.requested(&large).await;
+    let reply = world.approve(&eve, &id).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    let answer = world.shown(&id).await["answers"][0].clone();
+    assert_eq!(answer["for_person"], "dan", "{answer}");
+    assert_eq!(answer["groups"], json!(["board"]), "{answer}");
+}
+
+/// Nobody answers for a group that is gone; whoever is in it when it is made again does, also of what waited.
+#[tokio::test]
+async fn what_waits_for_a_group_that_is_gone_waits_until_it_is_made_again() {
+    let world = World::make().await;
+    let id = world.requested(&payment(None)).await;
+    let path = "/v1/approver-groups/finance";
+    let gone = world.send(&world.ada, Method::DELETE, path, &Value::Null);
+    let gone = gone.await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT, "{}", gone.text);
+    for key in [&world.ben, &world.cy, &world.dan] {
+        let reply = world.approve(key, &id).await;
+        refused(&reply, StatusCode::FORBIDDEN, "you stand for none");
+    }
+    // It is asked for as before.
+    let mut other = payment(None);
+    other["action"]["properties"]["amount"] = json!(7);
+    let second = world.requested(&other).await;
+    assert_eq!(world.shown(&second).await["wants"], json!({ "finance": 1 }));
+    let members = json!({ "members": [{ "principal": "dan" }] });
+    world.group("finance", &members).await;
+    for id in [&id, &second] {
+        let reply = world.approve(&world.ben, id).await;
+        refused(&reply, StatusCode::FORBIDDEN, "you stand for none");
+        let reply = world.approve(&world.dan, id).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+        assert_eq!(reply.json()["state"], "approved", "{}", reply.text);
+    }
+}
+
 #[tokio::test]
 async fn bad_delegations_are_told_what_is_wrong() {
     let world = World::make().await;

@@ -189,6 +189,87 @@ async fn not_a_machine_unless_a_policy_of_the_tenant_permits_it() {
     }
 }
 
+/// What a tenant permits to whoever answers, and to every machine.
+const ANYBODY: &str = "@id(\"anybody\") @owner(\"tests\") permit (principal, action == Action::\"approve_request\", resource);";
+
+/// A group of finance with machines in it, and with Cy.
+async fn with_machines(world: &World, names: &[&str]) {
+    let members = names.iter().chain(&["cy"]);
+    let members: Vec<Value> = members.map(|name| json!({ "principal": name })).collect();
+    world.group("finance", &json!({ "members": members })).await;
+}
+
+#[tokio::test]
+async fn not_the_agent_itself_whatever_a_policy_of_the_tenant_permits() {
+    let world = World::governed(ANYBODY).await;
+    let machine = PrincipalKind::Machine;
+    let bot = world.test.key_of(machine, "bot", &[Role::Approver]).await;
+    let runner = world.test.key_of(machine, "runner", &[Role::Approver]);
+    let runner = runner.await;
+    with_machines(&world, &["bot", "runner"]).await;
+    // It asks by itself, or another asks for it.
+    for asks in [&bot, &world.test.key] {
+        let id = world.requested_by(asks, &payment(None)).await;
+        cannot(&world, &bot, &id).await;
+    }
+    // A machine that has no hand in it may, by that policy.
+    let id = world.requested(&payment(None)).await;
+    let reply = world.approve(&runner, &id).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn not_an_agent_whose_task_its_task_is_a_part_of() {
+    let world = World::governed(ANYBODY).await;
+    world.agent("boss", Some("boss")).await;
+    let machine = PrincipalKind::Machine;
+    let boss = world.test.key_of(machine, "boss", &[Role::Approver]).await;
+    with_machines(&world, &["boss"]).await;
+    let mut above = task();
+    above["agent"]["id"] = json!("boss");
+    above["may_delegate"] = json!(true);
+    let above = world.task(&world.test.key, &above).await;
+    let mut below = task();
+    below["parent"] = json!(above);
+    let below = world.task(&world.test.key, &below).await;
+    let id = world.requested(&payment(Some(&below))).await;
+    cannot(&world, &boss, &id).await;
+    // Of what is no part of its task it may, by the policy of the tenant.
+    let id = world.requested(&payment(None)).await;
+    let reply = world.approve(&boss, &id).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn a_policy_of_the_tenant_permits_nobody_their_own() {
+    let world = World::governed(ANYBODY).await;
+    let id = world.requested_by(&world.ben, &payment(None)).await;
+    cannot(&world, &world.ben, &id).await;
+    // Dan stands for no group that is wanted, and is permitted by that policy nevertheless.
+    let id = world.requested_by(&world.dan, &payment(None)).await;
+    let reply = world.approve(&world.dan, &id).await;
+    refused(&reply, StatusCode::FORBIDDEN, "remit.own-approval");
+    let reply = world.approve(&world.ben, &id).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn whoever_has_a_hand_in_it_may_refuse_it() {
+    for admin in ["", ANYBODY] {
+        let world = World::governed(admin).await;
+        let id = world.requested_by(&world.ben, &payment(None)).await;
+        let reply = world.approve(&world.ben, &id).await;
+        refused(&reply, StatusCode::FORBIDDEN, "remit.own-approval");
+        let reply = world.deny(&world.ben, &id).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+        assert_eq!(reply.json()["state"], "denied", "{}", reply.text);
+        assert_eq!(world.shown(&id).await["state"], "denied");
+        let late = world.approve(&world.cy, &id).await;
+        refused(&late, StatusCode::CONFLICT, "");
+        assert_eq!(world.ask_by(&payment(None), &id).await["decision"], false);
+    }
+}
+
 #[tokio::test]
 async fn only_who_stands_for_a_group_that_is_wanted() {
     let world = World::make().await;

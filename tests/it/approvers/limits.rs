@@ -81,6 +81,37 @@ async fn after_three_refusals_the_task_is_suspended() {
 }
 
 #[tokio::test]
+async fn after_three_more_refusals_it_is_suspended_again() {
+    let world = World::make().await;
+    let opened = world.task(&world.test.key, &task()).await;
+    let path = format!("/v1/tasks/{opened}");
+    for number in 1..=9 {
+        let mut question = payment(Some(&opened));
+        question["action"]["properties"]["amount"] = json!(number);
+        let id = world.requested(&question).await;
+        let reply = world.deny(&world.ben, &id).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+        let too_often = number % 3 == 0;
+        let suspended = if too_often {
+            json!(opened)
+        } else {
+            Value::Null
+        };
+        assert_eq!(reply.json()["suspended"], suspended, "{number}");
+        let state = if too_often { "suspended" } else { "active" };
+        let shown = world.test.get(&path).await.json();
+        assert_eq!(shown["state"], state, "{number}");
+        if too_often {
+            let resume = format!("{path}/resume");
+            let resumed = world.send(&world.test.key, Method::POST, &resume, &Value::Null);
+            let resumed = resumed.await;
+            assert!(resumed.status.is_success(), "{}", resumed.text);
+            world.test.caught_up().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn refusals_in_parts_of_a_task_count_together_also_in_those_that_are_over() {
     let world = World::make().await;
     let key = &world.test.key;

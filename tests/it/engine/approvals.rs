@@ -15,6 +15,8 @@ use super::laws::for_random_bundles;
 use super::questions::case;
 use super::tasks::{POLICIES, compiled, monotone};
 
+mod digest;
+
 /// The approval that the facts of these tests speak of.
 pub const ID: ApprovalId = ApprovalId::from_uuid(uuid::Uuid::from_u128(7));
 

@@ -167,3 +167,28 @@ async fn an_approval_that_was_not_needed_is_not_used_later() {
     let (permits, context) = renews(&test, &root).await;
     assert!(!permits, "{context}");
 }
+
+/// What was found to be over is so by an earlier clock, too: the approval for a task, of which a use is left.
+#[tokio::test]
+async fn one_that_was_over_is_not_revived_by_a_clock_that_is_set_back() {
+    let test = start().await;
+    let first = test.clock.now();
+    let (approval, root) = paid(&test, 60).await;
+    let more = format!(
+        "UPDATE access_requests SET uses_left = 1 WHERE approved_until > {}",
+        first.micros()
+    );
+    remit_tests::sql::execute(&test.database.url, &more).await;
+    advance(&test, Duration::from_secs(61)).await;
+    test.store.expire_requests(test.tenant).await.unwrap();
+    let stored = test.store.request(test.tenant, approval).await.unwrap();
+    assert!(stored.unwrap().forgotten);
+    test.log.caught_up(Duration::from_secs(10)).await;
+    let back = remit_core::Clock::manual(first.plus(Duration::from_millis(1)));
+    let again = TestApp::by(&test.database, &back, &back, Options::default()).await;
+    again.caught_up().await;
+    let renewed = renew(&again, &test.key, &root).await;
+    assert_eq!(renewed.json()["decision"], json!(false), "{}", renewed.text);
+    assert_eq!(renewed.json()["context"]["reason"], "approval_required");
+    over(&renew(&again, &test.key, &root).await, "ended it");
+}

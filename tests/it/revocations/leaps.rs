@@ -23,7 +23,7 @@ async fn what_came_and_went_within_one_load_is_told() {
         ))
     };
     let options = || Options {
-        max_staleness: Duration::from_secs(60),
+        max_staleness: Duration::from_mins(1),
         ..Options::default()
     };
     let mut there = TestApp::sharing(&database, options()).await;

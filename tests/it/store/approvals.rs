@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proptest::prelude::*;
 use remit_core::{
     ApprovalId, ApprovalScope, ApprovalState, Bound, Budget, Clock, ContentHash, DecisionId,
-    EntityUid, KeyId, Label, Question, Revision, TaskId, TaskState, TenantId, Timestamp,
+    EntityUid, KeyId, Label, Question, Revision, TaskId, TaskState, TenantId,
 };
 use remit_store::{
     ApprovalUse, Approving, Asked, Change, Consumed, Consumption, NewBulk, NewRequest, Options,
@@ -17,6 +16,8 @@ use serde_json::{Map, json};
 use tokio::task::JoinSet;
 
 use super::{Fixture, budgets};
+
+mod once;
 
 for_each_database! {
     an_approval_is_used_with_the_rest_or_not_at_all;
@@ -237,19 +238,30 @@ async fn what_waits_for_each_group_is_counted(fixture: Fixture) {
     assert!(counts.actions.is_empty() && counts.agents.is_empty());
 }
 
-/// A request that is approved for so many uses and so much money, past the API.
+/// A request that is approved for so many uses and so much money, for a minute, past the API.
 pub async fn stored(
     fixture: &Fixture,
     tenant: TenantId,
     uses: u32,
     amount: Option<u64>,
 ) -> ApprovalId {
+    let minute = Duration::from_mins(1);
+    stored_for(fixture, tenant, (uses, amount), minute).await
+}
+
+/// A request that is approved for so long.
+async fn stored_for(
+    fixture: &Fixture,
+    tenant: TenantId,
+    (uses, amount): (u32, Option<u64>),
+    lasts: Duration,
+) -> ApprovalId {
     let id = pending((&fixture.store, &fixture.clock), tenant, 1).await;
     let approvers = BTreeSet::from(["maya".parse().unwrap()]);
     let approving = Approving {
         scope: ApprovalScope::Task { amount, uses },
         approvers: &approvers,
-        until: Timestamp::from_micros(fixture.clock.now().micros() + 60_000_000),
+        until: fixture.clock.now().plus(lasts),
         by: "maya",
         why: None,
     };
@@ -385,139 +397,6 @@ async fn a_sweep_is_short() {
         assert_eq!(swept.expired.len(), expected);
         assert_eq!(swept.revision.is_some(), expected > 0);
     }
-}
-
-/// One step of the model.
-#[derive(Debug, Clone)]
-enum Step {
-    Use { name: u8, amount: u64 },
-    Later(u64),
-    Withdraw,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        6 => (0..6_u8, 0..50_u64).prop_map(|(name, amount)| Step::Use { name, amount }),
-        1 => (1..20_u64).prop_map(Step::Later),
-        1 => Just(Step::Withdraw),
-    ];
-    proptest::collection::vec(step, 1..24)
-}
-
-/// `approval_once`: whatever is asked in whatever order, an approval is used as often, for as much and as long as a model of
-/// three numbers says, and each name has one decision.
-#[test]
-fn approval_once() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let fixture = runtime.block_on(async {
-        let clock = Clock::manual("2026-01-05T10:00:00Z".parse().unwrap());
-        let options = Options::new("sqlite::memory:");
-        let store = Store::open(&options, clock.clone()).await.unwrap();
-        store.migrate().await.unwrap();
-        let (url, admin) = (String::new(), String::new());
-        Fixture {
-            store,
-            clock,
-            url,
-            admin,
-            _folder: None,
-        }
-    });
-    let tenant = runtime.block_on(fixture.tenant("one"));
-    let (mut cases, mut uses, mut refusals, mut repeats) = (0_u64, 0_u64, 0_u64, 0_u64);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(200));
-    let mut number = 1_000_u64;
-    let counts = std::cell::RefCell::new((
-        &mut cases,
-        &mut uses,
-        &mut refusals,
-        &mut repeats,
-        &mut number,
-    ));
-    runner
-        .run(
-            &(steps(), 1..4_u32, proptest::option::of(0..120_u64)),
-            |(steps, most, amount)| {
-                let mut counts = counts.borrow_mut();
-                *counts.0 += 1;
-                runtime.block_on(async {
-                    let id = stored(&fixture, tenant, most, amount).await;
-                    let began = fixture.clock.now().micros();
-                    let (mut left, mut money, mut withdrawn) = (most, amount, false);
-                    let mut names = std::collections::BTreeMap::new();
-                    for step in steps {
-                        match step {
-                            Step::Later(seconds) => {
-                                fixture.clock.advance(Duration::from_secs(seconds));
-                            }
-                            Step::Withdraw => {
-                                let gone = fixture.store.withdraw_approval(
-                                    tenant,
-                                    id,
-                                    ("m", "x"),
-                                    Change::default(),
-                                );
-                                prop_assert_eq!(gone.await.is_ok(), !withdrawn);
-                                withdrawn = true;
-                            }
-                            Step::Use { name, amount } => {
-                                *counts.4 += 1;
-                                let text = format!("n{name}");
-                                let wanted = ApprovalUse {
-                                    amount: Some(amount),
-                                    id,
-                                    name: &text,
-                                };
-                                let none = BTreeSet::new();
-                                let (came, decision) =
-                                    consume(&fixture, (tenant, &[]), wanted, &none, *counts.4)
-                                        .await;
-                                let over = fixture.clock.now().micros() >= began + 60_000_000;
-                                let expected = if let Some(first) = names.get(&name) {
-                                    *counts.3 += 1;
-                                    Consumed::Named(*first)
-                                } else if withdrawn {
-                                    Consumed::Approval(ApprovalState::Unknown)
-                                } else if over {
-                                    Consumed::Approval(ApprovalState::Expired)
-                                } else if left == 0 || money.is_some_and(|money| amount > money) {
-                                    *counts.2 += 1;
-                                    Consumed::Approval(ApprovalState::Used)
-                                } else {
-                                    *counts.1 += 1;
-                                    left -= 1;
-                                    money = money.map(|money| money - amount);
-                                    names.insert(name, decision);
-                                    Consumed::Done { revision: None }
-                                };
-                                prop_assert_eq!(came, expected);
-                            }
-                        }
-                    }
-                    let grant = fixture
-                        .store
-                        .request(tenant, id)
-                        .await
-                        .unwrap()
-                        .unwrap()
-                        .grant
-                        .unwrap();
-                    prop_assert_eq!(
-                        (grant.uses_left, grant.amount_left),
-                        (u64::from(left), money)
-                    );
-                    Ok(())
-                })
-            },
-        )
-        .unwrap();
-    println!(
-        "approval_once: {cases} cases, {uses} uses, {refusals} refused as used up, {repeats} repeated names"
-    );
-    assert!(cases >= 200 && uses > 100 && refusals > 50 && repeats > 50);
 }
 
 /// Makes a request that was approved and used.

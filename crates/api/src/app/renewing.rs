@@ -104,12 +104,9 @@ impl App {
         // After the snapshot was taken: what was withdrawn by its revision is found to be.
         let request = self.store.request(record.tenant, used.id).await?;
         let request = request.filter(|request| request.state == RequestState::Approved);
-        let until = request
-            .and_then(|request| request.grant)
-            .map(|grant| grant.until);
-        let state = match until {
+        let state = match request {
             None => ApprovalState::Unknown,
-            Some(until) if record.facts.now >= until => ApprovalState::Expired,
+            Some(request) if request.is_over(record.facts.now) => ApprovalState::Expired,
             Some(_) if root.facts.environment != record.facts.environment => {
                 ApprovalState::OutOfScope
             }

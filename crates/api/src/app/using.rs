@@ -168,12 +168,12 @@ impl App {
         };
         let request = self.store.request(caller.tenant, approval).await?;
         let now = self.store.time().await?;
-        let request = request.filter(|request| request.state == RequestState::Approved);
+        let request = request
+            .filter(|request| request.state == RequestState::Approved && !request.is_over(now));
         let approved = request.and_then(|request| {
-            let grant = request.grant.filter(|grant| grant.until > now)?;
             Some(Approved {
+                scope: request.grant?.scope,
                 bound: request.bound,
-                scope: grant.scope,
             })
         });
         if approved.is_none() || is_over(record, now) {

@@ -1,4 +1,4 @@
-//! What becomes of access requests by time alone, by the database's clock.
+//! What becomes of access requests, approvals and exceptions by time alone, by the database's clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use remit_store::Error;
 
 use crate::app::App;
 
-/// How often it is looked for requests and approvals whose time is over.
+/// How often it is looked for what is over.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Ends again and again the requests whose time is over, and forgets approvals that cannot be used any more.
+/// Ends again and again the requests whose time is over, forgets approvals that cannot be used any more, and notes which
+/// exceptions are over.
 ///
 /// Every replica does this; each is ended once.
 pub(crate) async fn keep_sweeping(app: Arc<App>) {
@@ -44,6 +45,7 @@ async fn sweep(app: &App) -> Result<(), Error> {
 
 /// Ends what is over in one tenant, in small transactions until nothing is left: between them others have their turn.
 async fn sweep_of(app: &App, tenant: TenantId) -> Result<(), Error> {
+    app.store.ahead().note_exceptions_over(tenant).await?;
     loop {
         let swept = app.store.ahead().expire_requests(tenant).await?;
         if swept.revision.is_none() {

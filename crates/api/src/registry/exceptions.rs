@@ -173,6 +173,7 @@ async fn propose_once(
         lapses_at: at.plus(PATIENCE),
         confirmed: None,
         ended: None,
+        over: false,
     };
     let shown = Shown::of(app, tenant, stored.clone(), at);
     let answer = Answer::of(named, &shown)?;
@@ -473,7 +474,7 @@ impl Shown {
             (Some(_), _) => Phase::Ended,
             (None, None) if stored.waits(now) => Phase::Proposed,
             (None, None) => Phase::Lapsed,
-            (None, Some(_)) if now >= stored.proposed.until => Phase::Over,
+            (None, Some(_)) if stored.over || now >= stored.proposed.until => Phase::Over,
             (None, Some(_)) if why.is_some() => Phase::Void,
             (None, Some(_)) => Phase::InForce,
         };

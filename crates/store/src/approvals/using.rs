@@ -19,15 +19,16 @@ pub struct ApprovalUse<'a> {
     pub name: &'a str,
 }
 
-/// What is left of an approval: its state, until when, how often, how much money.
-type Left = (String, Option<i64>, Option<i64>, Option<i64>);
+/// What is left of an approval: its state, until when, how often, how much money, and when that was found to be nothing.
+type Left = (String, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
 pub(crate) mod sql {
     statements! {
         /// Finds the decision that used an approval under a name.
         USE_OF = "SELECT decision FROM approval_uses WHERE tenant = $1 AND approval = $2 AND name = $3";
         /// Finds what is left of an approval.
-        LEFT_OF = "SELECT state, approved_until, uses_left, amount_left FROM access_requests WHERE tenant = $1 AND id = $2";
+        LEFT_OF = "SELECT state, approved_until, uses_left, amount_left, forgotten_at FROM access_requests \
+            WHERE tenant = $1 AND id = $2";
         /// Uses an approval, as far as anything is left of it.
         USE_APPROVAL = "UPDATE access_requests SET uses_left = uses_left - 1, amount_left = amount_left - $3 \
             WHERE tenant = $1 AND id = $2 AND state = 'approved' AND approved_until > $4 AND uses_left > 0 \
@@ -85,10 +86,12 @@ pub(crate) async fn refused(
         .fetch_optional(raw)
         .await)?;
     let state = match left {
-        Some((state, Some(until), Some(uses), amount)) if state == "approved" => {
+        Some((state, Some(until), Some(uses), amount, forgotten)) if state == "approved" => {
             let wants = wanted.amount.map(column);
             let short = amount.is_some_and(|left| wants.is_none_or(|wants| wants > left));
-            if until <= now {
+            // Found to be over before: a clock that is set back revives nothing.
+            let was_over = forgotten.is_some() && uses > 0;
+            if until <= now || was_over {
                 ApprovalState::Expired
             } else if uses < 1 || short {
                 ApprovalState::Used

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::admin_actions::Change;
 use crate::db::Conn;
+use crate::dialect;
 use crate::error::{Error, Failure};
 use crate::events;
 use crate::store::Store;
@@ -71,6 +72,8 @@ pub struct StoredException {
     pub confirmed: Option<(PrincipalName, Timestamp, Revision)>,
     /// Who ended it, or took the proposal back, and when.
     pub ended: Option<(PrincipalName, Timestamp)>,
+    /// Whether it was found to be over by the clock.
+    pub over: bool,
 }
 
 type Row = (
@@ -86,23 +89,25 @@ type Row = (
     Option<i64>,
     Option<String>,
     Option<i64>,
+    Option<i64>,
 );
 
 pub(crate) mod sql {
     statements! {
-        /// Lists the exceptions that are confirmed and not ended at a revision, but for those over for long.
+        /// Lists the exceptions that are confirmed and not ended at a revision, but for those known to be over, or so for long.
         EXCEPTIONS_IN_FORCE = "SELECT id, body, confirmed_by FROM exceptions \
-            WHERE tenant = $1 AND revision <= $2 AND (ended IS NULL OR ended > $2) AND ends_at > $3 ORDER BY id";
+            WHERE tenant = $1 AND revision <= $2 AND (ended IS NULL OR ended > $2) AND over_at IS NULL \
+            AND ends_at > $3 ORDER BY id";
         /// Lists the exceptions that were in force and were ended after a revision.
         EXCEPTIONS_ENDED = "SELECT id, policy FROM exceptions WHERE tenant = $1 AND ended > $2 AND revision IS NOT NULL \
             ORDER BY id LIMIT 1000";
         /// Lists exceptions, newest first.
         EXCEPTIONS = "SELECT id, body, hash, proposed_by, proposed_key, proposed_at, lapses_at, confirmed_by, \
-            confirmed_at, revision, ended_by, ended_at FROM exceptions \
+            confirmed_at, revision, ended_by, ended_at, over_at FROM exceptions \
             WHERE tenant = $1 AND id < $2 AND (policy = $3 OR $3 IS NULL) ORDER BY id DESC LIMIT $4";
         /// Finds an exception.
         EXCEPTION = "SELECT id, body, hash, proposed_by, proposed_key, proposed_at, lapses_at, confirmed_by, \
-            confirmed_at, revision, ended_by, ended_at FROM exceptions WHERE tenant = $1 AND id = $2";
+            confirmed_at, revision, ended_by, ended_at, over_at FROM exceptions WHERE tenant = $1 AND id = $2";
         /// Counts the exceptions that wait or are in force.
         COUNT_EXCEPTIONS = "SELECT count(*) FROM exceptions WHERE tenant = $1 AND ended_at IS NULL AND ends_at > $2 \
             AND (revision IS NOT NULL OR lapses_at > $2)";
@@ -118,6 +123,12 @@ pub(crate) mod sql {
         /// Ends an exception that is in force.
         END_EXCEPTION = "UPDATE exceptions SET ended_by = $3, ended_at = $4, ended = $5 \
             WHERE tenant = $1 AND id = $2 AND ended_at IS NULL AND revision IS NOT NULL";
+        /// Tells whether one that is in force is over by the clock, and nobody has noted it.
+        ANY_OVER = "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM exceptions WHERE tenant = $1 AND ended_at IS NULL \
+            AND over_at IS NULL AND revision IS NOT NULL AND ends_at <= $2) THEN 1 ELSE 0 END AS BIGINT)";
+        /// Notes which ones are over by the clock.
+        NOTE_OVER = "UPDATE exceptions SET over_at = $2 WHERE tenant = $1 AND ended_at IS NULL AND over_at IS NULL \
+            AND revision IS NOT NULL AND ends_at <= $2";
         /// Takes back an exception that nobody has confirmed.
         TAKE_BACK_EXCEPTION = "UPDATE exceptions SET ended_by = $3, ended_at = $4 \
             WHERE tenant = $1 AND id = $2 AND ended_at IS NULL AND revision IS NULL";
@@ -304,6 +315,38 @@ impl Store {
         .await
     }
 
+    /// Notes which exceptions of a tenant are over by the database's time, so that no clock that is set back brings one back;
+    /// returns how many.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn note_exceptions_over(&self, tenant: TenantId) -> Result<u64, Error> {
+        self.within("note which exceptions are over", async {
+            let mut conn = self.connect_to_read(tenant).await?;
+            let now = dialect::time(&mut conn, self.clock()).await?;
+            let any: i64 = on!(conn, |raw| sqlx::query_scalar(sql::ANY_OVER)
+                .bind(tenant.uuid())
+                .bind(now.micros())
+                .fetch_one(raw)
+                .await)?;
+            conn.end().await?;
+            if any == 0 {
+                return Ok(0);
+            }
+            let mut conn = self.begin(tenant).await?;
+            let noted = on!(conn, |raw| sqlx::query(sql::NOTE_OVER)
+                .bind(tenant.uuid())
+                .bind(now.micros())
+                .execute(raw)
+                .await
+                .map(|done| done.rows_affected()))?;
+            conn.commit().await?;
+            Ok(noted)
+        })
+        .await
+    }
+
     /// Returns one exception of a tenant, whatever has become of it.
     ///
     /// # Errors
@@ -348,7 +391,7 @@ impl Store {
     }
 }
 
-/// Reads the exceptions that are confirmed and not ended in a tenant at a revision; those over for a day may be missing.
+/// Reads the exceptions that are confirmed and not ended in a tenant at a revision; those over may be missing.
 pub(super) async fn read_in_force(
     conn: &mut Conn,
     tenant: TenantId,
@@ -439,7 +482,7 @@ impl StoredException {
 
     fn read(row: &Row) -> Result<Self, Error> {
         let (id, body, hash, by, key, at, lapses_at, ..) = row;
-        let (.., confirmed_by, confirmed_at, brought, ended_by, ended_at) = row;
+        let (.., confirmed_by, confirmed_at, brought, ended_by, ended_at, over_at) = row;
         let confirmed = match (confirmed_by, confirmed_at, brought) {
             (Some(by), Some(at), Some(brought)) => {
                 Some((name(by)?, Timestamp::from_micros(*at), revision(*brought)?))
@@ -463,6 +506,7 @@ impl StoredException {
             lapses_at: Timestamp::from_micros(*lapses_at),
             confirmed,
             ended,
+            over: over_at.is_some(),
         })
     }
 }

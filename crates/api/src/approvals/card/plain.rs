@@ -4,18 +4,27 @@ use std::fmt::Write as _;
 
 /// The most characters of one text.
 const MOST: usize = 2_000;
+/// The most marks on one character; no script that is written needs more, and a heap of them covers what is beside it.
+const MOST_MARKS: usize = 4;
 
 /// Writes a text so that everything in it can be seen, whole.
 ///
 /// Control characters, those that change the direction, those without width and those that look like nothing become
-/// `\u{202E}`; line breaks too, so that no text begins a line of its own. So does a backslash before what would read as one
-/// of these, so that different texts stay different.
+/// `\u{202E}`; line breaks too, so that no text begins a line of its own; and marks that are on nothing, or more than four on
+/// one character. So does a backslash before what would read as one of these, so that different texts stay different.
 pub(crate) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
+    let mut marks = 0_usize;
     for (at, character) in text.char_indices() {
+        marks = if is_mark(character) {
+            marks.saturating_add(1)
+        } else {
+            0
+        };
+        let heaped = marks > MOST_MARKS || (marks > 0 && at == 0);
         let forges =
             character == '\\' && text.get(at..).is_some_and(|rest| rest.starts_with("\\u{"));
-        if forges || is_hidden(character) {
+        if forges || heaped || is_hidden(character) {
             // Writing to a text cannot fail.
             let _ = write!(shown, "\\u{{{:X}}}", u32::from(character));
         } else {
@@ -44,9 +53,20 @@ fn is_hidden(character: char) -> bool {
             '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
                 | '\u{180B}'..='\u{180F}' | '\u{2000}'..='\u{200F}' | '\u{2028}'..='\u{202F}' | '\u{205F}'..='\u{206F}'
                 | '\u{2800}' | '\u{3000}' | '\u{3164}' | '\u{00A0}' | '\u{1680}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}'
-                | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1D173}'..='\u{1D17A}' | '\u{E000}'..='\u{F8FF}'
+                | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFC}' | '\u{FFFE}' | '\u{FFFF}' | '\u{1D173}'..='\u{1D17A}' | '\u{E000}'..='\u{F8FF}'
                 | '\u{E0000}'..='\u{10FFFF}'
         )
+}
+
+/// Whether a character is drawn on the one before it.
+fn is_mark(character: char) -> bool {
+    matches!(
+        character,
+        '\u{0300}'..='\u{036F}' | '\u{0483}'..='\u{0489}' | '\u{0591}'..='\u{05BD}' | '\u{0610}'..='\u{061A}'
+            | '\u{064B}'..='\u{065F}' | '\u{06D6}'..='\u{06DC}' | '\u{0E34}'..='\u{0E3A}' | '\u{0E47}'..='\u{0E4E}'
+            | '\u{1AB0}'..='\u{1AFF}' | '\u{1DC0}'..='\u{1DFF}' | '\u{20D0}'..='\u{20FF}' | '\u{3099}' | '\u{309A}'
+            | '\u{FE20}'..='\u{FE2F}'
+    )
 }
 
 #[cfg(test)]
@@ -66,9 +86,18 @@ mod tests {
             ("\u{E0041}", "\\u{E0041}"),
             ("a\\u{200B}b", "a\\u{5C}u{200B}b"),
             ("C:\\users", "C:\\users"),
+            ("a\u{2066}b\u{2069}", "a\\u{2066}b\\u{2069}"),
+            ("a\u{061C}b", "a\\u{61C}b"),
+            ("a\u{FFFC}\u{FFFE}", "a\\u{FFFC}\\u{FFFE}"),
+            ("Vie\u{302}\u{323}t", "Vie\u{302}\u{323}t"),
+            ("\u{338}5", "\\u{338}5"),
         ] {
             assert_eq!(plain(text), shown);
         }
+        let flood = plain(&format!("5{}0", "\u{336}".repeat(1_000)));
+        assert!(flood.starts_with("5\u{336}\u{336}\u{336}\u{336}\\u{336}\\u{336}"));
+        assert_eq!(flood.matches('\u{336}').count(), 4);
+        assert!(flood.ends_with("\\u{336}0"));
     }
 
     #[test]
