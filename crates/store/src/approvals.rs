@@ -91,7 +91,7 @@ pub struct StoredRequest {
     pub escalates_at: Option<Timestamp>,
     /// When somebody else was asked as well.
     pub escalated_at: Option<Timestamp>,
-    /// What whoever answers is shown: canonical JSON.
+    /// What whoever answers is shown: canonical JSON. Empty in lists, as are the question and what was said.
     pub card: String,
     /// The hash of that.
     pub card_hash: ContentHash,
@@ -131,13 +131,26 @@ pub struct Grant {
 /// The columns of a request, in one place: every statement that reads requests selects them.
 macro_rules! columns {
     () => {
-        "id, revision, state, decision, digest, bundle, violations, environment, subject_type, subject_id, action, \
-        resource_type, resource_id, task, sinks, wants, requested_by, requested_key, requested_at, expires_at, \
-        escalates_at, escalated_at, card, card_hash, question, said, callback, ended_at, ended_by, ended_why, scope, \
-        approvers, approved_until, uses_left, amount_left, forgotten_at"
+        concat!($crate::approvals::narrow!(), ", card, question, said, callback")
+    };
+    // As lists read them: without what is wide, in the place of which stands what is empty.
+    (narrow) => {
+        concat!(
+            $crate::approvals::narrow!(),
+            ", '' AS card, '{\"subject\":{\"type\":\"\",\"id\":\"\"},\"action\":{\"name\":\"\"},\
+            \"resource\":{\"type\":\"\",\"id\":\"\"}}' AS question, '{}' AS said, NULL AS callback"
+        )
     };
 }
-pub(crate) use columns;
+macro_rules! narrow {
+    () => {
+        "id, revision, state, decision, digest, bundle, violations, environment, subject_type, subject_id, action, \
+        resource_type, resource_id, task, sinks, wants, requested_by, requested_key, requested_at, expires_at, \
+        escalates_at, escalated_at, card_hash, ended_at, ended_by, ended_why, scope, approvers, approved_until, \
+        uses_left, amount_left, forgotten_at"
+    };
+}
+pub(crate) use {columns, narrow};
 
 pub(crate) mod sql {
     statements! {

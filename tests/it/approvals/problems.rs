@@ -412,6 +412,18 @@ async fn every_member_has_a_limit() {
         );
         assert!(reply.text.contains(named), "{named}: {}", reply.text);
     }
+    // Of what nobody can keep nobody asks for an approval, be it permitted to ask.
+    let mut vast = payment();
+    vast["context"]["notes"] = json!("x".repeat(132_000));
+    let denied_so = ask(&app, &vast).await;
+    let reply = app.post(REQUESTS, submission(&vast, &denied_so)).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "{}",
+        reply.text
+    );
+    assert!(reply.text.contains("131072"), "{}", reply.text);
     let mut large = body.clone();
     large["context"]["notes"] = json!("x".repeat(17_000));
     let reply = app.post(REQUESTS, &large).await;

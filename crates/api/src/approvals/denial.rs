@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use remit_core::{
     ApprovalId, Bound, DecisionId, DecisionRecord, EntityUid, PolicyId, Question, Reason, Verdict,
+    canonical_json,
 };
 use remit_engine::Snapshot;
 use remit_store::NewRequest;
@@ -23,6 +24,8 @@ use crate::problem::{Kind, Problem};
 
 /// How much later than its time a denial is still taken: clocks differ.
 const TOLERANCE: Duration = Duration::from_secs(30);
+/// The most bytes of a question of which an approval is asked for, as JSON.
+const QUESTION_BYTES: usize = 128 << 10;
 
 /// A denial that an approval would turn into a permit, by what is in force now.
 pub(crate) struct Requestable {
@@ -146,6 +149,7 @@ impl App {
         escalates_after: Option<Duration>,
     ) -> Result<NewRequest<'r>, Problem> {
         let asked = requestable.asked(caller);
+        check_size(&requestable.record.question)?;
         let card = card::of(self, caller.tenant, snapshot, &asked).await?;
         Ok(NewRequest {
             id: ApprovalId::from_uuid(self.clock.id()),
@@ -173,6 +177,19 @@ impl Requestable {
             said: &self.words,
         }
     }
+}
+
+/// Checks that a question can be kept: most of one that cannot is what the schema does not declare.
+fn check_size(question: &Question) -> Result<(), Problem> {
+    let bytes = canonical_json(question).map_err(|why| Problem::caused(Kind::INTERNAL, why))?;
+    if bytes.len() > QUESTION_BYTES {
+        let detail = format!(
+            "the question has {} bytes, and an approval is asked for of {QUESTION_BYTES} at most",
+            bytes.len()
+        );
+        return Err(Problem::new(Kind::TOO_LARGE, detail));
+    }
+    Ok(())
 }
 
 /// Checks that an approval is what the question lacks by now.

@@ -33,10 +33,10 @@ pub(crate) mod sql {
 
     statements! {
         /// Lists the approvals that changed after a revision, in the order of the changes.
-        CHANGED_APPROVALS = concat!("SELECT ", columns!(), " FROM access_requests WHERE tenant = $1 \
+        CHANGED_APPROVALS = concat!("SELECT ", columns!(narrow), " FROM access_requests WHERE tenant = $1 \
             AND scope IS NOT NULL AND (revision, id) > ($2, $3) ORDER BY revision, id LIMIT $4");
         /// Lists as CHANGED_APPROVALS for whoever has read none yet: those alone that can be used.
-        USABLE_APPROVALS = concat!("SELECT ", columns!(), " FROM access_requests WHERE tenant = $1 \
+        USABLE_APPROVALS = concat!("SELECT ", columns!(narrow), " FROM access_requests WHERE tenant = $1 \
             AND scope IS NOT NULL AND (revision, id) > ($2, $3) AND state = 'approved' AND forgotten_at IS NULL \
             ORDER BY revision, id LIMIT $4");
     }

@@ -51,7 +51,7 @@ macro_rules! listed {
     ($where:literal, $order:literal) => {
         concat!(
             "SELECT ",
-            columns!(),
+            columns!(narrow),
             " FROM access_requests WHERE tenant = $1 AND ",
             $where,
             " AND (subject_type = $5 OR $5 IS NULL) AND (subject_id = $6 OR $6 IS NULL) \
@@ -90,7 +90,7 @@ pub(crate) mod sql {
         /// Lists the ids of the requests of a group in another state that fit, the newest first.
         ENDED_OF_GROUP = of_group!("g.request < $4", "DESC");
         /// Reads requests by their ids.
-        REQUESTS_OF_IDS = concat!("SELECT ", columns!(), " FROM access_requests WHERE tenant = $1 \
+        REQUESTS_OF_IDS = concat!("SELECT ", columns!(narrow), " FROM access_requests WHERE tenant = $1 \
             AND id IN (SELECT unhex(made.value ->> 'id') FROM json_each($2) AS made)");
         /// Counts the requests in a state.
         COUNT_STATE = "SELECT count(*) FROM (SELECT 1 AS one FROM access_requests WHERE tenant = $1 AND state = $2 \
