@@ -108,7 +108,7 @@ pub(crate) fn gather(
     let presented = Presented {
         question,
         call: call.as_ref(),
-        is_catalogued: tool.is_some(),
+        tool,
         environment: &plain.environment,
         now,
     };

@@ -122,6 +122,24 @@ async fn an_amount_needs_a_tool_that_says_it() {
     let scope = json!({ "scope": { "kind": "task", "uses": 2, "minutes": 30 } });
     let reply = world.answer(&world.ben, &id, "approve", scope).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    // Once the catalogue knows what a call pays, that is approved for no other amount.
+    let mut other = payment(Some(&opened));
+    other["action"]["properties"]["amount"] = json!(7);
+    let answer = world.ask_by(&other, &id).await;
+    assert_eq!(answer["decision"], true, "{answer}");
+    let mut pays = pay;
+    pays["amount"] = json!({ "argument": "amount", "scale": 2 });
+    let put = world
+        .send(&world.test.key, Method::PUT, "/v1/tools/pay", &pays)
+        .await;
+    assert!(put.status.is_success(), "{}", put.text);
+    other["action"]["properties"]["amount"] = json!(8);
+    let answer = world.ask_by(&other, &id).await;
+    assert_eq!(answer["decision"], false, "{answer}");
+    assert_eq!(
+        answer["context"]["approval"]["reason"], "out_of_scope",
+        "{answer}"
+    );
 }
 
 #[tokio::test]

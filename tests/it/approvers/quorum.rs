@@ -153,3 +153,19 @@ async fn one_refusal_is_enough_whoever_approved() {
     let reply = world.deny(&world.dan, &id).await;
     assert_eq!(reply.json()["state"], "denied", "{}", reply.text);
 }
+
+/// Whoever finds out more may take back that they approved, by refusing; not the other way about.
+#[tokio::test]
+async fn who_approved_may_refuse_while_others_are_waited_for() {
+    let world = World::make().await;
+    let id = world.requested(&large()).await;
+    let reply = world.approve(&world.ben, &id).await;
+    assert_eq!(reply.json()["state"], "pending", "{}", reply.text);
+    let reply = world.deny(&world.ben, &id).await;
+    assert_eq!(reply.json()["state"], "denied", "{}", reply.text);
+    let answers = &world.shown(&id).await["answers"];
+    assert_eq!(answers.as_array().unwrap().len(), 1, "{answers}");
+    assert_eq!(answers[0]["answer"], "deny", "{answers}");
+    let reply = world.approve(&world.ben, &id).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT, "{}", reply.text);
+}

@@ -46,13 +46,16 @@ impl App {
             lease: Some(root.id),
             ..self.facts(caller)
         };
-        let facts = facts::gather(&snapshot, plain, &caller.principal.name, &root.question);
+        // Obligations may have been turned off since.
+        let question = self.options.drafts.heed(root.question.clone());
+        let facts = facts::gather(&snapshot, plain, &caller.principal.name, &question);
         self.activity.note(caller.tenant, &facts);
         let mut record = DecisionRecord {
             id: DecisionId::from_uuid(self.clock.id()),
             at: self.clock.now(),
             caller: caller.recorded(),
             facts,
+            question,
             ..root.clone()
         };
         self.hold_approval(&snapshot, &root, &mut record).await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use remit_core::{
     Approval, ApprovalFacts, ApprovalScope, ApprovalState, Bound, CallFacts, EntityUid, Question,
-    Timestamp,
+    Timestamp, Tool,
 };
 use remit_engine::Snapshot;
 
@@ -14,8 +14,8 @@ pub(super) struct Presented<'a> {
     pub(super) question: &'a Question,
     /// What is known of the call.
     pub(super) call: Option<&'a CallFacts>,
-    /// Whether it is of a tool of the catalogue.
-    pub(super) is_catalogued: bool,
+    /// The entry of its tool in the catalogue.
+    pub(super) tool: Option<&'a Tool>,
     /// The environment of the key that asks.
     pub(super) environment: &'a str,
     /// When it is asked.
@@ -65,9 +65,12 @@ impl Presented<'_> {
             && bound.task == question.task();
         same && match approval.scope {
             ApprovalScope::Once => bound.digest == snapshot.approval_digest(question),
-            ApprovalScope::Task { .. } => {
+            ApprovalScope::Task { amount, .. } => {
                 let exactly = || bound.digest == snapshot.approval_digest(question);
-                bound.task.is_some() && (self.goes_where(bound) || exactly())
+                // The catalogue may have come to know since that its calls pay something.
+                let pays = self.tool.is_some_and(|tool| tool.amount.is_some());
+                let limited = amount.is_some() || !pays;
+                bound.task.is_some() && (limited && self.goes_where(bound) || exactly())
             }
         }
     }
@@ -75,7 +78,7 @@ impl Presented<'_> {
     /// Whether the call goes nowhere else than what was approved. That is known only of a tool of the catalogue that names
     /// the sinks of its calls, and of a call without links, which lead anywhere.
     fn goes_where(&self, bound: &Bound) -> bool {
-        let call = self.call.filter(|_| self.is_catalogued);
+        let call = self.call.filter(|_| self.tool.is_some());
         call.is_some_and(|call| {
             let mut sinks = call.sinks.iter();
             call.links.is_empty()

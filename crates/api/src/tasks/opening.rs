@@ -333,6 +333,8 @@ fn question(plan: &Plan, now: Timestamp) -> Result<Question, Problem> {
         put("template", json!(template));
     }
     let mut context = Map::new();
+    // Whoever opens a task is told of no obligation.
+    context.insert(Question::OBLIGATIONS.to_owned(), json!([]));
     if let Some(parent) = declared.parent {
         context.insert(Question::TASK.to_owned(), json!(parent));
     }

@@ -102,6 +102,9 @@ pub(crate) mod sql {
         /// Lists the answers to a request, the first first.
         ANSWERS = "SELECT principal, by_key, answer, for_groups, scope, reason, at FROM approval_answers \
             WHERE tenant = $1 AND request = $2 ORDER BY at, principal";
+        /// Takes back that somebody approved.
+        TAKE_BACK_ANSWER = "DELETE FROM approval_answers WHERE tenant = $1 AND request = $2 AND principal = $3 \
+            AND answer = 'approve'";
         /// Lists when somebody answered since a moment, the first first.
         ANSWERED_SINCE = "SELECT at FROM approval_answers WHERE tenant = $1 AND principal = $2 AND at > $3 ORDER BY at";
         /// Finds the first task above a request, and counts the requests that were refused in it and below.
@@ -146,6 +149,10 @@ impl Store {
             let (mut conn, next) = self.begin_change_since(tenant, checked).await?;
             self.accompany(&mut conn, tenant, next, change).await?;
             let now = dialect::time(&mut conn, self.clock()).await?;
+            // Who approved may refuse it still, as long as it waits for others; nobody answers otherwise twice.
+            if !new.approves {
+                take_back(&mut conn, tenant, id, new.by).await?;
+            }
             if answered(&mut conn, tenant, id, new.by).await? {
                 conn.rollback().await?;
                 let problem = "you have answered it already".to_owned();
@@ -407,6 +414,22 @@ async fn answered(
         .fetch_all(raw)
         .await)?;
     Ok(rows.iter().any(|(name, ..)| name == by.as_str()))
+}
+
+async fn take_back(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: ApprovalId,
+    by: &PrincipalName,
+) -> Result<(), Failure> {
+    on!(conn, |raw| sqlx::query(sql::TAKE_BACK_ANSWER)
+        .bind(tenant.uuid())
+        .bind(id.uuid())
+        .bind(by.as_str())
+        .execute(raw)
+        .await
+        .map(drop))?;
+    Ok(())
 }
 
 async fn insert(
