@@ -152,7 +152,8 @@ tables! {
     "exceptions" 500 by ["id"] after "$2"
         { "id": Id, "policy": Text, "body": Text, "hash": Text, "ends_at": Number, "proposed_by": Text,
           "proposed_key": Id, "proposed_at": Number, "lapses_at": Number, "confirmed_by": Text, "confirmed_key": Id,
-          "confirmed_at": Number, "revision": Number, "ended_by": Text, "ended_at": Number, "ended": Number } without [];
+          "confirmed_at": Number, "revision": Number, "ended_by": Text, "ended_at": Number, "ended": Number,
+          "over_at": Number } without [];
     "approver_members" 500 by ["group_name", "principal"] after "$2, $3"
         { "group_name": Text, "principal": Text, "until": Number } without [];
     "approver_groups" 500 by ["name"] after "$2"
