@@ -27,6 +27,14 @@ async fn an_approval_ends_to_the_microsecond() {
         answer["context"]["approval"]["reason"], "approval_expired",
         "{answer}"
     );
+    // What the caller says of it is not what it is.
+    let mut forged = by(&payment(), &id);
+    forged["context"]["approval"] = json!({
+        "id": id, "approved_at": "2026-01-05T10:00:30Z", "approved_until": "2030-01-01T00:00:00Z",
+    });
+    let answer = ask(&app, &forged).await;
+    assert_eq!(answer["decision"], false, "{answer}");
+    assert_eq!(answer["context"]["reason"], "approval_required", "{answer}");
 
     let two = id_of(&requested(&app, &payment()).await);
     approve(&app, &two, ApprovalScope::Once, 60).await;

@@ -10,6 +10,7 @@ use super::registry::{name, none};
 
 for_each_database! {
     an_exception_is_in_force_between_two_revisions;
+    what_is_over_by_the_databases_time_stays_over;
     of_two_who_confirm_or_end_one_comes_second;
     there_is_room_for_so_many;
     nobody_confirms_by_another_account_or_over_another_change;
@@ -97,6 +98,43 @@ async fn an_exception_is_in_force_between_two_revisions(fixture: Fixture) {
     assert_eq!(in_force(until).await, []);
     let theirs = store.live_now(other, until).await.unwrap();
     assert_eq!(theirs.exceptions, []);
+}
+
+/// What is confirmed and over is noted once, and nothing else is; it is not in force by an earlier time either.
+async fn what_is_over_by_the_databases_time_stays_over(fixture: Fixture) {
+    let (store, tenant) = (&fixture.store, fixture.tenant("a").await);
+    let other = fixture.tenant("b").await;
+    let ben = by(&fixture, "ben");
+    let mut ids = Vec::new();
+    for tenant in [tenant, other, tenant] {
+        let (id, hash) = propose(&fixture, tenant).await.unwrap();
+        ids.push(id);
+        if ids.len() < 3 {
+            let confirmed = store.confirm_exception(tenant, None, (id, hash), &ben, none());
+            confirmed.await.unwrap();
+        }
+    }
+    assert_eq!(store.note_exceptions_over(tenant).await.unwrap(), 0);
+    if !fixture.damage("UPDATE exceptions SET ends_at = 1").await {
+        return;
+    }
+    assert_eq!(store.note_exceptions_over(tenant).await.unwrap(), 1);
+    assert_eq!(store.note_exceptions_over(tenant).await.unwrap(), 0);
+    // As by a clock that was set back.
+    let later = "UPDATE exceptions SET ends_at = 9000000000000000";
+    fixture.damage(later).await;
+    for (tenant, id, over) in [
+        (tenant, ids[0], true),
+        (other, ids[1], false),
+        (tenant, ids[2], false),
+    ] {
+        let found = store.exception(tenant, id).await.unwrap().unwrap();
+        assert_eq!(found.over, over, "{id}");
+        let head = store.tenant(tenant).await.unwrap().unwrap().revision;
+        let live = store.live_now(tenant, head).await.unwrap();
+        let in_force = live.exceptions.iter().any(|one| one.id == id);
+        assert_eq!(in_force, !over && id != ids[2], "{id}");
+    }
 }
 
 async fn of_two_who_confirm_or_end_one_comes_second(fixture: Fixture) {
