@@ -17,6 +17,11 @@ use crate::store::Store;
 
 /// How many rows one statement writes: far from the most parameters of Postgres, 65,535, and of SQLite, 32,766.
 const CHUNK: usize = 250;
+/// Which rows are left alone where records are shipped: those that another process ships at this moment as well, which Postgres
+/// may notice by any unique name of theirs. What is there instead is looked at then.
+const ANY_NAME: &str = " ON CONFLICT DO NOTHING";
+/// Which row is left alone where a decision is written with what it takes.
+const THE_ID: &str = " ON CONFLICT (tenant, id) DO NOTHING";
 /// How much of a text the columns for filtering keep, in bytes: an index row of Postgres has room for 2,704.
 const INDEXED_BYTES: usize = 1_024;
 
@@ -129,7 +134,7 @@ impl Store {
                     .iter()
                     .map(|&shipped| DecisionRow::of(shipped))
                     .collect::<Result<Vec<_>, Error>>()?;
-                let inserted = on!(conn, |raw| insert_decisions(&rows)
+                let inserted = on!(conn, |raw| insert_decisions(&rows, ANY_NAME)
                     .build()
                     .persistent(batch == CHUNK)
                     .execute(raw)
@@ -223,8 +228,10 @@ async fn without_deleted<'r>(
 
 /// Adds the decisions that are not there yet.
 ///
+/// `there` says which rows are left alone.
+///
 /// Values and no JSON, unlike other statements for many rows: of everything that the database does, this is done most.
-fn insert_decisions<'r, D>(rows: &[DecisionRow<'r>]) -> QueryBuilder<D>
+fn insert_decisions<'r, D>(rows: &[DecisionRow<'r>], there: &str) -> QueryBuilder<D>
 where
     D: Database,
     Uuid: Encode<'r, D> + Type<D>,
@@ -261,7 +268,7 @@ where
             .push_bind(renews);
     });
     if holds(Protection::ExactlyOnceShipping) {
-        insert.push(" ON CONFLICT (tenant, id) DO NOTHING");
+        insert.push(there);
     }
     insert
 }
@@ -286,7 +293,7 @@ where
 /// Writes one decision, and which policies settled it, in the transaction in which it consumes something.
 pub(crate) async fn insert_shared(conn: &mut Conn, made: DecisionRow<'_>) -> Result<(), Failure> {
     let rows = [made];
-    on!(conn, |raw| insert_decisions(&rows)
+    on!(conn, |raw| insert_decisions(&rows, THE_ID)
         .build()
         .execute(raw)
         .await
@@ -314,7 +321,7 @@ fn determining(head: &RecordHead) -> impl Iterator<Item = (Uuid, &str, Uuid)> {
         .map(move |policy| (tenant, policy.as_str(), decision))
 }
 
-/// The only unique name of `decisions` that an insert can meet is `decisions_sequence_key`: its other is handled.
+/// The only unique name of `decisions` that such an insert can meet is `decisions_sequence_key`: its other is handled.
 fn sequence_taken(failure: Failure) -> Failure {
     if failure.is_unique_violation() {
         let what = "another record has the sequence number of one of these".into();
