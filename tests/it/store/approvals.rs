@@ -10,7 +10,7 @@ use remit_core::{
 };
 use remit_store::{
     ApprovalUse, Approving, Asked, Change, Consumed, Consumption, NewBulk, NewRequest, Options,
-    PendingLimits, RequestName, Requester, Store, Wants,
+    PendingLimits, RequestFilter, RequestName, Requester, Store, StoredRequest, Wants,
 };
 use serde_json::{Map, json};
 use tokio::task::JoinSet;
@@ -210,6 +210,25 @@ async fn what_became_of_approvals_is_read(fixture: Fixture) {
 async fn what_waits_for_each_group_is_counted(fixture: Fixture) {
     let (store, tenant) = (&fixture.store, fixture.tenant("one").await);
     let waiting = pending((store, &fixture.clock), tenant, 0).await;
+    // Lists read nothing that is wide, whether by a group or not.
+    let whole = store.request(tenant, waiting).await.unwrap().unwrap();
+    for groups in [None, Some(["finance".to_owned()].into())] {
+        let filter = RequestFilter {
+            groups,
+            ..RequestFilter::default()
+        };
+        let listed = store.requests(tenant, &filter, None, 10).await.unwrap();
+        let narrow = StoredRequest {
+            callback: None,
+            card: String::new(),
+            question: listed[0].question.clone(),
+            said: Map::new(),
+            ..whole.clone()
+        };
+        assert_eq!(listed, [narrow]);
+        assert_ne!(listed[0].question, whole.question);
+        assert_ne!(listed[0].card, whole.card);
+    }
     let id = if fixture.url.starts_with("postgres") {
         "gen_random_uuid()"
     } else {

@@ -119,6 +119,16 @@ async fn they_are_kept_for_a_week(fixture: Fixture) {
         (vec![id(2, 0)], true),
         "whoever was there has missed some"
     );
+    // The newest of a tenant stays however old it is: whoever has read it has missed nothing.
+    let quiet = fixture.tenant("b").await;
+    assert!(write(&fixture, quiet, &[(1, 0, old), (1, 1, old), (2, 0, old)]).await);
+    assert_eq!(store.forget_events().await.unwrap(), 2);
+    assert_eq!(store.newest_event(quiet).await.unwrap(), Some(id(2, 0)));
+    assert!(write(&fixture, quiet, &[(3, 0, young)]).await);
+    assert_eq!(
+        read(&fixture, quiet, Some(id(2, 0)), 10).await,
+        (vec![id(3, 0)], false)
+    );
 }
 
 #[test]

@@ -230,4 +230,13 @@ async fn only_what_a_webhook_allows_is_called() {
         let named = reply.text.contains(&format!("`callback.{member}`"));
         assert!(named, "{callback}: {}", reply.text);
     }
+    // What a name means inside is not looked up for somebody who may not have it called.
+    let elsewhere = json!({ "endpoint": "https://nowhere.invalid/callbacks" });
+    let reply = asking(&test, 1, elsewhere).await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text);
+    assert!(
+        reply.text.contains("the URL of a webhook"),
+        "{}",
+        reply.text
+    );
 }

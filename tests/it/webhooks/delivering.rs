@@ -242,6 +242,20 @@ async fn what_is_never_taken_is_given_up() {
     );
 }
 
+/// What was delivered is kept for a week, and what waits for as long as it does.
+#[tokio::test]
+async fn what_ended_is_forgotten_after_a_week() {
+    let receiver = Receiver::start();
+    let test = start(&[&receiver]).await;
+    let (path, _) = told(&test, &receiver).await;
+    ask(&test, 100).await;
+    newest(&test, &path, |found| found["state"] == "delivered").await;
+    test.clock.advance(Duration::from_hours(7 * 24 - 1));
+    assert_eq!(test.store.forget_deliveries().await.unwrap(), 0);
+    test.clock.advance(Duration::from_hours(2));
+    assert_eq!(test.store.forget_deliveries().await.unwrap(), 1);
+}
+
 #[tokio::test]
 async fn an_answer_without_end_is_not_read() {
     let receiver = Receiver::start();
