@@ -157,6 +157,7 @@ CREATE FUNCTION remit_take(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     time_now BIGINT := CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT);
+    in_turn BOOLEAN;
     found_row RECORD;
     approved RECORD;
 BEGIN
@@ -169,10 +170,14 @@ BEGIN
         detail := 'unknown';
         RETURN;
     END IF;
-    PERFORM FROM tasks AS t WHERE t.tenant = of_tenant AND t.id = chain[1] FOR SHARE;
+    -- The budgets are the queue in which the end of a task stands too (`0029_ends_take_turns`).
     PERFORM FROM task_budgets AS b WHERE b.tenant = of_tenant AND b.task = ANY (chain) ORDER BY b.task FOR UPDATE;
+    in_turn := FOUND;
     SELECT r.state, r.approved_until, r.uses_left, r.amount_left, r.forgotten_at INTO approved
         FROM access_requests AS r WHERE r.tenant = of_tenant AND r.id = of_approval FOR UPDATE;
+    IF NOT in_turn THEN
+        PERFORM FROM tasks AS t WHERE t.tenant = of_tenant AND t.id = chain[1] FOR SHARE;
+    END IF;
     -- Only now: an earlier try of the same may have been waiting for the same locks, and was first.
     IF EXISTS (SELECT FROM decisions AS d WHERE d.tenant = of_tenant AND d.id = decided) THEN
         outcome := 'again';

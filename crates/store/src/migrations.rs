@@ -62,6 +62,7 @@ migrations! {
     "0026_exceptions",
     "0027_events",
     "0028_webhooks",
+    "0029_ends_take_turns",
 }
 
 /// Which migrations have been applied, with the hash of the text that was.

@@ -163,7 +163,8 @@ async fn an_approval_is_used_in_one_round_trip() {
     println!("round trips of eight uses of an approval: {taken:?}");
 }
 
-/// Whatever is consumed is committed before the end of a task above it is, or not at all: no record comes after the end.
+/// Whatever is consumed is committed before the end of its task, or of one above it, or not at all: no record comes after
+/// the end. And the end takes its turn, however many consume, wherever in the chain the budget is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_consumed_after_what_is_above_has_ended() {
     let Some(fixture) = Fixture::postgres().await else {
@@ -174,9 +175,16 @@ async fn nothing_is_consumed_after_what_is_above_has_ended() {
         calls: Some(100_000),
         ..Budget::default()
     };
-    for round in 0..3_u64 {
-        let root = task(&fixture, tenant, None, Budget::default()).await;
-        let child = task(&fixture, tenant, Some(root), many).await;
+    let none = Budget::default();
+    let rounds = [(none, many, true), (many, none, true), (many, none, false)];
+    for (round, (above, below, of_root)) in (0_u64..).zip(rounds) {
+        let root = task(&fixture, tenant, None, above).await;
+        let child = task(&fixture, tenant, Some(root), below).await;
+        let (ended, budgeted) = match (of_root, above == many) {
+            (true, true) => (root, root),
+            (true, false) => (root, child),
+            (false, _) => (child, root),
+        };
         let mut racing = JoinSet::new();
         for lane in 0..6_u64 {
             let store = fixture.store.clone();
@@ -202,11 +210,16 @@ async fn nothing_is_consumed_after_what_is_above_has_ended() {
         };
         fixture
             .store
-            .end_task(tenant, root, ending, Change::default())
+            .end_task(tenant, ended, ending, Change::default())
             .await
             .unwrap();
         let reserved = async || {
-            let budget = fixture.store.budget(tenant, child).await.unwrap().unwrap();
+            let budget = fixture
+                .store
+                .budget(tenant, budgeted)
+                .await
+                .unwrap()
+                .unwrap();
             budget.reserved.calls
         };
         let then = reserved().await;

@@ -9,7 +9,7 @@ use crate::db::{Conn, Either};
 use crate::error::{Error, Failure};
 use crate::shipping::{DecisionRow, indexed, verdict};
 
-/// The function is made by the migration `0023_outcomes`.
+/// The function is made by the migrations `0023_outcomes` and `0029_ends_take_turns`.
 const CONSUME: &str = "SELECT outcome, of_task, detail FROM remit_consume(\
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 /// The function is made by the migration `0024_approvals`.
