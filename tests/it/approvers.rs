@@ -105,7 +105,13 @@ impl World {
 
     /// Makes one with policies of the administration.
     pub(crate) async fn governed(admin: &str) -> Self {
+        Self::within(Options::default().deadline, admin).await
+    }
+
+    /// Makes one that gives every request so much time.
+    async fn within(deadline: Duration, admin: &str) -> Self {
         let options = Options {
+            deadline,
             // The clock is moved by more than the usual.
             max_staleness: Duration::from_hours(24 * 400),
             ..Options::default()

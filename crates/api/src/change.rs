@@ -1,6 +1,7 @@
 //! Changing what decides: checked against one state, written over no other, answered when it is in force.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use remit_core::{Revision, TenantId};
 use remit_engine::Snapshot;
@@ -9,7 +10,8 @@ use remit_store::Error;
 use crate::app::App;
 use crate::problem::{Kind, Problem};
 
-/// How often a change is checked again because something else of the tenant changed under it.
+/// How often a change is checked at least because something else of the tenant changed under it; more often while there is
+/// time.
 const ATTEMPTS: usize = 8;
 
 /// What came of writing a change that was checked against one revision.
@@ -27,7 +29,9 @@ pub(crate) enum Attempt<T> {
 pub(crate) struct Attempts<'a> {
     app: &'a App,
     tenant: TenantId,
-    left: usize,
+    made: usize,
+    /// A third of the time for the request; the rest is for what is written to come into force.
+    until: Instant,
 }
 
 // === impl Attempts ===
@@ -37,7 +41,8 @@ impl<'a> Attempts<'a> {
         Self {
             app,
             tenant,
-            left: ATTEMPTS,
+            made: 0,
+            until: Instant::now() + app.options.deadline / 3,
         }
     }
 
@@ -52,8 +57,8 @@ impl<'a> Attempts<'a> {
     ///
     /// `conflict` when there have been too many.
     pub(crate) async fn again(&mut self, head: Revision) -> Result<(), Problem> {
-        self.left = self.left.saturating_sub(1);
-        if self.left == 0 {
+        self.made += 1;
+        if self.made >= ATTEMPTS && Instant::now() >= self.until {
             let detail = "too many others are changing this tenant; nothing was changed, try again";
             return Err(Problem::new(Kind::CONFLICT, detail));
         }

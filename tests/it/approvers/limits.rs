@@ -1,9 +1,13 @@
 //! Limits: of answers within an hour, of what waits for a group, of refusals in a task; and what goes on to others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use remit_core::Entity;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::{World, payment, refused, task};
 
@@ -268,4 +272,64 @@ async fn a_group_that_goes_on_to_nobody_cannot_be_escalated() {
         StatusCode::CONFLICT,
         "no group that it waits for goes on",
     );
+}
+
+/// Tasks are opened without a pause, each at a revision of its own: who answers meanwhile is heard nonetheless.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_in_which_much_happens_is_answered() {
+    let world = Arc::new(World::make().await);
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        let mut question = payment(None);
+        question["action"]["properties"]["amount"] = json!(number);
+        ids.push(world.requested(&question).await);
+    }
+    let opened = Arc::new(AtomicUsize::new(0));
+    let mut busy = JoinSet::new();
+    for _ in 0..4 {
+        let (world, opened) = (Arc::clone(&world), Arc::clone(&opened));
+        busy.spawn(async move {
+            loop {
+                world.task(&world.test.key, &task()).await;
+                opened.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    for id in &ids {
+        let reply = world.approve(&world.ben, id).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    }
+    let opened = opened.load(Ordering::Relaxed);
+    println!("{} answered, {opened} tasks opened", ids.len());
+    assert!(opened > ids.len());
+}
+
+/// Where there is never a moment without another change, the answer says so, and nothing of it is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_everything_always_changes_nothing_is_answered() {
+    let world = World::within(Duration::from_secs(6), "").await;
+    let id = world.requested(&payment(None)).await;
+    let before = world.shown(&id).await;
+    let mut busy = JoinSet::new();
+    for _ in 0..2 {
+        let (store, tenant) = (world.test.store.clone(), world.test.tenant);
+        busy.spawn(async move {
+            let payee = json!({ "uid": { "type": "Payee", "id": "acme" } });
+            let payee: Entity = serde_json::from_value(payee).unwrap();
+            loop {
+                let written = store.upsert_entities(tenant, std::slice::from_ref(&payee));
+                written.await.unwrap();
+            }
+        });
+    }
+    let seen = json!({ "seen": before["card_hash"] });
+    let reply = world.answer(&world.ben, &id, "approve", seen).await;
+    busy.shutdown().await;
+    refused(
+        &reply,
+        StatusCode::CONFLICT,
+        "nothing was changed, try again",
+    );
+    assert_eq!(world.shown(&id).await, before);
+    assert_eq!(world.approve(&world.ben, &id).await.status, StatusCode::OK);
 }
