@@ -16,7 +16,7 @@ export function request(members = {}, card = {}) {
     wants: { finance: 1 },
     progress: [{ group: "finance", needed: 1, approved: 0 }],
     answers: [],
-    mine: { may: true },
+    mine: { may: true, may_deny: true },
     card: {
       call: {
         action: "payments.send",
@@ -61,8 +61,9 @@ export const ATTACKS = [
   "pay \u202eXK05\u202c\u2066\u200b\u0000\u0007\u{e0041}",
   "\"><style>*{display:none}</style>",
   "{{constructor.constructor('window.pwned=1')()}}",
-  "A".repeat(1_000_000),
-  "e" + "\u0301".repeat(20_000),
+  // A card has 64 KiB at most, and what an approval is bound to stands there whole.
+  `${"A".repeat(5_000)} TO THE END`,
+  "e" + "\u0301".repeat(500),
 ];
 
 /** Makes a request in which every text that an agent or a caller can supply is an attack. */

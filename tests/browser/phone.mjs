@@ -112,8 +112,13 @@ const checks = {
     assert.equal(found.pwned, undefined);
     assert.equal(found.made, 0);
     assert.ok(!/[\u202a-\u202e\u2066-\u2069\u200b\u0000\u0007\u{e0041}]/u.test(found.text), "something is hidden");
-    for (const part of ["\\u{202E}", "\\u{200B}", "\\u{0000}", "FI21123456000007\\u{202E}85", ATTACKS[0], "more)"]) {
+    for (const part of ["\\u{202E}", "\\u{200B}", "\\u{0000}", "FI21123456000007\\u{202E}85", ATTACKS[0]]) {
       assert.ok(found.text.includes(part), `${part} is not shown`);
+    }
+    // Nothing of the call is cut, nor of what is said.
+    for (const part of ["#card .rows", "#card .sink.long", "#card blockquote"]) {
+      const texts = await page.locator(part).allInnerTexts();
+      assert.ok(texts.some((text) => text.includes("TO THE END")), `${part} is cut`);
     }
     // However long it is, it does not push away what is asked.
     const what = await page.locator(".what").boundingBox();
@@ -229,7 +234,7 @@ const checks = {
       [{ state: "denied", ...ended, ended_by: "eve", ended_why: "not our bank" }, "Already denied by eve"],
       [{ state: "expired", ...ended }, "it has expired"],
       [{ state: "cancelled", ...ended, ended_by: "gateway" }, "taken back by gateway"],
-      [{ mine: { may: false, why: "you opened the task" } }, "You cannot answer this: you opened the task"],
+      [{ mine: { may: false, may_deny: false, why: "you opened the task" } }, "You cannot answer this: you opened the task"],
     ]) {
       const { page, end } = await open({ get: request(members) });
       await shown(page);
@@ -239,6 +244,23 @@ const checks = {
       if (members.state === "approved") await picture(page, "phone-approved.png");
       await end();
     }
+  },
+
+  async "lets somebody refuse what they may not approve"() {
+    let now = request({ mine: { may: false, may_deny: true, why: "you opened the task" } });
+    const { page, seen, end } = await open({ get: () => now, deny: () => { now = request({ state: "denied", ended_by: "dana" }); return now; } });
+    await shown(page);
+    await status(page, "You cannot approve this: you opened the task");
+    for (const name of ["Approve once", "Approve for this task"]) {
+      assert.ok(!await page.getByRole("button", { name }).first().isVisible(), name);
+    }
+    await accessible(page);
+    await page.getByRole("button", { name: "Deny" }).first().click();
+    await page.getByLabel("Why not").fill("Not mine to pay.");
+    await page.locator("#deny button").click();
+    await status(page, "You denied it.");
+    assert.equal(seen.sent.filter(({ how }) => how === "deny").length, 1);
+    await end();
   },
 
   async "is over when its time is"() {
@@ -311,12 +333,13 @@ const checks = {
   },
 };
 
-/** A real request: who asked for it cannot answer it, somebody else can, and then it is decided. */
+/** A real request: who asked for it can refuse it and no more, somebody else can approve it, and then it is decided. */
 async function real({ pending, requester, approver }) {
   const own = await open(null, { key: requester, id: pending });
   await shown(own.page);
-  await status(own.page, "You cannot answer this");
-  assert.ok(!await own.page.locator("#answer").isVisible());
+  await status(own.page, "You cannot approve this");
+  const offered = await own.page.locator("[data-choice]:visible").allInnerTexts();
+  assert.deepEqual(offered, ["Deny"]);
   await own.end();
   const other = await open(null, { key: approver, id: pending });
   await shown(other.page);

@@ -104,10 +104,11 @@ struct Said<'a> {
     reason: Option<&'a str>,
 }
 
-/// Whether whoever asks may approve it now.
+/// Whether whoever asks may approve it now, or refuse it.
 #[derive(Debug, Serialize)]
 struct Mine {
     may: bool,
+    may_deny: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
 }
@@ -222,32 +223,31 @@ async fn mine(
     answers: &[GivenAnswer],
     at: Timestamp,
 ) -> Result<Mine, Problem> {
-    let no = |why: String| {
-        Ok(Mine {
-            may: false,
-            why: Some(why),
-        })
-    };
     if let Some(why) = closed(request, at) {
-        return no(why);
-    }
-    let name = &caller.principal.name;
-    if answers.iter().any(|answer| answer.by == *name) {
-        return no("you have answered it already".to_owned());
+        return Ok(Mine {
+            may: false,
+            may_deny: false,
+            why: Some(why),
+        });
     }
     let wants = &request.wants;
-    let act = case.about.act(
-        Action::ApproveRequest,
-        request.id,
-        (wants, Some(&case.standing)),
-    );
-    match app.would(caller, act).await? {
-        None => Ok(Mine {
-            may: true,
-            why: None,
-        }),
-        Some(because) => no(case.standing.obstacle(wants).unwrap_or(because)),
-    }
+    let act = |action| {
+        let standing = (wants, Some(&case.standing));
+        case.about.act(action, request.id, standing)
+    };
+    let may_deny = app.would(caller, act(Action::DenyRequest)).await?.is_none();
+    let name = &caller.principal.name;
+    let why = if answers.iter().any(|answer| answer.by == *name) {
+        Some("you have answered it already".to_owned())
+    } else {
+        let because = app.would(caller, act(Action::ApproveRequest)).await?;
+        because.map(|because| case.standing.obstacle(wants).unwrap_or(because))
+    };
+    Ok(Mine {
+        may: why.is_none(),
+        may_deny,
+        why,
+    })
 }
 
 /// Says why a request cannot be answered any more.

@@ -351,7 +351,7 @@ fn shown() -> Value {
         listed(),
         json!({
             "card": { "version": 1, "call": { "action": "call" }, "said_by_agent": [] },
-            "progress": [{ "group": "finance", "needed": 1, "approved": 0 }], "answers": [], "mine": { "may": true },
+            "progress": [{ "group": "finance", "needed": 1, "approved": 0 }], "answers": [], "mine": { "may": true, "may_deny": true },
         }),
     )
 }
@@ -534,14 +534,18 @@ fn of_requests() -> Map<String, Value> {
             "for_person": text("In whose place."), "reason": text("What they said to it."),
         }),
     );
-    let mine = json!({ "may": { "type": "boolean", "description": "Whether you may." }, "why": text("Why not.") });
+    let mine = json!({
+        "may": { "type": "boolean", "description": "Whether you may." },
+        "may_deny": { "type": "boolean", "description": "Whether you may refuse it." },
+        "why": text("Why you may not approve it."),
+    });
     let shown = with(
         listed.clone(),
         json!({
             "card": { "type": "object", "description": "What whoever answers is shown: made of what Remit verified, but for `said_by_agent`." },
             "progress": progress(),
             "answers": { "type": "array", "description": "What was said, the first first.", "items": answer },
-            "mine": object("Whether you may approve it now.", &["may"], &mine),
+            "mine": object("Whether you may approve it now.", &["may", "may_deny"], &mine),
         }),
     );
     let required = [

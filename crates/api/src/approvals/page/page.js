@@ -4,7 +4,6 @@
 
 const $ = (id) => document.getElementById(id);
 const KEY = "remit.approval.key";
-const LONGEST = 2000;
 const BRIEF = 80; // in the first lines, which stand in full further down
 const TRIES = { "Content-Type": "application/json" };
 const id = decodeURIComponent(location.pathname.split("/").pop() || "").toLowerCase();
@@ -27,8 +26,8 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Shows what cannot be seen or turns the direction of other text, and cuts what is too long to read. */
-function visible(value, longest = LONGEST) {
+/** Shows what cannot be seen or turns the direction of other text; whole, since the server has cut what may be cut. */
+function visible(value, longest = Infinity) {
   const letters = [...String(value)];
   const shown = letters.slice(0, longest).join("")
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uffa0\u{e0100}-\u{e01ef}]/gu,
@@ -37,7 +36,7 @@ function visible(value, longest = LONGEST) {
 }
 
 /** Text that somebody else wrote, kept to itself. */
-const theirs = (value, style = "", longest = LONGEST) => h("bdi", { class: style, dir: "ltr" }, visible(value, longest));
+const theirs = (value, style = "", longest = Infinity) => h("bdi", { class: style, dir: "ltr" }, visible(value, longest));
 const brief = (value) => theirs(value, "", BRIEF);
 
 const NUMBER = "\ue000";
@@ -201,7 +200,8 @@ function standing() {
     case "denied": return ["bad", `Already denied by ${byWhom(answers, "deny") || request.ended_by}${last}${reason}`];
     case "expired": return ["warn", `Too late: it has expired${last}${reason}. Whoever asked may ask again.`];
     case "cancelled": return ["warn", `It was taken back by ${request.ended_by || "whoever asked"}${last}${reason}`];
-    default: return mine && mine.may === false ? ["warn", `You cannot answer this: ${mine.why || "you are no approver of it"}`] : null;
+    default: return mine && mine.may === false
+      ? ["warn", `You cannot ${mine.may_deny ? "approve" : "answer"} this: ${mine.why || "you are no approver of it"}`] : null;
   }
 }
 
@@ -252,9 +252,13 @@ function draw() {
   $("forget").hidden = false;
   const stands = standing();
   say(...(stands || ["", ""]));
-  $("answer").hidden = !open || Boolean(stands);
+  const mayDeny = Boolean(request.mine && request.mine.may_deny);
+  $("answer").hidden = !open || Boolean(stands) && !mayDeny;
   const task = Boolean(card.task);
-  document.querySelector("[data-choice=task]").hidden = !task;
+  for (const [choice, offered] of [["once", !stands], ["task", !stands && task], ["deny", mayDeny]]) {
+    document.querySelector(`[data-choice=${choice}]`).hidden = !offered;
+    if (!offered) $(choice).hidden = true;
+  }
   document.querySelector("[data-choice=once]").toggleAttribute("data-alone", !task);
   $("task-amount-row").hidden = !card.amount;
   $("task-amount").required = Boolean(card.amount);
