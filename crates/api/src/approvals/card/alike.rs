@@ -36,7 +36,8 @@ fn skeleton(text: &str) -> String {
 
 /// Whether a character stands over the one before it, or has no width.
 fn is_mark(character: char) -> bool {
-    matches!(character, '\u{0300}'..='\u{036F}' | '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}' | '\u{00AD}')
+    matches!(character, '\u{0300}'..='\u{036F}' | '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}' | '\u{00AD}'
+        | '\u{FE00}'..='\u{FE0F}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// Returns the letter of ASCII that a letter looks like, or itself.
@@ -92,6 +93,10 @@ mod tests {
             ("BILLING@ACME.EXAMPLE", Some("billing@acme.example")),
             ("billing@αcmε.example", Some("billing@acme.example")),
             ("bil\u{200B}ling@acme.example", Some("billing@acme.example")),
+            (
+                "bil\u{1BCA0}ling@acme.example",
+                Some("billing@acme.example"),
+            ),
             ("billing@ac-me.example", Some("billing@acme.example")),
             ("ｂilling@acme.example", Some("billing@acme.example")),
             ("GB33BUKB2O2O1555555555", Some("GB33BUKB20201555555555")),

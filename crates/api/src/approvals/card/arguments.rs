@@ -34,6 +34,19 @@ pub(super) fn shown(arguments: &Map<String, Value>) -> Value {
     Value::Array(all.collect())
 }
 
+/// Whether something of the arguments is taken out where they are shown.
+pub(super) fn hide(arguments: &Map<String, Value>) -> bool {
+    fn hides(value: &Value) -> bool {
+        match value {
+            Value::Array(items) => items.iter().any(hides),
+            Value::Object(members) => hide(members),
+            _ => false,
+        }
+    }
+    let mut members = arguments.iter();
+    members.any(|(name, value)| is_confidential(name) || hides(value))
+}
+
 /// Writes a member in one text of which everything can be seen, but for what is confidential.
 pub(super) fn in_one_text(name: &str, value: &Value) -> String {
     if is_confidential(name) {
@@ -138,5 +151,8 @@ mod tests {
             { "name": "to", "type": "string", "value": "bob\\u{202E}" },
         ]);
         assert_eq!(shown, expected);
+        assert!(hide(arguments.as_object().unwrap_or(&Map::new())));
+        let plain = json!({ "to": "bob", "more": [{ "pins": 2 }] });
+        assert!(!hide(plain.as_object().unwrap_or(&Map::new())));
     }
 }
