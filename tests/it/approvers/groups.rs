@@ -152,6 +152,32 @@ async fn nobody_joins_a_group_alone_where_a_second_person_is_demanded() {
     world.group("finance", &body).await;
 }
 
+/// Whoever answers in the place of another comes to a say with them.
+#[tokio::test]
+async fn nobody_puts_whom_they_stand_in_for_into_a_group_alone() {
+    let world = World::make().await;
+    let all = [Role::Admin, Role::Approver];
+    let person = PrincipalKind::Person;
+    world.test.principal("ada", person, &all).await;
+    let fay = world.person("fay", &[Role::Approver]).await;
+    let part = json!({ "to": "ada", "until": "2026-01-06T00:00:00Z", "reason": "On leave" });
+    let path = "/v1/approver-delegations/fay";
+    let put = world.send(&fay, Method::PUT, path, &part).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    world
+        .group("heirs", &json!({ "members": [{ "principal": "fay" }] }))
+        .await;
+    demand(&world.test, true).await;
+    let members = json!([{ "principal": "ben" }, { "principal": "fay" }]);
+    let joined = json!({ "members": members });
+    let followed = json!({ "members": [{ "principal": "ben" }], "escalates_to": "heirs", "escalate_after": 60 });
+    for body in [joined, followed] {
+        let path = "/v1/approver-groups/finance";
+        let put = world.send(&world.ada, Method::PUT, path, &body).await;
+        refused(&put, StatusCode::FORBIDDEN, "remit.own-group");
+    }
+}
+
 #[tokio::test]
 async fn nobody_comes_after_a_group_alone_nor_by_a_machine() {
     let world = World::make().await;

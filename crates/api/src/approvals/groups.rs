@@ -1,11 +1,12 @@
 //! `/v1/approver-groups`: who answers for what a policy gives into the hands of a group.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri, header};
-use remit_core::{Revision, Timestamp};
+use remit_core::{PrincipalName, Revision, Timestamp};
 use remit_store::{
     Change, GROUP_NAME_BYTES, GroupMember, GroupRules, MOST_GROUPS, MOST_MEMBERS, StoredGroup,
 };
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::wants::ANY;
-use crate::admin::{Act, Action, lockout::head, principals, second_person::accounts};
+use crate::admin::{Act, Action, lockout::head, principals};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::change::{Attempt, Attempts};
@@ -227,16 +228,22 @@ pub(crate) async fn delete(
     Ok(response)
 }
 
-/// Whether a change puts an account of whoever makes it into a group, or lets it stay longer.
+/// Returns the accounts of whoever makes a change, and of those in whose place they answer.
+async fn answered_for(app: &App, caller: &Caller) -> Result<BTreeSet<PrincipalName>, Problem> {
+    let at = app.exact_time().await?;
+    let by = &caller.principal.name;
+    Ok(app.store.mandates(caller.tenant, by, at).await?.accounts)
+}
+
+/// Whether a change puts an account of whoever makes it into a group, or of somebody in whose place they answer; or lets
+/// one stay longer.
 async fn joins(
     app: &App,
     caller: &Caller,
     had: &[GroupMember],
     members: &[GroupMember],
 ) -> Result<bool, Problem> {
-    let at = app.exact_time().await?;
-    let of = &caller.principal.name;
-    let accounts = app.store.mandates(caller.tenant, of, at).await?.own;
+    let accounts = answered_for(app, caller).await?;
     let end = |member: &GroupMember| member.until.map_or(i64::MAX, Timestamp::micros);
     Ok(members
         .iter()
@@ -247,7 +254,7 @@ async fn joins(
         }))
 }
 
-/// Whether a change lets what is not answered go on to a group that has an account of whoever makes it.
+/// Whether a change lets what is not answered go on to a group that has such an account.
 async fn follows(
     app: &App,
     caller: &Caller,
@@ -261,7 +268,7 @@ async fn follows(
     else {
         return Ok(false);
     };
-    let accounts = accounts(app, caller.tenant, &caller.principal.name).await?;
+    let accounts = answered_for(app, caller).await?;
     let group = app.store.approver_group(caller.tenant, next).await?;
     Ok(group.is_some_and(|group| {
         let mut members = group.members.iter();
