@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngSeed, TestRunner};
 use remit_core::{ApprovalId, ApprovalState, Clock, TenantId};
 use remit_store::{ApprovalUse, Change, Consumed, Options, Store};
 
@@ -229,7 +229,12 @@ fn holds(fixture: impl Future<Output = Option<Fixture>>, cases: u32) -> Option<C
     let fixture = runtime.block_on(fixture)?;
     let tenant = runtime.block_on(fixture.tenant("one"));
     let counts = std::cell::RefCell::new(Counts::default());
-    TestRunner::new(ProptestConfig::with_cases(cases))
+    // The same cases each time: what is counted below is no matter of luck.
+    let config = ProptestConfig {
+        rng_seed: RngSeed::Fixed(6),
+        ..ProptestConfig::with_cases(cases)
+    };
+    TestRunner::new(config)
         .run(
             &(steps(), 1..4_u32, proptest::option::of(0..120_u64)),
             |drawn| {
