@@ -26,6 +26,7 @@ CREATE TABLE access_requests (
     task           UUID,
     root           UUID,
     sinks          TEXT   COLLATE "C" NOT NULL,
+    currency       TEXT   COLLATE "C",
     wants          TEXT   COLLATE "C" NOT NULL,
     requested_by   TEXT   COLLATE "C" NOT NULL,
     requested_key  UUID   NOT NULL,
@@ -176,7 +177,7 @@ BEGIN
     SELECT r.state, r.approved_until, r.uses_left, r.amount_left, r.forgotten_at INTO approved
         FROM access_requests AS r WHERE r.tenant = of_tenant AND r.id = of_approval FOR UPDATE;
     IF NOT in_turn THEN
-        PERFORM FROM tasks AS t WHERE t.tenant = of_tenant AND t.id = chain[1] FOR SHARE;
+        PERFORM FROM tasks AS t WHERE t.tenant = of_tenant AND t.id = ANY (chain) ORDER BY array_position(chain, t.id) DESC FOR SHARE;
     END IF;
     -- Only now: an earlier try of the same may have been waiting for the same locks, and was first.
     IF EXISTS (SELECT FROM decisions AS d WHERE d.tenant = of_tenant AND d.id = decided) THEN

@@ -3,26 +3,34 @@
 -- A consumption locked the row of its task for sharing until now. Those who share a lock let each other pass those who want
 -- it alone, so a task with much traffic was ended whenever there happened to be a gap. Now both stand in one queue, which
 -- is served in its order: that for the budgets. Whoever consumes locks all of its chain; whatever changes the state of a
--- task locks, after that, every budget that stands above it, its own, and those below. So what is consumed is committed
--- before the end of its task is, or finds it. Only a chain without budgets, in which approvals alone are used, still shares.
+-- task locks its budget after that; of a task without one, those above it and below, since every chain with that task has
+-- all that are above. So what is consumed is committed before the end of its task is, or finds it. Only a chain without
+-- budgets, in which approvals alone are used, still shares, and shares all of its tasks.
 CREATE FUNCTION remit_take_turn() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM task_budgets AS b
         WHERE (b.tenant, b.task) IN (
             WITH RECURSIVE turned (tenant, id, parent) AS (
-                SELECT n.tenant, n.id, n.parent
-                FROM rows_after AS n JOIN rows_before AS o ON o.tenant = n.tenant AND o.id = n.id
-                WHERE n.state <> o.state
+                -- As sets: a session plans this once, for as many rows as there were the first time.
+                SELECT c.tenant, c.id, c.parent FROM (
+                    SELECT n.tenant, n.id, n.parent, n.state FROM rows_after AS n
+                    EXCEPT SELECT o.tenant, o.id, o.parent, o.state FROM rows_before AS o
+                ) AS c
+            ), bare (tenant, id, parent) AS (
+                SELECT t.tenant, t.id, t.parent FROM turned AS t
+                WHERE NOT EXISTS (SELECT FROM task_budgets AS own WHERE own.tenant = t.tenant AND own.task = t.id)
             ), above (tenant, id, parent) AS (
-                SELECT s.tenant, s.id, s.parent FROM turned AS s
+                SELECT s.tenant, s.id, s.parent FROM bare AS s
                 UNION SELECT t.tenant, t.id, t.parent
                 FROM tasks AS t JOIN above AS a ON t.tenant = a.tenant AND t.id = a.parent
             ), below (tenant, id) AS (
-                SELECT s.tenant, s.id FROM turned AS s
+                SELECT s.tenant, s.id FROM bare AS s
                 UNION SELECT t.tenant, t.id
                 FROM tasks AS t JOIN below AS d ON t.tenant = d.tenant AND t.parent = d.id WHERE t.ended_at IS NULL
             )
-            SELECT a.tenant, a.id FROM above AS a UNION SELECT d.tenant, d.id FROM below AS d
+            SELECT t.tenant, t.id FROM turned AS t
+            UNION SELECT a.tenant, a.id FROM above AS a
+            UNION SELECT d.tenant, d.id FROM below AS d
         )
         ORDER BY b.tenant, b.task FOR UPDATE;
     RETURN NULL;
@@ -55,7 +63,7 @@ BEGIN
     END IF;
     PERFORM FROM task_budgets AS b WHERE b.tenant = of_tenant AND b.task = ANY (chain) ORDER BY b.task FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM FROM tasks AS t WHERE t.tenant = of_tenant AND t.id = chain[1] FOR SHARE;
+        PERFORM FROM tasks AS t WHERE t.tenant = of_tenant AND t.id = ANY (chain) ORDER BY array_position(chain, t.id) DESC FOR SHARE;
     END IF;
     -- Only now: an earlier try of the same may have been waiting for the same locks, and was first.
     IF EXISTS (SELECT FROM decisions AS d WHERE d.tenant = of_tenant AND d.id = decided) THEN

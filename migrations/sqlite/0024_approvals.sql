@@ -26,6 +26,7 @@ CREATE TABLE access_requests (
     task           BLOB,
     root           BLOB,
     sinks          TEXT    NOT NULL,
+    currency       TEXT,
     wants          TEXT    NOT NULL,
     requested_by   TEXT    NOT NULL,
     requested_key  BLOB    NOT NULL,

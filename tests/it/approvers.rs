@@ -27,7 +27,7 @@ action pay, look appliesTo {
   principal: [Agent, Person], resource: [Payee],
   context: {
     facts: Remit::Facts, note?: String,
-    action?: { to?: String, amount?: Long, text?: String, api_key?: String, more?: String },
+    action?: { to?: String, amount?: Long, currency?: String, text?: String, api_key?: String, more?: String },
   },
 };
 action open_task appliesTo {

@@ -18,6 +18,7 @@ mod approval;
 mod exceptions;
 
 use approval::Presented;
+pub(crate) use approval::currency;
 
 /// The most tasks of one chain: a task and the eight above it.
 const LONGEST_CHAIN: usize = 9;

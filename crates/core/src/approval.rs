@@ -35,6 +35,9 @@ pub struct Bound {
     pub action: String,
     /// The content of the bundle by which it was denied.
     pub bundle: ContentHash,
+    /// What its argument `currency` says, where the catalogue says that it moves money: the unit of every amount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
     /// The [digest](approval_digest) of the whole question.
     pub digest: ContentHash,
     /// The environment of the key that asked, such as `live`.
@@ -60,7 +63,8 @@ pub struct Bound {
 pub enum ApprovalScope {
     /// For exactly the call that was shown, once.
     Once,
-    /// For calls of the same action on the same resource to no other sinks, in the same task, as often as it says.
+    /// For calls of the same action on the same resource to no other sinks, in the same task and currency, as often as it
+    /// says.
     Task {
         /// How much money all of them together may move, in the smallest unit of its currency.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -145,7 +145,7 @@ macro_rules! columns {
 macro_rules! narrow {
     () => {
         "id, revision, state, decision, digest, bundle, violations, environment, subject_type, subject_id, action, \
-        resource_type, resource_id, task, sinks, wants, requested_by, requested_key, requested_at, expires_at, \
+        resource_type, resource_id, task, sinks, currency, wants, requested_by, requested_key, requested_at, expires_at, \
         escalates_at, escalated_at, card_hash, ended_at, ended_by, ended_why, scope, approvers, approved_until, \
         uses_left, amount_left, forgotten_at"
     };
@@ -169,6 +169,7 @@ pub(crate) struct RequestRow {
     expires_at: i64,
     times: [Option<i64>; 5],
     callback: Option<String>,
+    currency: Option<String>,
     ended: [Option<String>; 2],
     scope: Option<String>,
     approvers: Option<String>,
@@ -225,6 +226,7 @@ where
                 time("forgotten_at")?,
             ],
             callback: maybe("callback")?,
+            currency: maybe("currency")?,
             ended: [maybe("ended_by")?, maybe("ended_why")?],
             scope: maybe("scope")?,
             approvers: maybe("approvers")?,
@@ -367,6 +369,7 @@ impl StoredRequest {
             bound: Bound {
                 action,
                 bundle: hash(bundle)?,
+                currency: row.currency,
                 digest: hash(digest)?,
                 environment,
                 resource: EntityUid::new(resource_type, resource_id),

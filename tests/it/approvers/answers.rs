@@ -103,6 +103,41 @@ async fn for_a_task_it_is_good_for_the_same_sinks() {
     }
 }
 
+/// A recipient that is an account leads nowhere else; what an amount counts in is what was shown.
+#[tokio::test]
+async fn for_a_task_it_is_good_for_one_account_and_one_currency() {
+    const ACCOUNT: &str = "FI2112345600000785";
+    let world = World::make().await;
+    let opened = world.task(&world.test.key, &task()).await;
+    let paying = |arguments: &Value| {
+        let mut question = payment(Some(&opened));
+        question["action"]["properties"] = arguments.clone();
+        question
+    };
+    let shown = json!({ "to": ACCOUNT, "amount": 100, "currency": "EUR" });
+    let id = world.requested(&paying(&shown)).await;
+    let scope = json!({ "scope": { "kind": "task", "uses": 9, "minutes": 30, "amount": 90_000 } });
+    let reply = world.answer(&world.ben, &id, "approve", scope).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+    let others = [
+        json!({ "to": ACCOUNT, "amount": 50, "currency": "GBP" }),
+        json!({ "to": ACCOUNT, "amount": 50, "currency": "eur" }),
+        json!({ "to": ACCOUNT, "amount": 50 }),
+        json!({ "to": ACCOUNT, "amount": 50, "currency": "EUR", "text": "or DE89370400440532013000" }),
+    ];
+    for arguments in others {
+        let answer = world.ask_by(&paying(&arguments), &id).await;
+        assert_eq!(answer["decision"], false, "{answer}");
+        let reason = &answer["context"]["approval"]["reason"];
+        assert_eq!(reason, "out_of_scope", "{arguments}");
+    }
+    for text in ["for June", &format!("for June, to {ACCOUNT}")] {
+        let same = json!({ "to": ACCOUNT, "amount": 50, "currency": "EUR", "text": text });
+        let answer = world.ask_by(&paying(&same), &id).await;
+        assert_eq!(answer["decision"], true, "{answer}");
+    }
+}
+
 /// What nobody can count cannot be limited.
 #[tokio::test]
 async fn an_amount_needs_a_tool_that_says_it() {

@@ -238,6 +238,32 @@ async fn what_nobody_answers_in_time_goes_on_by_itself() {
     refused(&early, StatusCode::FORBIDDEN, "you stand for none");
 }
 
+/// A request that goes on to nobody is looked at again a minute later, and keeps none back meanwhile.
+#[tokio::test]
+async fn what_goes_on_to_nobody_waits_until_somebody_is_named() {
+    let world = World::make().await;
+    let members = json!([{ "principal": "ben" }]);
+    let next = json!({ "members": members, "escalates_to": "board", "escalate_after": 60 });
+    world.group("finance", &next).await;
+    let id = world.requested(&payment(None)).await;
+    world.group("finance", &json!({ "members": members })).await;
+    world.test.clock.advance(Duration::from_mins(1));
+    let later = "2026-01-05T10:02:00.000000Z";
+    let began = std::time::Instant::now();
+    while world.shown(&id).await["escalates_at"] != later {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let due = world.test.store.due_to_escalate(world.test.tenant).await;
+    assert_eq!(due.unwrap(), []);
+    world.group("finance", &next).await;
+    world.test.clock.advance(Duration::from_mins(1));
+    while world.shown(&id).await["escalated_at"].is_null() {
+        assert!(began.elapsed() < Duration::from_secs(40));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_group_takes_as_many_as_its_members_can_answer() {
     let world = World::make().await;

@@ -171,10 +171,7 @@ async fn nothing_is_consumed_after_what_is_above_has_ended() {
         return;
     };
     let tenant = fixture.tenant("acme").await;
-    let many = Budget {
-        calls: Some(100_000),
-        ..Budget::default()
-    };
+    let many = calls_at_most(100_000);
     let none = Budget::default();
     let rounds = [(none, many, true), (many, none, true), (many, none, false)];
     for (round, (above, below, of_root)) in (0_u64..).zip(rounds) {
@@ -240,6 +237,43 @@ async fn nothing_is_consumed_after_what_is_above_has_ended() {
     }
 }
 
+/// Ending many at once takes time by their number, also where a session has ended one before.
+#[tokio::test]
+async fn ten_thousand_tasks_end_in_a_moment() {
+    let Some(fixture) = Fixture::postgres().await else {
+        return;
+    };
+    let tenant = fixture.tenant("acme").await;
+    let root = task(&fixture, tenant, None, calls_at_most(1)).await;
+    let (tenant, root) = (tenant.uuid(), root.uuid());
+    let columns = "revision, digest, body, agent_type, agent_id, purpose, depth, opened_at, opened_by, last_active, \
+        idle_timeout, expires_at";
+    let text = format!(
+        "SELECT set_config('remit.tenant', '{tenant}', false); \
+         INSERT INTO tasks (tenant, id, parent, state, {columns}) \
+         SELECT tenant, gen_random_uuid(), '{root}', 'active', {columns} FROM tasks, generate_series(1, 10000) \
+         WHERE tenant = '{tenant}' AND id = '{root}'; \
+         UPDATE tasks SET last_active = last_active WHERE tenant = '{tenant}' AND id = '{root}'; \
+         SET statement_timeout = '6s'; \
+         UPDATE tasks SET state = 'revoked', ended_at = 1 WHERE tenant = '{tenant}'; \
+         UPDATE tasks SET forgotten_at = 2 WHERE tenant = '{tenant}';"
+    );
+    remit_tests::sql::execute(&fixture.url, &text).await;
+    let ended =
+        "SELECT CAST(count(*) AS TEXT) FROM tasks WHERE state = 'revoked' AND forgotten_at = 2";
+    assert_eq!(
+        remit_tests::sql::texts(&fixture.url, ended).await,
+        [["10001"]]
+    );
+}
+
+fn calls_at_most(calls: u64) -> Budget {
+    Budget {
+        calls: Some(calls),
+        ..Budget::default()
+    }
+}
+
 /// The last of a budget, and a connection that breaks while another session has its row: the second try waits behind the
 /// first, finds that it was first, and takes nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -253,11 +287,7 @@ async fn a_second_try_finds_the_first() {
         .await
         .unwrap();
     let tenant = fixture.tenant("acme").await;
-    let last = Budget {
-        calls: Some(1),
-        ..Budget::default()
-    };
-    let task = task(&fixture, tenant, None, last).await;
+    let task = task(&fixture, tenant, None, calls_at_most(1)).await;
     let direct = fixture.url.clone();
     let holding = tokio::spawn(async move {
         let hold = "SELECT pg_sleep(3) FROM (SELECT task FROM task_budgets FOR UPDATE) AS held";

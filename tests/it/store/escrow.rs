@@ -128,3 +128,36 @@ async fn too_little_is_left_to_everybody(fixture: Fixture) {
     assert_eq!(taken.unwrap(), None);
     assert_eq!(budget(store, tenant, task).await.reserved, calls(0));
 }
+
+/// Whatever ends a task has its budget until it is done: nothing is handed out of it by how it stood before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_handed_out_while_a_task_ends() {
+    let Some(fixture) = Fixture::postgres().await else {
+        return;
+    };
+    let tenant = fixture.tenant("acme").await;
+    let many = Budget {
+        calls: Some(320),
+        ..Budget::default()
+    };
+    let ends = task(&fixture, tenant, None, many).await;
+    let (url, end) = (
+        fixture.url.clone(),
+        format!(
+            "SELECT set_config('remit.tenant', '{tenant}', false); BEGIN; \
+             UPDATE tasks SET state = 'revoked', ended_at = 1 WHERE tenant = '{tenant}' AND id = '{ends}'; \
+             SELECT pg_sleep(1.5); COMMIT"
+        ),
+    );
+    let ending = tokio::spawn(async move { remit_tests::sql::execute(&url, &end).await });
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let whose = (fixture.replica(), HOLD);
+    let (chain, least) = ([ends], calls(1));
+    let taken = fixture.store.take_escrow(tenant, &chain, &least, whose);
+    assert_eq!(taken.await.unwrap(), None);
+    ending.await.unwrap();
+    assert_eq!(
+        budget(&fixture.store, tenant, ends).await.reserved,
+        calls(0)
+    );
+}

@@ -117,8 +117,9 @@ impl App {
             Shared::Approval(state) => using::turn(&mut made.record, state),
             Shared::Named(decision) => {
                 let question = &made.record.question;
-                let same = self.decided(snapshot, caller, question, decision).await?;
-                if let Some(same) = same {
+                // Boxed: it is seldom, and large.
+                let same = Box::pin(self.decided(snapshot, caller, question, decision));
+                if let Some(same) = same.await? {
                     return Ok(same);
                 }
                 using::turn(&mut made.record, ApprovalState::Used);

@@ -218,6 +218,7 @@ pub(crate) fn bound(
     Bound {
         action: plainly.action.name.clone(),
         bundle: snapshot.content_hash(),
+        currency: facts::currency(&question.action.properties, facts.tool.as_ref()),
         digest: snapshot.approval_digest(question),
         environment: facts.environment.clone(),
         resource: EntityUid::new(&question.resource.kind, &question.resource.id),

@@ -14,6 +14,8 @@ use crate::sync::progress::chain;
 
 /// How often it is looked for what goes on to others.
 const EVERY: Duration = Duration::from_secs(2);
+/// How much later it is looked again to whom a request goes on that goes on to nobody.
+const LATER: Duration = Duration::from_mins(1);
 
 /// Keeps at it. Every replica does this; each request goes on once.
 pub(crate) async fn keep(app: Arc<App>) {
@@ -60,7 +62,9 @@ async fn one(app: &App, tenant: TenantId, id: ApprovalId) -> Result<(), String> 
     let groups = groups.map_err(|problem| problem.chain())?;
     // The groups have changed since: it goes on to nobody, and somebody may be named yet.
     if groups.is_empty() {
-        return Ok(());
+        let store = app.store.ahead();
+        let postponed = store.postpone_escalation(tenant, id, LATER).await;
+        return postponed.map_err(|error| chain(&error));
     }
     let resource = EntityUid::new("AccessRequest", id.to_string());
     let record = AdminActionId::from_uuid(app.clock.id());

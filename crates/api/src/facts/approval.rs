@@ -7,6 +7,7 @@ use remit_core::{
     Timestamp, Tool,
 };
 use remit_engine::Snapshot;
+use serde_json::{Map, Value};
 
 /// What an approval is held against.
 pub(super) struct Presented<'a> {
@@ -70,20 +71,33 @@ impl Presented<'_> {
                 // The catalogue may have come to know since that its calls pay something.
                 let pays = self.tool.is_some_and(|tool| tool.amount.is_some());
                 let limited = amount.is_some() || !pays;
-                bound.task.is_some() && (limited && self.goes_where(bound) || exactly())
+                bound.task.is_some()
+                    && (limited && self.goes_where(bound) && self.pays_in(bound) || exactly())
             }
         }
     }
 
+    /// Whether the call counts its money in the unit that was shown.
+    fn pays_in(&self, bound: &Bound) -> bool {
+        currency(&self.question.action.properties, self.tool) == bound.currency
+    }
+
     /// Whether the call goes nowhere else than what was approved. That is known only of a tool of the catalogue that names
-    /// the sinks of its calls, and of a call without links, which lead anywhere.
+    /// the sinks of its calls; a link in any other argument leads elsewhere.
     fn goes_where(&self, bound: &Bound) -> bool {
         let call = self.call.filter(|_| self.tool.is_some());
         call.is_some_and(|call| {
-            let mut sinks = call.sinks.iter();
-            call.links.is_empty()
-                && !call.sinks.is_empty()
-                && sinks.all(|sink| bound.sinks.contains(sink.as_str()))
+            let mut leads = call.sinks.iter().chain(&call.links);
+            !call.sinks.is_empty() && leads.all(|one| bound.sinks.contains(one.as_str()))
         })
     }
+}
+
+/// Returns what a call says in its argument `currency`, where the catalogue says that it moves money.
+pub(crate) fn currency(arguments: &Map<String, Value>, tool: Option<&Tool>) -> Option<String> {
+    tool?.amount.as_ref()?;
+    arguments.get("currency").map(|currency| match currency {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    })
 }

@@ -209,6 +209,7 @@ mod tests {
             bound: Bound {
                 action: "pay".to_owned(),
                 bundle: ContentHash::of(b"bundle"),
+                currency: None,
                 digest: ContentHash::of(b"question"),
                 environment: "live".to_owned(),
                 resource: EntityUid::new("Payee", "acme"),

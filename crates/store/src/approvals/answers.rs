@@ -1,6 +1,7 @@
 //! Answers: what persons said to an access request, once each, and what that makes of it, in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use remit_core::{
     ApprovalId, ApprovalScope, ContentHash, KeyId, PrincipalName, Revision, TaskId, TenantId,
@@ -11,7 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::ending::{Approving, approve, body, end};
-use super::{RequestState, find, text_of};
+use super::{RequestState, find, micros, text_of};
 use crate::admin_actions::Change;
 use crate::db::Conn;
 use crate::dialect;
@@ -121,6 +122,9 @@ pub(crate) mod sql {
         /// Notes that others are asked as well.
         ESCALATE_REQUEST = "UPDATE access_requests SET escalated_at = $3, revision = $4 \
             WHERE tenant = $1 AND id = $2 AND state = 'pending' AND escalated_at IS NULL AND expires_at > $3";
+        /// Looks later again to whom a request goes on.
+        POSTPONE_ESCALATION = "UPDATE access_requests SET escalates_at = $3 \
+            WHERE tenant = $1 AND id = $2 AND state = 'pending' AND escalated_at IS NULL";
         /// Lets a request wait for another group as well.
         ADD_GROUP = "INSERT INTO access_request_groups (tenant, name, state, request) VALUES ($1, $2, 'pending', $3) \
             ON CONFLICT (tenant, name, state, request) DO NOTHING";
@@ -179,7 +183,7 @@ impl Store {
                         .map(drop)
                 }
                 Makes::Denied { suspends } => {
-                    // Tasks are locked before requests, as where an approval is used.
+                    // Nobody uses an approval of a request that waits: in which order these are locked does not matter.
                     if let Some(task) = suspends {
                         suspend(&mut conn, tenant, task, (next, now)).await?;
                     }
@@ -397,6 +401,32 @@ impl Store {
                 .await)?;
             conn.end().await?;
             Ok(ids.into_iter().map(ApprovalId::from_uuid).collect())
+        })
+        .await
+    }
+
+    /// Looks later again whether a request goes on to others, so that it keeps none back for which it is time as well.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn postpone_escalation(
+        &self,
+        tenant: TenantId,
+        id: ApprovalId,
+        by: Duration,
+    ) -> Result<(), Error> {
+        self.within("look later to whom a request goes on", async {
+            let mut conn = self.begin(tenant).await?;
+            let now = dialect::time(&mut conn, self.clock()).await?;
+            on!(conn, |raw| sqlx::query(sql::POSTPONE_ESCALATION)
+                .bind(tenant.uuid())
+                .bind(id.uuid())
+                .bind(now.micros().saturating_add(micros(by)))
+                .execute(raw)
+                .await
+                .map(drop))?;
+            conn.commit().await
         })
         .await
     }

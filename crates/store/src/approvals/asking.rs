@@ -96,8 +96,8 @@ pub(crate) mod sql {
         INSERT_REQUEST = "INSERT INTO access_requests (tenant, id, revision, state, decision, digest, bundle, \
             violations, environment, bound, subject_type, subject_id, action, resource_type, resource_id, task, sinks, \
             wants, requested_by, requested_key, requested_at, expires_at, escalates_at, card, card_hash, question, \
-            said, callback, root) VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-            $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, (SELECT coalesce(t.root, t.id) FROM tasks AS t \
+            said, callback, currency, root) VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+            $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, (SELECT coalesce(t.root, t.id) FROM tasks AS t \
             WHERE t.tenant = $1 AND t.id = $15))";
         /// Notes a group that a request waits for.
         INSERT_GROUP = "INSERT INTO access_request_groups (tenant, name, state, request) VALUES ($1, $2, 'pending', $3)";
@@ -438,6 +438,7 @@ impl Asking<'_> {
             .bind(exactly("question", request.question)?)
             .bind(exactly("said", &request.said)?)
             .bind(self.callback)
+            .bind(bound.currency.as_deref())
             .execute(raw)
             .await
             .map(drop))?;

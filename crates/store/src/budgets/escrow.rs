@@ -68,8 +68,7 @@ impl Store {
             tasks.sort_unstable();
             let mut limited = Vec::new();
             let mut left = [None; 5];
-            let works = all_work(&mut conn, tenant, chain, now).await?;
-            for task in tasks.into_iter().filter(|_| works) {
+            for task in tasks {
                 let row: Option<Row> = on!(conn, |raw| sqlx::query_as(sql::LOCK_BUDGET)
                     .bind(tenant.uuid())
                     .bind(task.uuid())
@@ -80,6 +79,8 @@ impl Store {
                     left = least_of(left, row.left());
                 }
             }
+            // Only now: what ends a task, or puts another in its place, may have held its budget until here.
+            let works = all_work(&mut conn, tenant, chain, now).await?;
             let part = part_of(left, least).filter(|_| works && !limited.is_empty());
             let Some(part) = part else {
                 conn.rollback().await?;

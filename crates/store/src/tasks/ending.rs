@@ -214,10 +214,11 @@ impl Store {
             }
             let (mut conn, next) = self.begin_change(tenant).await?;
             let mut counts = [0; 3];
+            // What is ended holds its budgets until the commit, and is ended last.
             let steps = [
+                (sql::FORGET_TASKS, Some(old)),
                 (sql::END_DUE, Some(idle)),
                 (sql::END_ORPHANS, None),
-                (sql::FORGET_TASKS, Some(old)),
             ];
             for (count, (text, since)) in counts.iter_mut().zip(steps) {
                 *count = on!(conn, |raw| {
@@ -232,7 +233,7 @@ impl Store {
                     query.execute(raw).await.map(|done| done.rows_affected())
                 })?;
             }
-            let [due, orphans, forgotten] = counts;
+            let [forgotten, due, orphans] = counts;
             if due + orphans + forgotten == 0 {
                 // Another replica was faster.
                 conn.rollback().await?;

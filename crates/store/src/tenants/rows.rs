@@ -110,8 +110,8 @@ tables! {
     "access_requests" 100 by ["id"] after "$2"
         { "id": Id, "revision": Number, "state": Text, "decision": Id, "digest": Text, "bundle": Text,
           "violations": Text, "environment": Text, "bound": Text, "subject_type": Text, "subject_id": Text,
-          "action": Text, "resource_type": Text, "resource_id": Text, "task": Id, "root": Id, "sinks": Text, "wants": Text,
-          "requested_by": Text, "requested_key": Id, "requested_at": Number, "expires_at": Number,
+          "action": Text, "resource_type": Text, "resource_id": Text, "task": Id, "root": Id, "sinks": Text,
+          "currency": Text, "wants": Text, "requested_by": Text, "requested_key": Id, "requested_at": Number, "expires_at": Number,
           "escalates_at": Number, "escalated_at": Number, "card": Text, "card_hash": Text, "question": Text,
           "said": Text, "callback": Text, "ended_at": Number, "ended_by": Text, "ended_why": Text, "scope": Text,
           "approvers": Text, "approved_until": Number, "uses_left": Number, "amount_left": Number,
