@@ -3,15 +3,18 @@
 -- A consumption locked the row of its task for sharing until now. Those who share a lock let each other pass those who want
 -- it alone, so a task with much traffic was ended whenever there happened to be a gap. Now both stand in one queue, which
 -- is served in its order: that for the budgets. Whoever consumes locks all of its chain; whatever changes the state of a
--- task locks its budget after that; of a task without one, those above it and below, since every chain with that task has
--- all that are above. So what is consumed is committed before the end of its task is, or finds it. Only a chain without
--- budgets, in which approvals alone are used, still shares, and shares all of its tasks.
+-- task locks its budget after that, and those below; of a task without one, the nearest above it too, which every chain with
+-- that task has. No other, so that it never waits for one above what it holds. So what is consumed is committed before the
+-- end of its task is, or finds it. Only a chain without budgets, in which approvals alone are used, still shares, and shares
+-- all of its tasks.
 CREATE FUNCTION remit_take_turn() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM FROM task_budgets AS b
+    -- Planned anew each time: a session would keep the plan for the one row of the first time, which takes seconds for ten
+    -- thousand.
+    EXECUTE $q$
+    SELECT FROM task_budgets AS b
         WHERE (b.tenant, b.task) IN (
             WITH RECURSIVE turned (tenant, id, parent) AS (
-                -- As sets: a session plans this once, for as many rows as there were the first time.
                 SELECT c.tenant, c.id, c.parent FROM (
                     SELECT n.tenant, n.id, n.parent, n.state FROM rows_after AS n
                     EXCEPT SELECT o.tenant, o.id, o.parent, o.state FROM rows_before AS o
@@ -23,16 +26,17 @@ BEGIN
                 SELECT s.tenant, s.id, s.parent FROM bare AS s
                 UNION SELECT t.tenant, t.id, t.parent
                 FROM tasks AS t JOIN above AS a ON t.tenant = a.tenant AND t.id = a.parent
+                WHERE NOT EXISTS (SELECT FROM task_budgets AS has WHERE has.tenant = a.tenant AND has.task = a.id)
             ), below (tenant, id) AS (
-                SELECT s.tenant, s.id FROM bare AS s
+                SELECT s.tenant, s.id FROM turned AS s
                 UNION SELECT t.tenant, t.id
                 FROM tasks AS t JOIN below AS d ON t.tenant = d.tenant AND t.parent = d.id WHERE t.ended_at IS NULL
             )
-            SELECT t.tenant, t.id FROM turned AS t
-            UNION SELECT a.tenant, a.id FROM above AS a
+            SELECT a.tenant, a.id FROM above AS a
             UNION SELECT d.tenant, d.id FROM below AS d
         )
-        ORDER BY b.tenant, b.task FOR UPDATE;
+        ORDER BY b.tenant, b.task FOR UPDATE
+    $q$;
     RETURN NULL;
 END
 $$;

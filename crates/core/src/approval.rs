@@ -35,7 +35,7 @@ pub struct Bound {
     pub action: String,
     /// The content of the bundle by which it was denied.
     pub bundle: ContentHash,
-    /// What its argument `currency` says, where the catalogue says that it moves money: the unit of every amount.
+    /// What its arguments say as `currency`, as JSON, where the catalogue says that it moves money: the unit of amounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
     /// The [digest](approval_digest) of the whole question.

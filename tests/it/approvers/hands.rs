@@ -31,7 +31,16 @@ async fn cannot(world: &World, key: &str, id: &str) {
 async fn not_whoever_asked_for_it() {
     let world = World::make().await;
     let id = world.requested_by(&world.ben, &payment(None)).await;
+    // They may refuse it; somebody of another group may not, nor anybody once it is decided.
+    let may = async |key: &str| {
+        let mine = world.shown_to(key, &id).await["mine"].clone();
+        (mine["may"] == true, mine["may_deny"] == true)
+    };
+    assert_eq!(may(&world.ben).await, (false, true));
+    assert_eq!(may(&world.cy).await, (true, true));
+    assert_eq!(may(&world.dan).await, (false, false));
     cannot(&world, &world.ben, &id).await;
+    assert_eq!(may(&world.ben).await, (false, false));
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ pub async fn pending(
         bound: Bound {
             action: "pay".to_owned(),
             bundle: ContentHash::of(b"bundle"),
-            currency: Some("EUR".to_owned()),
+            currency: Some("{\"currency\":\"EUR\\u0000\"}".to_owned()),
             digest: ContentHash::of(id.to_string().as_bytes()),
             environment: "live".to_owned(),
             resource: EntityUid::new("Payee", "acme"),

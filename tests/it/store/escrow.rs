@@ -146,11 +146,18 @@ async fn nothing_is_handed_out_while_a_task_ends() {
         format!(
             "SELECT set_config('remit.tenant', '{tenant}', false); BEGIN; \
              UPDATE tasks SET state = 'revoked', ended_at = 1 WHERE tenant = '{tenant}' AND id = '{ends}'; \
-             SELECT pg_sleep(1.5); COMMIT"
+             SELECT pg_sleep(3); COMMIT"
         ),
     );
     let ending = tokio::spawn(async move { remit_tests::sql::execute(&url, &end).await });
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    let sleeps = "SELECT 'x' FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    while remit_tests::sql::texts(&fixture.url, sleeps)
+        .await
+        .is_empty()
+    {
+        assert!(!ending.is_finished());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let whose = (fixture.replica(), HOLD);
     let (chain, least) = ([ends], calls(1));
     let taken = fixture.store.take_escrow(tenant, &chain, &least, whose);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use remit_core::{
     Approval, ApprovalFacts, ApprovalScope, ApprovalState, Bound, CallFacts, EntityUid, Question,
-    Timestamp, Tool,
+    Timestamp, Tool, canonical_json,
 };
 use remit_engine::Snapshot;
 use serde_json::{Map, Value};
@@ -93,11 +93,60 @@ impl Presented<'_> {
     }
 }
 
-/// Returns what a call says in its argument `currency`, where the catalogue says that it moves money.
+/// Returns what the arguments of a call say as `currency`, wherever one of them does, as canonical JSON; nothing where the
+/// catalogue does not say that it moves money.
 pub(crate) fn currency(arguments: &Map<String, Value>, tool: Option<&Tool>) -> Option<String> {
     tool?.amount.as_ref()?;
-    arguments.get("currency").map(|currency| match currency {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    })
+    let said = currencies(arguments)?;
+    // It is JSON by construction.
+    String::from_utf8(canonical_json(&said).unwrap_or_default()).ok()
+}
+
+/// Returns the members named `currency` where they stand, and nothing else.
+fn currencies(members: &Map<String, Value>) -> Option<Value> {
+    fn within(value: &Value) -> Option<Value> {
+        match value {
+            Value::Object(members) => currencies(members),
+            Value::Array(items) => {
+                let said: Vec<_> = items.iter().map(within).collect();
+                let any = said.iter().any(Option::is_some);
+                any.then(|| said.into_iter().map(Option::unwrap_or_default).collect())
+            }
+            _ => None,
+        }
+    }
+    let said = members.iter().filter_map(|(name, value)| {
+        let said = if name.eq_ignore_ascii_case("currency") {
+            Some(value.clone())
+        } else {
+            within(value)
+        };
+        Some((name.clone(), said?))
+    });
+    let said: Map<String, Value> = said.collect();
+    (!said.is_empty()).then_some(Value::Object(said))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_currency_is_found_wherever_it_stands() {
+        let said = |arguments: Value| currencies(arguments.as_object().unwrap_or(&Map::new()));
+        assert_eq!(said(json!({ "amount": 1, "to": "acme" })), None);
+        let top = json!({ "amount": 1, "currency": "EUR" });
+        assert_eq!(said(top), Some(json!({ "currency": "EUR" })));
+        let nested =
+            json!({ "order": { "amount": 1, "Currency": "KWD" }, "order.currency": "EUR" });
+        assert_eq!(
+            said(nested),
+            Some(json!({ "order": { "Currency": "KWD" } }))
+        );
+        let items = json!({ "items": [{ "sku": 1 }, { "price": { "currency": null } }] });
+        let found = json!({ "items": [null, { "price": { "currency": null } }] });
+        assert_eq!(said(items), Some(found));
+    }
 }
