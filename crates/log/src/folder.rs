@@ -24,6 +24,10 @@ pub(crate) struct Name {
     pub(crate) path: PathBuf,
 }
 
+/// The lock of a folder, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock(pub(crate) File);
+
 // === impl Name ===
 
 impl Name {
@@ -89,23 +93,37 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<Name>, Error> {
     read().map_err(Error::io("read the folder", dir))
 }
 
-/// Takes the lock of the folder, for as long as the file returned stays open.
-///
-/// # Errors
-///
-/// [`Error::Locked`] when another process (or another log of this one) has it, [`Error::Io`] for anything else.
-pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(LOCK);
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) if !holds(Protection::SpoolLock) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.into() }),
-        Err(TryLockError::Error(source)) => Err(Error::io("lock", path)(source)),
+// === impl Lock ===
+
+impl Lock {
+    /// Takes the lock of the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] when another process (or another log of this one) has it, [`Error::Io`] for anything else.
+    pub(crate) fn take(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(LOCK);
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(_) if !holds(Protection::SpoolLock) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.into() }),
+            Err(TryLockError::Error(source)) => Err(Error::io("lock", path)(source)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    /// Unlocks, which is more than to close: a process that this one is starting has the file open as well, until its
+    /// `exec`, and the lock is of all who have it open (flock(2)).
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "cannot unlock the folder of the decision log; it is free when its file is closed");
+        }
     }
 }

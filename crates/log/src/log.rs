@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::disk::{Disk, RealDisk};
-use crate::folder;
+use crate::folder::{self, Lock};
 use crate::frame::{Encoded, MAX_BODY_BYTES};
 use crate::queue::Pending;
 use crate::recover::recover;
@@ -95,7 +95,7 @@ impl DecisionLog {
     ) -> Result<Self, Error> {
         let dir = &options.dir;
         folder::make(dir, disk.as_ref())?;
-        let lock = folder::lock(dir)?;
+        let lock = Lock::take(dir)?;
         let recovered = recover(dir, disk.as_ref())?;
         let spool = Arc::new(Spool::new(options, clock, disk, lock, recovered));
         let thread = Mutex::new(Some(writer::start(&spool)?));

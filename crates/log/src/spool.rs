@@ -1,7 +1,6 @@
 //! What the writer and the shipper know together: which segments there are, and how far each has come.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use remit_core::{Clock, ReplicaId, Timestamp};
 use tokio::sync::{Notify, watch};
 
 use crate::disk::Disk;
-use crate::folder::Name;
+use crate::folder::{Lock, Name};
 use crate::frame::HEADER_BYTES;
 use crate::queue::{Limits, Queue};
 use crate::recover::Recovered;
@@ -38,7 +37,7 @@ pub(crate) struct Spool {
     /// Tells the shipper to end.
     pub(crate) stop: watch::Sender<bool>,
     /// The lock of the folder, until the log is closed.
-    pub(crate) lock: Mutex<Option<File>>,
+    pub(crate) lock: Mutex<Option<Lock>>,
     pub(crate) counters: Counters,
     /// How many records were written to the database with what they consume, and in no segment.
     pub(crate) shared: AtomicI64,
@@ -128,7 +127,7 @@ impl Spool {
         options: Options,
         clock: Clock,
         disk: Arc<dyn Disk>,
-        lock: File,
+        lock: Lock,
         recovered: Recovered,
     ) -> Self {
         let mut state = State::default();

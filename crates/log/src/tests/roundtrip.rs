@@ -87,6 +87,23 @@ async fn a_second_log_on_the_folder_is_refused_until_the_first_is_closed() {
     fixture.open(QuickDisk).unwrap().close().await;
 }
 
+/// Between `fork` and `exec` a process that is being started has whatever file its parent has open.
+#[tokio::test]
+async fn a_process_that_is_being_started_does_not_keep_the_folder() {
+    let fixture = Fixture::new(10);
+    let log = fixture.open(QuickDisk).unwrap();
+    let inherited = log
+        .spool()
+        .lock
+        .lock()
+        .unwrap()
+        .as_ref()
+        .map(|lock| lock.0.try_clone());
+    log.close().await;
+    fixture.open(QuickDisk).unwrap().close().await;
+    drop(inherited.unwrap().unwrap());
+}
+
 #[tokio::test]
 async fn every_run_has_a_replica_of_its_own_and_leaves_no_empty_file() {
     let fixture = Fixture::new(10);
