@@ -264,7 +264,7 @@ const checks = {
   },
 
   async "is over when its time is"() {
-    const { page, end } = await open({ get: request({ expires_at: new Date(Date.now() + 2_500).toISOString() }) });
+    const { page, end } = await open({ get: () => request({ expires_at: new Date(Date.now() + 6_000).toISOString() }) });
     await shown(page);
     assert.ok(await page.locator("#answer").isVisible());
     await status(page, "Too late: it has expired.");

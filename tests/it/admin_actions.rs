@@ -301,10 +301,7 @@ async fn records_are_filtered_and_paged_newest_first() {
 async fn without_a_record_there_is_neither_a_change_nor_an_answer() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("remit.db").display());
-    let database = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(&url)
-    };
+    let database = remit_tests::sql::patient(&url);
     let mut test = TestApp::sharing(&database, Options::default()).await;
     test.put(&pack("starter")).await;
     let tom = test.person("tom", &[Role::Reader], EVERY).await;

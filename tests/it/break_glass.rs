@@ -486,10 +486,7 @@ async fn it_is_over_on_every_replica_at_once() {
     let Some(url) = Postgres::database().await else {
         return;
     };
-    let database = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(url)
-    };
+    let database = remit_tests::sql::patient(url);
     let options = |name: &str| Options {
         replica: name.to_owned(),
         // So rarely that nothing of this test arrives by a poll.

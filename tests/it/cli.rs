@@ -91,7 +91,7 @@ pub(crate) fn folder() -> TempDir {
 
 /// An address that nobody listens on.
 fn nobody() -> String {
-    format!("http://{}", remit_tests::server::free_address())
+    format!("http://{}", remit_tests::ports::free_address())
 }
 
 /// Copies the starter bundle, so that a test may break it.

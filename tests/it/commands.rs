@@ -188,7 +188,7 @@ fn a_push_waits_for_the_fleet_and_names_who_is_missing() {
     tokio::runtime::Runtime::new()
         .unwrap()
         .block_on(remit_tests::sql::execute(&database, insert));
-    let late = server.run(&[&push[..], &["--timeout", "1"]].concat());
+    let late = server.run(&[&push[..], &["--timeout", "6"]].concat());
     assert_eq!(late.code, 124, "{}{}", late.stdout, late.stderr);
     for told in [
         "in force at revision",
@@ -302,7 +302,7 @@ fn entities_are_imported_in_chunks_and_errors_name_the_line() {
 #[test]
 fn the_doctor_sees_what_is_broken_and_what_to_do() {
     let dir = folder();
-    let nobody = format!("http://{}", remit_tests::server::free_address());
+    let nobody = format!("http://{}", remit_tests::ports::free_address());
     let healthy = with(dir.path(), &[("REMIT_URL", &nobody)], &["doctor", "--dev"]);
     healthy.succeeds(&["✓ configuration", "✓ data folder", "! server"]);
 

@@ -543,7 +543,7 @@ async fn a_case_keeps_every_value() {
 async fn a_case_of_a_bundle_that_is_not_kept_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("remit.db").display());
-    let options = remit_store::Options::new(&url);
+    let options = remit_tests::sql::patient(&url);
     let mut test = TestApp::sharing(&options, remit_api::Options::default()).await;
     test.put(&pack("starter")).await;
     let (log, store) = (test.log.clone(), test.store.clone());

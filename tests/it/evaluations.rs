@@ -347,7 +347,11 @@ async fn a_bundle_change_never_mixes_revisions() {
         let app = std::sync::Arc::clone(&app);
         async move {
             let mut met = std::collections::BTreeMap::new();
-            while met.len() < 6 {
+            while met.len() < 6
+                || [true, false]
+                    .iter()
+                    .any(|one| met.values().all(|met| met != one))
+            {
                 let reply = ask(&app, &batch).await;
                 let decisions = decisions(&reply);
                 let alice = decisions[0];
@@ -358,7 +362,6 @@ async fn a_bundle_change_never_mixes_revisions() {
                 // Every batch at one revision gives the same answers.
                 assert_eq!(*met.entry(revision).or_insert(alice), alice);
             }
-            met
         }
     });
     for n in 0.. {
@@ -372,9 +375,5 @@ async fn a_bundle_change_never_mixes_revisions() {
             .unwrap();
         app.caught_up().await;
     }
-    let met = asking.await.unwrap();
-    assert!(
-        met.values().any(|alice| *alice) && met.values().any(|alice| !alice),
-        "{met:?}"
-    );
+    asking.await.unwrap();
 }

@@ -31,6 +31,7 @@ async fn world(more: &str) -> Tasks {
     let options = Options {
         // The clock is moved by more than the usual.
         max_staleness: Duration::from_hours(24 * 400),
+        revision_wait: Duration::from_secs(20),
         ..Options::default()
     };
     let mut test = TestApp::empty(options).await;

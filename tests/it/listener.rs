@@ -72,7 +72,7 @@ fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
 
 fn quick() -> Limits {
     Limits {
-        head: Duration::from_millis(400),
+        head: Duration::from_secs(2),
         idle: Duration::from_millis(400),
         ..Limits::default()
     }
@@ -334,7 +334,7 @@ async fn slow_clients_do_not_hold_up_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_in_flight_is_answered_before_the_service_stops() {
     let options = Options {
-        revision_wait: Duration::from_millis(500),
+        revision_wait: Duration::from_secs(3),
         ..Options::default()
     };
     let mut served = served(Limits::default(), options).await;
@@ -347,7 +347,7 @@ async fn a_request_in_flight_is_answered_before_the_service_stops() {
     let waiting = tokio::task::spawn_blocking(move || exchange(address, request.as_bytes()));
     let deadline = Instant::now() + Duration::from_secs(10);
     // In flight as soon as it waits for its revision; a new connection afterwards finds nobody.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     served.stop.take().unwrap().send(()).unwrap();
     let answer = waiting.await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

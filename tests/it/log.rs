@@ -105,6 +105,8 @@ impl Fixture {
     fn options(&self) -> Options {
         Options {
             segment_bytes: 16 << 10,
+            deadline: PATIENCE,
+            grace: PATIENCE,
             ..Options::new(self.dir())
         }
     }
@@ -185,10 +187,7 @@ fn ship(log: &DecisionLog, store: Store) -> Shipping {
 }
 
 async fn open_store(url: &str, clock: &Clock) -> Store {
-    let options = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(url)
-    };
+    let options = remit_tests::sql::patient(url);
     Store::open(&options, clock.clone()).await.unwrap()
 }
 

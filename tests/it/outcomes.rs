@@ -276,7 +276,7 @@ async fn what_is_over_in_the_database_is_denied_before_it_is_known_here() {
     let mut app = start().await;
     let task = task(&app, Some(5)).await;
     permitted(&app, "look", task).await;
-    app.pause();
+    app.pause().await;
     let ending = remit_store::Ending {
         state: remit_core::TaskState::Revoked,
         by: "ana",

@@ -322,7 +322,7 @@ async fn who_was_disabled_changes_nothing_through_a_replica_that_does_not_know()
     let mut test = TestApp::start(&pack("starter")).await;
     let ada = test.person("ada", &[Role::Admin], EVERY).await;
     let body = json!({ "name": "x", "environment": "dev", "scopes": ["read"] });
-    test.pause();
+    test.pause().await;
     let name = "ada".parse().unwrap();
     let none = remit_store::Change::default();
     let disabled = test

@@ -390,7 +390,7 @@ async fn a_replica_that_may_be_behind_says_so_and_ends() {
     let mut test = TestApp::start(&pack("starter")).await;
     let mut stream = Stream::open(&test, None).await;
     stream.event().await;
-    test.pause();
+    test.pause().await;
     // A poll that was under way when it was paused may confirm once more what it had asked for.
     let began = Instant::now();
     let gap = loop {

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use remit_tests::replay::{self, Remains};
+use remit_tests::server::UNHURRIED;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -105,7 +106,7 @@ impl Drop for Server {
             return;
         }
         let remains = Remains {
-            database: remit_store::Options::new(format!(
+            database: remit_tests::sql::patient(format!(
                 "sqlite:{}",
                 data.join("remit.db").display()
             )),
@@ -121,6 +122,7 @@ impl Drop for Server {
 fn spawn(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
     command(dir, arguments)
         .args(["--ready-file", "ready.json"])
+        .envs(UNHURRIED)
         .envs(variables.iter().copied())
         .stdout(fs::File::create(dir.join("stdout")).unwrap())
         .stderr(fs::File::create(dir.join("stderr")).unwrap())
@@ -415,7 +417,7 @@ fn a_production_server_gets_its_first_key_from_the_database() {
 fn it_starts_without_its_database_and_waits_for_it() {
     let dir = folder();
     write_pepper(dir.path(), 0o600);
-    let operations = remit_tests::server::free_address();
+    let operations = remit_tests::ports::free_address();
     let mut child = spawn(
         dir.path(),
         &[
@@ -580,15 +582,9 @@ fn it_becomes_ready_when_its_postgres_comes() {
     });
     assert!(!dir.path().join("ready.json").exists());
     postgres.restart();
-    let back = Instant::now();
     wait_for(&mut child, dir.path(), || {
         fs::read(dir.path().join("ready.json")).ok()
     });
-    assert!(
-        back.elapsed() < Duration::from_secs(20),
-        "ready only after {:?}",
-        back.elapsed()
-    );
     let made = with(
         dir.path(),
         &variables,

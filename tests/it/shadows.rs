@@ -372,10 +372,7 @@ async fn it_stands_beside_whatever_is_in_force() {
 /// Two replicas on one Postgres.
 async fn pair() -> Option<(String, TestApp, TestApp)> {
     let url = Postgres::database().await?;
-    let database = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(&url)
-    };
+    let database = remit_tests::sql::patient(&url);
     let named = |name: &str| Options {
         replica: name.to_owned(),
         deadline: PATIENCE,
@@ -473,10 +470,7 @@ async fn a_poisoned_shadow_harms_nothing() {
     )
     .await;
     // A process that finds it like that; the one that had it already goes on with it.
-    let database = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(&url)
-    };
+    let database = remit_tests::sql::patient(&url);
     let c = TestApp::sharing(&database, Options::default()).await;
     c.reached(revision).await;
     let told = until(&c, |told| told["failures"] != json!([])).await;

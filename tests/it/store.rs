@@ -2,7 +2,6 @@
 //! binds and as the role that Remit is meant to run as.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use remit_core::{
     Bundle, Clock, DecisionId, Entity, EntityUid, KeyId, ReplicaId, Source, TenantId, Timestamp,
@@ -167,13 +166,7 @@ impl Fixture {
     }
 }
 
-/// Two seconds are too short for a test on a machine that compiles something meanwhile.
-pub fn patient(url: &str) -> Options {
-    Options {
-        deadline: Duration::from_secs(30),
-        ..Options::new(url)
-    }
-}
+pub use remit_tests::sql::patient;
 
 pub fn bundle(text: &str) -> Bundle {
     Bundle {

@@ -247,7 +247,7 @@ async fn nothing_is_changed_by_policies_that_may_be_old() {
     let mut test = TestApp::start(&pack("starter")).await;
     let ben = "/v1/principals/ben";
     let reader = json!({ "kind": "person", "roles": ["reader"] });
-    test.pause();
+    test.pause().await;
     test.clock.advance(Duration::from_secs(6));
     let late = test.as_key(&test.key, Method::PUT, ben, &reader).await;
     assert_eq!(
@@ -274,7 +274,7 @@ async fn nobody_administers_by_a_bundle_that_is_not_loaded() {
         StatusCode::OK,
         "there is none"
     );
-    test.pause();
+    test.pause().await;
     let own =
         governed("@id(\"none\") forbid (principal, action == Action::\"list_keys\", resource);");
     test.store

@@ -38,12 +38,13 @@ fn traces_go_where_the_standard_variables_say() {
                     break;
                 }
             }
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                .unwrap();
+            // Before the answer, after which the server may end and the test may look.
             if sender.send(request).is_err() {
                 return;
             }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .unwrap();
         }
     });
     let server = Server::start(

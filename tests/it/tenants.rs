@@ -350,7 +350,7 @@ async fn every_key_of_a_suspended_tenant_is_refused_and_nothing_is_lost() {
 async fn a_broken_tenant_is_suspended_too() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("remit.db").display());
-    let database = remit_store::Options::new(url.clone());
+    let database = remit_tests::sql::patient(url.clone());
     // Two thirds of it are how long a change waits to come into force.
     let options = Options {
         deadline: Duration::from_secs(6),
@@ -498,7 +498,7 @@ async fn an_export_is_whole_or_says_so() {
 async fn an_export_that_fails_half_way_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("remit.db").display());
-    let database = remit_store::Options::new(url.clone());
+    let database = remit_tests::sql::patient(url.clone());
     let mut test = TestApp::sharing(&database, Options::default()).await;
     test.put(&pack("starter")).await;
     let operator = operator(&test).await;

@@ -19,6 +19,7 @@ use remit_store::{Change, Expected, NewKey, Pepper, Scope, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 use self::stream::Stream;
@@ -51,7 +52,8 @@ pub struct TestApp {
     excuse: Option<&'static str>,
     router: Router,
     operations: Router,
-    stop: Option<oneshot::Sender<()>>,
+    /// What ends the installing of new states, and that task.
+    installing: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     dir: TempDir,
     _database: Option<TempDir>,
 }
@@ -109,7 +111,8 @@ impl TestApp {
         };
         let dir = quick_folder();
         let url = format!("sqlite:{}", dir.path().join("remit.db").display());
-        let mut test = Self::by(&remit_store::Options::new(url), &clock, &clock, options).await;
+        let database = crate::sql::patient(url);
+        let mut test = Self::by(&database, &clock, &clock, options).await;
         test._database = Some(dir);
         test
     }
@@ -133,12 +136,13 @@ impl TestApp {
         store.migrate().await.unwrap();
         let tenant = store.ensure_tenant("default").await.unwrap();
         let pepper = Pepper::new(&[7; 32]).unwrap();
-        let dir = TempDir::new().unwrap();
-        let log = DecisionLog::open(
-            remit_log::Options::new(dir.path().join("spool")),
-            clock.clone(),
-        )
-        .unwrap();
+        let dir = quick_folder();
+        let spool = remit_log::Options {
+            deadline: PATIENCE,
+            grace: PATIENCE,
+            ..remit_log::Options::new(dir.path().join("spool"))
+        };
+        let log = DecisionLog::open(spool, clock.clone()).unwrap();
         let app = App::new(AppParts {
             engine: Engine::new(),
             store: store.clone(),
@@ -160,7 +164,7 @@ impl TestApp {
             key: String::new(),
             database: database.clone(),
             excuse: None,
-            stop: None,
+            installing: None,
             dir,
             _database: None,
         };
@@ -275,9 +279,10 @@ impl TestApp {
     }
 
     /// Stops the installing of new states, as if the database were away.
-    pub fn pause(&mut self) {
-        if let Some(stop) = self.stop.take() {
+    pub async fn pause(&mut self) {
+        if let Some((stop, installing)) = self.installing.take() {
             let _ = stop.send(());
+            installing.await.unwrap();
         }
     }
 
@@ -285,20 +290,24 @@ impl TestApp {
     pub fn resume(&mut self) {
         let (stop, stopped) = oneshot::channel::<()>();
         let app = Arc::clone(&self.app);
-        self.stop = Some(stop);
-        tokio::spawn(remit_api::sync::run(app, async {
+        let installing = tokio::spawn(remit_api::sync::run(app, async {
             let _ = stopped.await;
         }));
+        self.installing = Some((stop, installing));
     }
 
     /// Waits until everything that is committed is in force.
     pub async fn caught_up(&self) {
-        let heads = self.store.heads().await.unwrap();
-        let head = heads
-            .iter()
-            .find(|head| head.tenant == self.tenant)
-            .unwrap();
-        self.reached(head.revision).await;
+        let deadline = Instant::now() + PATIENCE;
+        let heads = loop {
+            match self.store.heads().await {
+                Ok(heads) => break heads,
+                // It comes back where a test had it go away.
+                Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            }
+        };
+        let head = heads.iter().find(|head| head.tenant == self.tenant);
+        self.reached(head.unwrap().revision).await;
     }
 
     /// Waits until a revision is in force.

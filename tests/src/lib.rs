@@ -17,6 +17,7 @@ pub mod app;
 pub mod bundles;
 pub mod contract;
 pub mod golden;
+pub mod ports;
 pub mod postgres;
 pub mod raw;
 pub mod receiver;
@@ -36,8 +37,7 @@ pub fn root() -> PathBuf {
 
 /// Returns the path of third-party vectors, such as `authzen/certification.json`, or `None` where they are missing.
 ///
-/// They are read from `REMIT_VECTORS`, by default `../shared/vectors` beside the checkout, and never copied into the
-/// repository.
+/// They are read from `REMIT_VECTORS`, by default `../shared/vectors` beside the checkout, and never copied in here.
 ///
 /// # Panics
 ///

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::ports::free_port;
 
 /// Runs the server, and stops it when its standard input ends: so when the tests end, also when they are killed.
 ///
@@ -389,11 +390,6 @@ fn unprivileged() -> Option<(u32, u32)> {
             .or_else(|| find("nobody"))
             .expect("a user to run Postgres as"),
     )
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// The processes that `pid` started, from `/proc`.

@@ -61,13 +61,13 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Exchange {
     read_to_end(&mut socket)
 }
 
-/// Sends bytes as [`exchange`] does, but takes a second without a byte after the first answer for the end.
+/// Sends bytes as [`exchange`] does, but takes three seconds without a byte after the first answer for the end.
 ///
 /// # Panics
 ///
 /// When nobody listens.
 pub fn exchange_until_quiet(address: SocketAddr, bytes: &[u8]) -> Exchange {
-    const QUIET: Duration = Duration::from_secs(1);
+    const QUIET: Duration = Duration::from_secs(3);
     let began = Instant::now();
     let mut socket = connect(address);
     let _ = socket.write_all(bytes);

@@ -3,7 +3,6 @@
 //! When a test lets go of it, every decision that it recorded is made again from what it left ([`replay`]).
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -16,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::ports::free_address;
 use crate::replay::{self, Remains};
 
 /// The key that the harness fixes.
@@ -25,6 +25,13 @@ pub const KEY: &str = "a-key-for-the-tests-only";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a server is started again when another process took its port first.
 const STARTS: usize = 5;
+
+/// What a machine that stands still for some seconds must not make fail; a test that wants a deadline sets its own.
+pub const UNHURRIED: [(&str, &str); 3] = [
+    ("REMIT__DATABASE__DEADLINE_MS", "30000"),
+    ("REMIT__LIMITS__BODY_DEADLINE_MS", "60000"),
+    ("REMIT__LIMITS__REQUEST_DEADLINE_MS", "60000"),
+];
 
 /// How a server is to be started.
 #[derive(Debug, Clone)]
@@ -109,6 +116,7 @@ impl Plan {
             .env("REMIT__LISTEN__HTTP", &http)
             .env("REMIT__LISTEN__OPERATIONS", &operations)
             .env("REMIT__DATA__DIR", folder.path().join("data"))
+            .envs(UNHURRIED)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
@@ -190,6 +198,24 @@ impl Remit {
             .bearer_auth(&self.key)
     }
 
+    /// Waits until a revision of its first tenant is in force.
+    ///
+    /// # Panics
+    ///
+    /// When it is not in time.
+    pub async fn reached(&self, revision: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ready = send(self.http.get(format!("{}/readyz", self.operations))).await;
+            let page: Value = serde_json::from_slice(&ready.body).unwrap_or_default();
+            if page["tenants"][0]["revision"].as_u64() >= Some(revision) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not reached: {}", ready.text());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Gets `path`.
     pub async fn get(&self, path: &str) -> Answer {
         send(self.request(Method::GET, path)).await
@@ -244,10 +270,7 @@ impl Drop for Remit {
         let url = self.database.clone();
         let url = url.unwrap_or_else(|| format!("sqlite:{}", file.display()));
         let remains = Remains {
-            database: remit_store::Options {
-                deadline: PATIENCE,
-                ..remit_store::Options::new(url)
-            },
+            database: crate::sql::patient(url),
             spool: self.data().join("spool"),
             least: 0,
         };
@@ -306,13 +329,4 @@ pub fn client() -> reqwest::Client {
         .timeout(PATIENCE)
         .build()
         .unwrap()
-}
-
-/// Finds an address on this machine that nobody listens on.
-pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
 }

@@ -1,6 +1,16 @@
 //! Raw SQL on a database under test: to damage what the store keeps, as a person or a disk might, and to see what it is.
 
+use std::time::Duration;
+
 use sqlx::{Connection, PgConnection, Row, SqliteConnection};
+
+/// Returns how to open a database; the usual two seconds a call are too short on a machine that does something else.
+pub fn patient(url: impl Into<String>) -> remit_store::Options {
+    remit_store::Options {
+        deadline: Duration::from_secs(30),
+        ..remit_store::Options::new(url)
+    }
+}
 
 /// Runs `text` on the database at `url`, past the store.
 pub async fn execute(url: &str, text: &str) {
@@ -13,6 +23,39 @@ pub async fn execute(url: &str, text: &str) {
         let mut connection = PgConnection::connect(url).await.unwrap();
         sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
+    }
+}
+
+/// A transaction on a Postgres database that a test keeps open.
+#[derive(Debug)]
+pub struct Held(PgConnection);
+
+impl Held {
+    /// Begins a transaction and runs `text` in it.
+    pub async fn begin(url: &str, text: &str) -> Self {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let text = sqlx::AssertSqlSafe(format!("BEGIN; {text}"));
+        sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+        Self(connection)
+    }
+
+    /// Whether another session of the database waits for a lock at this moment.
+    pub async fn is_waited_for(&mut self) -> bool {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                     AND wait_event_type = 'Lock')";
+        // What is known of other sessions is read once in a transaction, unless it is told to forget that.
+        let forget = "SELECT pg_stat_clear_snapshot()";
+        sqlx::query(forget).execute(&mut self.0).await.unwrap();
+        sqlx::query_scalar(waits)
+            .fetch_one(&mut self.0)
+            .await
+            .unwrap()
+    }
+
+    /// Commits it.
+    pub async fn commit(mut self) {
+        sqlx::query("COMMIT").execute(&mut self.0).await.unwrap();
+        self.0.close().await.unwrap();
     }
 }
 

@@ -9,7 +9,7 @@ use crate::frame::NO_HASH;
 use crate::{DecisionLog, Error, Receipt};
 
 /// How long a record then waits in memory, as it would in a log that is written in the background.
-const LATER: Duration = Duration::from_millis(10);
+const LATER: Duration = Duration::from_millis(100);
 
 /// Gives receipts for records that are not on the disk yet, or that were refused.
 pub(crate) async fn append(

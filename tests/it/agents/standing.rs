@@ -119,10 +119,7 @@ async fn what_is_registered_on_one_replica_is_in_force_on_the_other() {
     let Some(url) = Postgres::database().await else {
         return;
     };
-    let database = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(url)
-    };
+    let database = remit_tests::sql::patient(url);
     let options = || Options {
         deadline: Duration::from_mins(1),
         max_staleness: Duration::from_secs(30),
@@ -134,7 +131,7 @@ async fn what_is_registered_on_one_replica_is_in_force_on_the_other() {
     a.put(&open()).await;
     a.principal("maya", PrincipalKind::Person, &[]).await;
     b.caught_up().await;
-    let soon = json!("2027-03-01T00:00:00Z");
+    let soon = json!(super::commands::ahead(30));
     let robot = with(with(body(), "review_at", soon.clone()), "ends_at", soon);
     let steps = [
         (Method::PUT, ROBOT, robot, "policy_permit"),
@@ -173,7 +170,7 @@ async fn what_is_registered_on_one_replica_is_in_force_on_the_other() {
     let ben = a.principal("ben", PrincipalKind::Person, &[]);
     ben.await;
     let again = with(self::body(), "owner", json!("ben"));
-    let soon = json!("2027-03-01T00:00:00Z");
+    let soon = json!(super::commands::ahead(30));
     let again = with(with(again, "review_at", soon.clone()), "ends_at", soon);
     let path = "/v1/agents/Agent/other?wait=fleet";
     let made = a.send(a.request(Method::PUT, path), again).await;

@@ -43,7 +43,7 @@ async fn in_a_task(app: &TestApp) -> (Value, remit_core::TaskId) {
 #[tokio::test]
 async fn what_brings_a_label_waits_for_every_replica_again() {
     let mut app = TestApp::empty(Options {
-        deadline: Duration::from_millis(1_500),
+        deadline: Duration::from_secs(6),
         ..Options::default()
     })
     .await;

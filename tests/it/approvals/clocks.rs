@@ -72,10 +72,7 @@ async fn the_time_of_postgres_counts() {
 
 /// The API by a clock of its own over a database with another one.
 async fn beside(url: &str, (here, there): (&Clock, &Clock)) -> TestApp {
-    let database = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(url)
-    };
+    let database = remit_tests::sql::patient(url);
     let options = Options {
         poll: Duration::from_millis(5),
         max_staleness: Duration::from_hours(24 * 400),
@@ -95,7 +92,7 @@ async fn it_is_over_there(app: &mut TestApp, seconds: i64, late: impl Future<Out
     let behind = app.store.time().await.unwrap().micros() - app.clock.now().micros();
     let seconds = behind / 1_000_000 + seconds;
     approve(app, &id, ApprovalScope::Once, seconds).await;
-    app.pause();
+    app.pause().await;
     late.await;
     let request = app.request(Method::POST, super::EVALUATION);
     let request = request.header("idempotency-key", "one");

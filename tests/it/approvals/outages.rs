@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::{EVALUATION, approved, ask, by, payment};
 
 /// How long the database may take, and how long an answer may take then.
-const DEADLINE: Duration = Duration::from_secs(1);
-const ANSWER: Duration = Duration::from_secs(3);
+const DEADLINE: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(12);
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use remit_core::{ApprovalId, ApprovalScope, Clock, DecisionId, TenantId, Timestamp};
+use remit_core::{ApprovalId, ApprovalScope, Clock, DecisionId, Revision, TenantId, Timestamp};
 use remit_store::{Approving, Change, NewKey, Pepper, Scope, Store};
 use remit_tests::postgres::Postgres;
 use remit_tests::server::{Remit, client, send};
@@ -117,12 +117,12 @@ async fn knows(server: &Remit, key: &str) {
     }
 }
 
-/// Gets an approval of one payment, and returns the question that presents it.
+/// Gets an approval of one payment, and returns the question that presents it, and since which revision.
 async fn approval(
     (server, key): (&Remit, &str),
     (store, tenant): (&Store, TenantId),
     amount: usize,
-) -> Value {
+) -> (Value, Revision) {
     let mut question = super::payment();
     question["action"]["properties"]["amount"] = json!(amount);
     let denied: Value = post(server, key, EVALUATION, &question).await.json();
@@ -141,11 +141,10 @@ async fn approval(
         why: None,
     };
     let parsed: ApprovalId = id.parse().unwrap();
-    store
+    let approved = store
         .approve(tenant, parsed, approving, Change::default())
-        .await
-        .unwrap();
-    by(&question, &id)
+        .await;
+    (by(&question, &id), approved.unwrap().revision)
 }
 
 #[derive(Debug, Default)]
@@ -297,10 +296,7 @@ async fn one_approval_is_one_permit_whoever_dies() {
     crate::approvals::write(folder.path());
     let rounds = std::env::var("REMIT_APPROVAL_ROUNDS");
     let rounds = rounds.map_or(ROUNDS, |count| count.parse().unwrap());
-    let options = remit_store::Options {
-        deadline: PATIENCE,
-        ..remit_store::Options::new(&url)
-    };
+    let options = remit_tests::sql::patient(&url);
     let names = ["a", "b"];
     let a = process(&url, names[0], folder.path()).await;
     let mut servers = [a, process(&url, names[1], folder.path()).await];
@@ -322,8 +318,12 @@ async fn one_approval_is_one_permit_whoever_dies() {
     for number in 0..rounds {
         let (lives, dies) = ((number + 1) % 2, number % 2);
         let pair = [&servers[lives], &servers[dies]];
-        let question = approval((pair[0], &key), (&store, tenant), number).await;
+        let (question, since) = approval((pair[0], &key), (&store, tenant), number).await;
         let question = Arc::new(question);
+        // Nobody is refused for want of news.
+        for server in pair {
+            server.reached(since.number()).await;
+        }
         let heard = race.rush(pair, &question, number).await;
         let winner = race.winner(pair[0], &question, number).await;
         race.won(&winner, &heard).await;

@@ -168,11 +168,12 @@ async fn an_amount_that_is_not_known_is_not_zero() {
 async fn what_needs_no_approval_needs_no_database() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("remit.db").display());
-    let database = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(&url)
+    let database = remit_tests::sql::patient(&url);
+    let options = Options {
+        max_staleness: Duration::from_mins(10),
+        ..Options::default()
     };
-    let mut app = TestApp::sharing(&database, Options::default()).await;
+    let mut app = TestApp::sharing(&database, options).await;
     app.put(&super::bundle()).await;
     let id = "019aa8f2-6c1e-7d20-9a44-0c8b5e2f1a77";
     let mut look = payment();

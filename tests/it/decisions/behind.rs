@@ -18,10 +18,7 @@ async fn a_replica_that_is_behind_goes_forward_to_the_state_that_decided() {
     let Some(url) = Postgres::database().await else {
         return;
     };
-    let database = remit_store::Options {
-        deadline: PATIENCE,
-        ..remit_store::Options::new(&url)
-    };
+    let database = remit_tests::sql::patient(&url);
     let options = || Options {
         deadline: PATIENCE,
         max_staleness: Duration::from_mins(10),
@@ -31,7 +28,7 @@ async fn a_replica_that_is_behind_goes_forward_to_the_state_that_decided() {
     let mut behind = TestApp::sharing(&database, options()).await;
     ahead.put(&pack("starter")).await;
     behind.caught_up().await;
-    behind.pause();
+    behind.pause().await;
     let (log, store) = (ahead.log.clone(), ahead.store.clone());
     tokio::spawn(async move { log.ship(store, std::future::pending()).await });
 

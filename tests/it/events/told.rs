@@ -95,10 +95,7 @@ async fn another_replica_tells_it_at_once() {
     let Some(url) = Postgres::database().await else {
         return;
     };
-    let database = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(url)
-    };
+    let database = remit_tests::sql::patient(url);
     let options = || Options {
         deadline: Duration::from_mins(1),
         max_staleness: Duration::from_secs(30),

@@ -66,7 +66,7 @@ fn is_refused(reply: &Reply, code: &str) {
 /// It stays, and the next question meets it: also the same one, which raises nothing any more.
 #[tokio::test]
 async fn no_answer_leaves_before_every_live_replica_knows() {
-    let app = start(Duration::from_millis(1_500)).await;
+    let app = start(Duration::from_secs(6)).await;
     let task = task(&app, None).await;
     let other = behind(&app).await;
     let (one, two) = tokio::join!(ask(&app, "read", task), ask(&app, "read", task));
@@ -93,7 +93,7 @@ async fn no_answer_leaves_before_every_live_replica_knows() {
 /// In a budget, too, and out of escrow.
 #[tokio::test]
 async fn what_takes_a_budget_waits_as_well() {
-    let app = start(Duration::from_millis(1_500)).await;
+    let app = start(Duration::from_secs(6)).await;
     let task = task(&app, Some(9)).await;
     behind(&app).await;
     for _ in 0..2 {
@@ -104,9 +104,9 @@ async fn what_takes_a_budget_waits_as_well() {
 /// A replica that has not heard of a label finds it in the database, and waits like the one that raised it.
 #[tokio::test]
 async fn who_finds_a_label_raised_already_waits_for_it() {
-    let mut app = start(Duration::from_millis(1_500)).await;
+    let mut app = start(Duration::from_secs(6)).await;
     let task = task(&app, None).await;
-    app.pause();
+    app.pause().await;
     let decision = remit_core::DecisionId::from_uuid(app.clock.id());
     let labels = [Label::untrusted()].into();
     app.store

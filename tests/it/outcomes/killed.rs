@@ -70,7 +70,7 @@ async fn a_killed_replica_leaves_no_budget_above_and_no_permit_unrecorded() {
     let one = Arc::new(start().await);
     let two = Arc::new(start().await);
     let clock = Clock::system();
-    let store = Store::open(&remit_store::Options::new(&url), clock.clone())
+    let store = Store::open(&remit_tests::sql::patient(&url), clock.clone())
         .await
         .unwrap();
     let tenant = store.ensure_tenant("default").await.unwrap();
@@ -78,9 +78,10 @@ async fn a_killed_replica_leaves_no_budget_above_and_no_permit_unrecorded() {
         .put_tools(tenant, None, &tools(), Change::default())
         .await
         .unwrap();
-    let (task, _) = open(&store, &clock, tenant, None, Some(CALLS)).await;
-    // Both find it by their next poll.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let (task, revision) = open(&store, &clock, tenant, None, Some(CALLS)).await;
+    for remit in [&one, &two] {
+        remit.reached(revision.number()).await;
+    }
     let mut racing = JoinSet::new();
     for connection in 0..8 {
         let remit = Arc::clone(if connection % 2 == 0 { &one } else { &two });

@@ -38,7 +38,7 @@ async fn what_came_and_went_within_one_load_is_told() {
     let ready = stream.event().await;
     let before = ready.id.clone();
     drop(stream);
-    there.pause();
+    there.pause().await;
 
     let approval = id_of(&requested(&here, &payment()).await);
     approve(&here, &approval, ApprovalScope::Once, 600).await;

@@ -16,7 +16,7 @@ async fn what_is_found_while_the_database_is_away_is_noted_later() {
     let Some(mut server) = Postgres::start() else {
         return;
     };
-    let database = remit_store::Options::new(server.fresh_database());
+    let database = remit_tests::sql::patient(server.fresh_database());
     let options = Options {
         deadline: PATIENCE,
         max_staleness: PATIENCE,

@@ -9,7 +9,7 @@ use remit_core::{
     EntityUid, KeyId, Label, Question, Revision, TaskId, TaskState, TenantId,
 };
 use remit_store::{
-    ApprovalUse, Approving, Asked, Change, Consumed, Consumption, NewBulk, NewRequest, Options,
+    ApprovalUse, Approving, Asked, Change, Consumed, Consumption, NewBulk, NewRequest,
     PendingLimits, RequestFilter, RequestName, Requester, Store, StoredRequest, Wants,
 };
 use serde_json::{Map, json};
@@ -403,7 +403,7 @@ async fn an_approval_is_used_with_the_rest_or_not_at_all(fixture: Fixture) {
 #[tokio::test]
 async fn a_sweep_is_short() {
     let clock = Clock::manual("2026-01-05T10:00:00Z".parse().unwrap());
-    let store = Store::open(&Options::new("sqlite::memory:"), clock.clone())
+    let store = Store::open(&super::patient("sqlite::memory:"), clock.clone())
         .await
         .unwrap();
     store.migrate().await.unwrap();

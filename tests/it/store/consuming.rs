@@ -267,7 +267,7 @@ async fn ten_thousand_tasks_end_in_a_moment() {
          SELECT tenant, gen_random_uuid(), '{root}', 'active', {columns} FROM tasks, generate_series(1, 10000) \
          WHERE tenant = '{tenant}' AND id = '{root}'; \
          UPDATE tasks SET last_active = last_active WHERE tenant = '{tenant}' AND id = '{root}'; \
-         SET statement_timeout = '6s'; \
+         SET statement_timeout = '60s'; \
          UPDATE tasks SET state = 'revoked', ended_at = 1 WHERE tenant = '{tenant}'; \
          UPDATE tasks SET forgotten_at = 2 WHERE tenant = '{tenant}';"
     );

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use remit_core::{Budget, ContentHash, OutcomeResult, TaskState};
 use remit_store::{Change, Consumed, Ending, Report};
+use remit_tests::sql::Held;
 
 use super::Fixture;
 use super::budgets::{HOLD, budget, calls, consume, outcome, shared, task};
@@ -141,28 +142,22 @@ async fn nothing_is_handed_out_while_a_task_ends() {
         ..Budget::default()
     };
     let ends = task(&fixture, tenant, None, many).await;
-    let (url, end) = (
-        fixture.url.clone(),
-        format!(
-            "SELECT set_config('remit.tenant', '{tenant}', false); BEGIN; \
-             UPDATE tasks SET state = 'revoked', ended_at = 1 WHERE tenant = '{tenant}' AND id = '{ends}'; \
-             SELECT pg_sleep(3); COMMIT"
-        ),
+    let end = format!(
+        "SELECT set_config('remit.tenant', '{tenant}', true); \
+         UPDATE tasks SET state = 'revoked', ended_at = 1 WHERE tenant = '{tenant}' AND id = '{ends}'"
     );
-    let ending = tokio::spawn(async move { remit_tests::sql::execute(&url, &end).await });
-    let sleeps = "SELECT 'x' FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    while remit_tests::sql::texts(&fixture.url, sleeps)
-        .await
-        .is_empty()
-    {
-        assert!(!ending.is_finished());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut ending = Held::begin(&fixture.url, &end).await;
+    let (store, whose) = (fixture.store.clone(), (fixture.replica(), HOLD));
+    let taking = tokio::spawn(async move {
+        let (chain, least) = ([ends], calls(1));
+        store.take_escrow(tenant, &chain, &least, whose).await
+    });
+    while !ending.is_waited_for().await {
+        assert!(!taking.is_finished(), "it did not wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let whose = (fixture.replica(), HOLD);
-    let (chain, least) = ([ends], calls(1));
-    let taken = fixture.store.take_escrow(tenant, &chain, &least, whose);
-    assert_eq!(taken.await.unwrap(), None);
-    ending.await.unwrap();
+    ending.commit().await;
+    assert_eq!(taking.await.unwrap().unwrap(), None);
     assert_eq!(
         budget(&fixture.store, tenant, ends).await.reserved,
         calls(0)

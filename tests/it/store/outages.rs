@@ -42,12 +42,12 @@ async fn a_frozen_postgres_is_reported_within_the_deadline() {
     let store = Store::open(&patient(&url), Clock::system()).await.unwrap();
     store.migrate().await.unwrap();
     let fixture = Fixture {
-        store: Store::open(&quick(&url), Clock::system()).await.unwrap(),
+        store: store.clone(),
         ..Fixture::memory().await
     };
-    let store = &fixture.store;
     let tenant = fixture.tenant("acme").await;
-    store
+    fixture
+        .store
         .put_bundle(tenant, Expected::Any, &bundle("1"), None)
         .await
         .unwrap();
@@ -56,6 +56,7 @@ async fn a_frozen_postgres_is_reported_within_the_deadline() {
     let filter = remit_store::DecisionFilter::default();
 
     let (second, new, pepper) = (bundle("2"), new_key(), pepper());
+    let store = Store::open(&quick(&url), Clock::system()).await.unwrap();
 
     server.pause();
     // More calls than connections: some wait for the pool, some for a connection, some for an answer.
@@ -88,11 +89,13 @@ async fn a_frozen_postgres_is_reported_within_the_deadline() {
                 other => panic!("round {round}: {other:?}"),
             }
         }
-        // `create_key` looks the id up first, which is a call of its own.
-        assert!(took < DEADLINE * 4, "{took:?}");
+        // `create_key` looks the id up first, which is a call of its own; without a deadline of ours none would end.
+        assert!(took < DEADLINE * 30, "{took:?}");
     }
     server.resume();
-    println!("answers again {:?} after the thaw", answers(store).await);
+    println!("answers again {:?} after the thaw", answers(&store).await);
+    // Patiently, as the server works off what nobody waits for any more.
+    let store = &fixture.store;
     store.ship(&position, &[shipped]).await.unwrap();
     let revision = store
         .put_bundle(tenant, Expected::Any, &bundle("3"), None)

@@ -448,11 +448,13 @@ async fn what_row_security_costs_is_shown() {
         fill(side, tenant).await;
         tenants.push((tenant, side.replica()));
     }
-    // In turns, so that whatever else this machine does meets both.
+    // In turns, and each as the first of the two, so that whatever else this machine does meets both.
     let mut times: [[Vec<Duration>; 4]; 2] = Default::default();
     for round in 0..15_u64 {
-        for ((side, (tenant, replica)), times) in sides.iter().zip(&tenants).zip(&mut times) {
-            let (store, tenant, replica) = (&side.store, *tenant, *replica);
+        for turn in 0..2 {
+            let at = (usize::try_from(round).unwrap() + turn) % 2;
+            let (side, (tenant, replica), times) = (sides[at], tenants[at], &mut times[at]);
+            let store = &side.store;
             for _ in 0..8 {
                 let began = Instant::now();
                 store.shipped(replica).await.unwrap();
@@ -475,6 +477,10 @@ async fn what_row_security_costs_is_shown() {
             times[3].push(began.elapsed());
         }
     }
+    // What disturbs a call makes it slower and never faster.
+    let fastest = times
+        .each_ref()
+        .map(|kinds| kinds[3].iter().min().copied().unwrap());
     let medians = times.map(|kinds| {
         kinds.map(|mut times| {
             times.sort_unstable();
@@ -486,6 +492,6 @@ async fn what_row_security_costs_is_shown() {
             "{name}: a read of no tenant {plain:?}, of one {read:?}, a change {change:?}, shipping 1,000 records {ship:?}"
         );
     }
-    let [free, bound] = medians;
-    assert!(bound[3] < free[3] * 2, "{free:?} {bound:?}");
+    let [free, bound] = fastest;
+    assert!(bound < free * 2, "{free:?} {bound:?}");
 }

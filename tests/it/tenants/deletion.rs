@@ -105,7 +105,7 @@ async fn a_deleted_tenant_is_gone_and_its_spool_ships_on() {
 async fn a_deleted_tenant_is_refused_though_its_keys_are_still_there() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("remit.db").display());
-    let database = remit_store::Options::new(url.clone());
+    let database = remit_tests::sql::patient(url.clone());
     let mut test = TestApp::sharing(&database, Options::default()).await;
     test.put(&pack("starter")).await;
     let operator = operator(&test).await;

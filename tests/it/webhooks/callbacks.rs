@@ -131,11 +131,11 @@ async fn whoever_joined_is_called_and_several_at_once_are_told_once() {
 async fn a_callback_that_was_not_taken_is_sent_again_under_its_id() {
     let receiver = Receiver::start();
     let mut options = allowing(&[&receiver]);
-    options.webhooks.timeout = Duration::from_millis(500);
+    options.webhooks.timeout = Duration::from_secs(4);
     let test = start_with(options).await;
     let body = json!({ "url": receiver.url("/callbacks"), "callbacks": true });
     let (path, secret) = register(&test, &body).await;
-    let late = Late(Duration::from_secs(5), 204);
+    let late = Late(Duration::from_secs(30), 204);
     receiver.does(&[Answer(500), late, Hangup, Answer(204)]);
     let callback = json!({ "endpoint": receiver.url("/callbacks/7"), "state": "ticket 7" });
     let id = asked(&test, 1, callback).await;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use remit_core::Timestamp;
 use remit_tests::receiver::Behaviour::{Answer, Hangup};
 use remit_tests::receiver::{Received, Receiver};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::PATIENCE;
 use crate::cli::folder;
@@ -84,23 +84,28 @@ fn a_webhook_is_made_tried_and_told_by_the_next_when_a_server_is_killed() {
         .succeeds(&[id, &url, "callbacks  no"]);
 
     // The receiver has the message, and nobody knows that it does.
-    receiver.does(&[Hangup, Answer(204)]);
+    receiver.does(&[Hangup]);
     server
         .run(&["webhook", "ping", id])
         .succeeds(&["is on its way", id]);
     let waits = newest(&server, id, |found| found["last_at"].is_string());
     assert_eq!(waits["state"], "pending", "{waits}");
-    let server = Server::start(server.kill(), &SERVE, &variables);
-    let messages = came(&receiver, 2);
-    assert_eq!(messages[0].id(), messages[1].id());
-    assert_eq!(messages[0].body, messages[1].body);
+    let folder = server.kill();
+    let unheard = receiver.received().len();
+    receiver.does(&[Answer(204)]);
+    let server = Server::start(folder, &SERVE, &variables);
+    let messages = came(&receiver, unheard + 1);
+    for message in &messages {
+        assert_eq!(message.id(), messages[0].id());
+        assert_eq!(message.body, messages[0].body);
+    }
     let delivered = newest(&server, id, |found| found["state"] == "delivered");
     let at: Timestamp = serde_json::from_value(delivered["last_at"].clone()).unwrap();
     let now = u64::try_from(at.micros() / 1_000_000).unwrap();
     for message in &messages {
         assert!(message.is_signed(secret, now), "{message:?}");
     }
-    assert_eq!(delivered["attempts"], json!(2), "{delivered}");
+    assert!(delivered["attempts"].as_u64() >= Some(2), "{delivered}");
     server
         .run(&["webhook", "deliveries", id, "--state", "delivered"])
         .succeeds(&["delivered", "ping"]);
@@ -110,10 +115,11 @@ fn a_webhook_is_made_tried_and_told_by_the_next_when_a_server_is_killed() {
     assert_ne!(new, secret);
     let pinged = server.run(&["webhook", "ping", id]);
     assert_eq!(pinged.code, 0, "{}", pinged.stderr);
-    let messages = came(&receiver, 3);
+    let messages = came(&receiver, unheard + 2);
+    let message = messages.last().unwrap();
     // For a while both are right.
     for secret in [secret, new] {
-        assert!(messages[2].is_signed(secret, now), "{:?}", messages[2]);
+        assert!(message.is_signed(secret, now), "{message:?}");
     }
     let gone = server.run(&["webhook", "delete", id]);
     assert_eq!(gone.code, 0, "{}", gone.stderr);

@@ -119,8 +119,8 @@ async fn what_was_not_taken_is_sent_again_under_its_id() {
 /// A receiver that does not answer in time holds up neither another one nor what it is told next, and gets the same again.
 #[tokio::test]
 async fn who_does_not_answer_holds_up_nobody() {
-    const TIMEOUT: Duration = Duration::from_secs(2);
-    const LATE: Duration = Duration::from_secs(8);
+    const TIMEOUT: Duration = Duration::from_secs(6);
+    const LATE: Duration = Duration::from_mins(1);
     let (slow, quick) = (Receiver::start(), Receiver::start());
     let mut options = allowing(&[&slow, &quick]);
     options.webhooks.timeout = TIMEOUT;
@@ -189,7 +189,7 @@ async fn what_was_taken_by_one_that_died_is_sent_again_after_a_while() {
     receiver.does(&[Late(Duration::from_mins(1), 204), Answer(204)]);
     ask(&test, 100).await;
     came(&receiver, 1).await;
-    test.pause();
+    test.pause().await;
     let noted = newest(&test, &path, |found| found["attempts"] == 1).await;
     assert_eq!(noted["state"], "pending", "{noted}");
     assert!(noted["last_at"].is_null(), "nothing came of it: {noted}");

@@ -12,10 +12,7 @@ use remit_tests::receiver::Receiver;
 use super::{allowing, ask, bundle, came, ship, told};
 
 async fn database() -> Option<remit_store::Options> {
-    Some(remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(Postgres::database().await?)
-    })
+    Some(remit_tests::sql::patient(Postgres::database().await?))
 }
 
 async fn replica(database: &remit_store::Options, receiver: &Receiver) -> TestApp {
@@ -84,7 +81,7 @@ async fn a_replica_that_dies_before_it_tells_loses_nothing() {
     told(&first, &receiver).await;
     let id = ask(&first, 1).await;
     came(&receiver, 1).await;
-    first.pause();
+    first.pause().await;
     let approvers = BTreeSet::from(["maya".parse().unwrap()]);
     let approving = remit_store::Approving {
         scope: ApprovalScope::Once,

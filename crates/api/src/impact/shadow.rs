@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +19,7 @@ use crate::admin::{Act, Action};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::bundle::BundleBody;
+use crate::decisions::CATCH_UP;
 use crate::layers::Told;
 use crate::preconditions::{Preconditions, etag};
 use crate::problem::{Kind, Problem};
@@ -31,8 +31,6 @@ use crate::wire::{Body, Json};
 
 /// How often a shadow is put again because another was put under it.
 const ATTEMPTS: usize = 8;
-/// How long the findings wait for what this replica has answered.
-const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// The answer to a shadow that decides now.
 #[derive(Debug, Serialize, Deserialize)]

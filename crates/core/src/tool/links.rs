@@ -342,7 +342,7 @@ mod tests {
             let text = hard.repeat(1_000_000 / hard.len());
             assert!(found(&text).len() <= MOST_SINKS + 1, "{hard}");
         }
-        assert!(before.elapsed().as_secs() < 20, "{:?}", before.elapsed());
+        assert!(before.elapsed().as_secs() < 120, "{:?}", before.elapsed());
     }
 
     #[test]
