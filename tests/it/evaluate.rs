@@ -180,7 +180,6 @@ async fn without_a_bundle_nothing_is_decided() {
 async fn stale_policy_decides_nothing() {
     let mut app = TestApp::start(&bundle()).await;
     app.pause().await;
-    // The loop that was told to stop may be in its last poll.
     app.clock.advance(Duration::from_secs(4));
     assert_eq!(
         app.post(EVALUATION, reads("alice")).await.status,

@@ -31,11 +31,9 @@ const LIMIT: &str = "one cent more waits for an approval";
 async fn replica(url: &str, name: &str) -> Remit {
     Remit::dev(env!("CARGO_BIN_EXE_remit"))
         .variable("REMIT__DATABASE__URL", url)
-        .variable("REMIT__DATABASE__DEADLINE_MS", "30000")
         .variable("REMIT__REPLICA__NAME", name)
         .variable("REMIT__AUTH__PEPPER", &"pepper".repeat(8))
         .variable("REMIT__POLICY__MAX_STALENESS_MS", "30000")
-        .variable("REMIT__LIMITS__REQUEST_DEADLINE_MS", "30000")
         .start()
         .await
 }

@@ -337,7 +337,11 @@ async fn a_request_in_flight_is_answered_before_the_service_stops() {
         revision_wait: Duration::from_secs(3),
         ..Options::default()
     };
-    let mut served = served(Limits::default(), options).await;
+    let limits = Limits {
+        grace: Duration::from_mins(2),
+        ..Limits::default()
+    };
+    let mut served = served(limits, options).await;
     let lines = format!(
         "Host: x\r\nRemit-Revision: 1000\r\nContent-Length: {}\r\n",
         GOOD.len()
@@ -345,7 +349,7 @@ async fn a_request_in_flight_is_answered_before_the_service_stops() {
     let request = format!("{}\r\n{GOOD}", served.head(&lines));
     let address = served.address;
     let waiting = tokio::task::spawn_blocking(move || exchange(address, request.as_bytes()));
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_mins(1);
     // In flight as soon as it waits for its revision; a new connection afterwards finds nobody.
     tokio::time::sleep(Duration::from_secs(1)).await;
     served.stop.take().unwrap().send(()).unwrap();

@@ -40,9 +40,7 @@ impl Pair {
     async fn start(url: &str, hints: bool, options: &Options) -> Self {
         let database = remit_store::Options {
             hints,
-            // Two seconds are too short on a machine that compiles something meanwhile.
-            deadline: Duration::from_secs(30),
-            ..remit_store::Options::new(url)
+            ..remit_tests::sql::patient(url)
         };
         let named = |name: &str| Options {
             replica: name.to_owned(),
@@ -365,10 +363,17 @@ async fn a_killed_replica_is_lost_and_named() {
         } else {
             Value::Null
         };
-        if ["a", "b"].map(|name| state(&fleet, name)) == [Some("reached"); 2] {
+        let states = ["a", "b"].map(|name| state(&fleet, name));
+        if states == [Some("reached"); 2] {
             break;
         }
+        assert!(
+            !states.contains(&Some("behind")),
+            "it did not wait: {}",
+            done.text()
+        );
         assert!(reached.elapsed() < PATIENCE, "{}", done.text());
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
     let killed = Command::new("kill")

@@ -391,7 +391,6 @@ async fn a_replica_that_may_be_behind_says_so_and_ends() {
     let mut stream = Stream::open(&test, None).await;
     stream.event().await;
     test.pause().await;
-    // A poll that was under way when it was paused may confirm once more what it had asked for.
     let began = Instant::now();
     let gap = loop {
         assert!(began.elapsed() < PATIENCE, "nobody says so");

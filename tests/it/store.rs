@@ -9,6 +9,7 @@ use remit_core::{
 use remit_store::{ApiKey, Change, Error, Expected, NewKey, Options, Pepper, Scope, Store};
 use remit_tests::postgres::Postgres;
 use remit_tests::sql::execute;
+pub use remit_tests::sql::patient;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -165,8 +166,6 @@ impl Fixture {
         ReplicaId::from_uuid(self.clock.id())
     }
 }
-
-pub use remit_tests::sql::patient;
 
 pub fn bundle(text: &str) -> Bundle {
     Bundle {

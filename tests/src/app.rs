@@ -278,7 +278,7 @@ impl TestApp {
         self.send(request, body).await
     }
 
-    /// Stops the installing of new states, as if the database were away.
+    /// Stops the installing of new states, and waits until that has ended.
     pub async fn pause(&mut self) {
         if let Some((stop, installing)) = self.installing.take() {
             let _ = stop.send(());
@@ -305,6 +305,7 @@ impl TestApp {
                 // It comes back where a test had it go away.
                 Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         };
         let head = heads.iter().find(|head| head.tenant == self.tenant);
         self.reached(head.unwrap().revision).await;

@@ -37,7 +37,7 @@ pub fn root() -> PathBuf {
 
 /// Returns the path of third-party vectors, such as `authzen/certification.json`, or `None` where they are missing.
 ///
-/// They are read from `REMIT_VECTORS`, by default `../shared/vectors` beside the checkout, and never copied in here.
+/// They are read from `REMIT_VECTORS`, by default `../shared/vectors` beside the checkout, and never copied into here.
 ///
 /// # Panics
 ///

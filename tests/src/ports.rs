@@ -1,7 +1,7 @@
-//! Ports of this machine that nobody else takes between our look and whoever is told of them.
+//! Ports of this machine that hardly anybody else takes between our look and whoever is told of them.
 //!
 //! They lie below those that the kernel hands out by itself (`ip_local_port_range`, from 32768), and none is given twice
-//! in one process.
+//! in one process, unless it has used up all of them.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::OnceLock;
@@ -14,14 +14,15 @@ const COUNT: u16 = 22_000;
 pub fn free_port() -> u16 {
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     // Processes that run side by side begin far from each other.
-    let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id().wrapping_mul(7_919)));
-    loop {
+    let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id().wrapping_mul(13_597)));
+    for _ in 0..COUNT {
         let number = next.fetch_add(1, Ordering::Relaxed) % u32::from(COUNT);
         let port = FIRST + u16::try_from(number).unwrap();
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
+    panic!("no port is free")
 }
 
 /// Finds an address of this machine that nobody listens on, as text: `127.0.0.1:10004`.

@@ -23,7 +23,7 @@ pub(crate) mod leases;
 pub(crate) mod outcomes;
 pub(crate) mod revocations;
 
-/// How long a list waits for what this replica has answered to arrive in the store.
+/// How long whatever tells of decisions waits for what this replica has answered to be where it looks.
 pub(crate) const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Which decisions are wanted, and which page of them.

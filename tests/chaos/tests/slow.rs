@@ -21,7 +21,7 @@ const LENGTH: Duration = Duration::from_secs(12);
 /// No deadline at all, as far as the tool can see.
 const NEVER: &str = "60000";
 /// How long a healthy client may wait for its answer.
-const HEALTHY: Duration = Duration::from_secs(20);
+const HEALTHY: Duration = Duration::from_secs(10);
 /// How many sockets more than before may be open once the slow ones are gone: a healthy client's, and the tool's probe.
 const FEW: usize = 4;
 /// How the tool says that it is done: the server closed all its connections, or its time was up.
@@ -139,7 +139,7 @@ fn fends_off(remit: &Remit, program: &Path, attack: Attack) -> Result<Fended, St
         "-l",
         &length,
         "-p",
-        "20",
+        "10",
     ];
     arguments.extend(attack.arguments);
     arguments.extend(["-j", &key, "-u", &url]);

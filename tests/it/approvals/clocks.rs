@@ -66,7 +66,7 @@ async fn the_time_of_postgres_counts() {
     // It stands still.
     let here = Clock::manual(Clock::system().now());
     let mut app = beside(&url, (&here, &Clock::system())).await;
-    let late = tokio::time::sleep(Duration::from_millis(5_100));
+    let late = async { tokio::time::sleep(Duration::from_millis(5_100)).await };
     it_is_over_there(&mut app, 5, late).await;
 }
 

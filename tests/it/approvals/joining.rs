@@ -248,9 +248,7 @@ async fn only_so_many_answers_wait() {
         assert_eq!(reply.header("preference-applied"), "");
     }
     approve(&app, &id, ApprovalScope::Once, 60).await;
-    let waited = waiting.join_all().await;
-    assert_eq!(waited.len(), 16);
-    for reply in waited {
+    for reply in waiting.join_all().await {
         assert_eq!(reply.json()["task"]["status"], "approved", "{}", reply.text);
         assert_eq!(reply.header("preference-applied"), "wait=13");
     }

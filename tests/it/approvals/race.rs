@@ -31,7 +31,6 @@ async fn process(url: &str, name: &str, folder: &std::path::Path) -> Remit {
         .variable("REMIT__REPLICA__NAME", name)
         .variable("REMIT__AUTH__PEPPER", &"pepper".repeat(8))
         .variable("REMIT__POLICY__MAX_STALENESS_MS", "30000")
-        .variable("REMIT__DATABASE__DEADLINE_MS", "20000")
         // All rounds are of one agent.
         .variable("REMIT__APPROVALS__ASKED_PER_MINUTE", "100000")
         .start()

@@ -333,7 +333,7 @@ async fn a_tenant_in_which_much_happens_is_answered() {
 /// Where there is never a moment without another change, the answer says so, and nothing of it is kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_everything_always_changes_nothing_is_answered() {
-    let world = World::within(Duration::from_secs(30), "").await;
+    let world = World::within(Duration::from_secs(12), "").await;
     let id = world.requested(&payment(None)).await;
     let before = world.shown(&id).await;
     let mut busy = JoinSet::new();

@@ -45,25 +45,30 @@ fn f25_slow_sockets_are_cut_off_while_a_healthy_client_is_served() {
             sockets.push((what, drip, socket));
         }
     }
-    let mut slowest = Duration::ZERO;
-    let mut asked = 0;
-    while began.elapsed() < Duration::from_secs(6) {
+    let mut asked = Vec::new();
+    let mut trickling = usize::MAX;
+    while began.elapsed() < Duration::from_secs(6) || trickling > 0 {
+        assert!(
+            began.elapsed() < raw::PATIENCE,
+            "{trickling} are still open"
+        );
+        trickling = 0;
         for (_, drip, socket) in &mut sockets {
             // Refused once the server has closed it.
-            let _ = socket.write_all(drip.as_bytes());
+            let open = !drip.is_empty() && socket.write_all(drip.as_bytes()).is_ok();
+            trickling += usize::from(open);
         }
         let one = Instant::now();
         answers(&server);
-        slowest = slowest.max(one.elapsed());
-        asked += 1;
+        asked.push(one.elapsed());
         std::thread::sleep(Duration::from_millis(200));
     }
+    asked.sort_unstable();
     assert!(
-        slowest < Duration::from_secs(10),
-        "a healthy client waited {slowest:?}"
+        asked[asked.len() / 2] < Duration::from_secs(1),
+        "healthy clients waited: {asked:?}"
     );
     for (what, _, mut socket) in sockets {
-        // It was closed long ago, or it is not within the patience of this.
         let came = raw::read_to_end(&mut socket);
         assert!(came.closed, "{what}: still open");
         let allowed: &[u16] = if what.starts_with("idle") {
@@ -80,8 +85,9 @@ fn f25_slow_sockets_are_cut_off_while_a_healthy_client_is_served() {
         );
     }
     println!(
-        "slow sockets: {} cut off, {asked} healthy requests answered, slowest {} ms",
+        "slow sockets: {} cut off, {} healthy requests answered, slowest {} ms",
         EACH * kinds.len(),
-        slowest.as_millis()
+        asked.len(),
+        asked[asked.len() - 1].as_millis()
     );
 }

@@ -29,8 +29,7 @@ impl Pair {
     async fn start(hints: bool, poll: Duration) -> Option<Self> {
         let database = remit_store::Options {
             hints,
-            deadline: Duration::from_secs(30),
-            ..remit_store::Options::new(Postgres::database().await?)
+            ..remit_tests::sql::patient(Postgres::database().await?)
         };
         let options = || Options {
             max_staleness: BOUND,
@@ -164,7 +163,6 @@ async fn a_replica_that_hears_nothing_permits_nothing_past_the_bound() {
         "policy_permit"
     );
     test.pause().await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
     let ana = "ana".parse().unwrap();
     let new = NewKill {
         id: KillId::from_uuid(test.clock.id()),

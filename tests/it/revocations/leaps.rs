@@ -15,13 +15,8 @@ use crate::approvals::{approve, bundle, id_of, payment, requested, with_policies
 #[tokio::test]
 async fn what_came_and_went_within_one_load_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let database = remit_store::Options {
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(format!(
-            "sqlite:{}",
-            folder.path().join("remit.db").display()
-        ))
-    };
+    let file = folder.path().join("remit.db");
+    let database = remit_tests::sql::patient(format!("sqlite:{}", file.display()));
     let options = || Options {
         max_staleness: Duration::from_mins(1),
         ..Options::default()

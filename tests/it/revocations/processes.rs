@@ -10,7 +10,7 @@ async fn process(url: &str, name: &str) -> Remit {
         .variable("REMIT__DATABASE__URL", url)
         .variable("REMIT__REPLICA__NAME", name)
         .variable("REMIT__AUTH__PEPPER", &"pepper".repeat(8))
-        // A stop that waited for its streams would take as long.
+        // A stop that waited for its streams would take longer than the harness waits for it.
         .variable("REMIT__LIMITS__DRAIN_MS", "120000")
         .start()
         .await
@@ -99,13 +99,7 @@ async fn a_revocation_reaches_a_reader_on_the_other_replica() {
     let event = stream.event().await.unwrap();
     assert_eq!(change(&event, "kill_set")["kill"], json!(newest));
     // A stop waits for no stream, and one that started again knows nothing of before.
-    let began = Instant::now();
     assert!(a.stop().await.success());
-    assert!(
-        began.elapsed() < Duration::from_mins(1),
-        "{:?}",
-        began.elapsed()
-    );
     assert_eq!(stream.event().await, None);
     let c = process(&url, "c").await;
     let mut stream = Remote::open(&c, Some(&last)).await;

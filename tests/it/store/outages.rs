@@ -57,9 +57,12 @@ async fn a_frozen_postgres_is_reported_within_the_deadline() {
 
     let (second, new, pepper) = (bundle("2"), new_key(), pepper());
     let store = Store::open(&quick(&url), Clock::system()).await.unwrap();
+    // It has a connection.
+    answers(&store).await;
 
     server.pause();
     // More calls than connections: some wait for the pool, some for a connection, some for an answer.
+    let mut rounds = Vec::new();
     for round in 0..2 {
         let start = Instant::now();
         let results = tokio::join!(
@@ -89,9 +92,11 @@ async fn a_frozen_postgres_is_reported_within_the_deadline() {
                 other => panic!("round {round}: {other:?}"),
             }
         }
-        // `create_key` looks the id up first, which is a call of its own; without a deadline of ours none would end.
-        assert!(took < DEADLINE * 30, "{took:?}");
+        rounds.push(took);
     }
+    // `create_key` looks the id up first, which is a call of its own. This machine may stand still in one of them.
+    let quickest = rounds.iter().min().unwrap();
+    assert!(*quickest < DEADLINE * 4, "{rounds:?}");
     server.resume();
     println!("answers again {:?} after the thaw", answers(&store).await);
     // Patiently, as the server works off what nobody waits for any more.

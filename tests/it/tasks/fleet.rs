@@ -17,8 +17,7 @@ pub(super) async fn pair(hints: bool) -> Option<(World, TestApp)> {
     let url = Postgres::database().await?;
     let database = remit_store::Options {
         hints,
-        deadline: Duration::from_secs(30),
-        ..remit_store::Options::new(url)
+        ..remit_tests::sql::patient(url)
     };
     let named = |name: &str| Options {
         replica: name.to_owned(),

@@ -75,14 +75,16 @@ async fn a_use_that_waits_beyond_the_end_comes_too_late() {
     let lasts = Duration::from_secs(3);
     // A machine that stands still meanwhile may see it come too late anyway: then it is done once more.
     for _ in 0..5 {
+        let before = Instant::now();
         let id = stored_for(&fixture, tenant, (1, None), lasts).await;
-        let until = Instant::now() + lasts;
+        // Its end is between the two.
+        let (earliest, until) = (before + lasts, Instant::now() + lasts);
         let row = format!("SELECT FROM access_requests WHERE id = '{id}' FOR UPDATE");
         let mut holding = Held::begin(&fixture.url, &row).await;
         let release = async {
             let mut waited = false;
-            while !waited && Instant::now() < until {
-                waited = holding.is_waited_for().await && Instant::now() < until;
+            while !waited && Instant::now() < earliest {
+                waited = holding.is_waited_for().await && Instant::now() < earliest;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             tokio::time::sleep_until(until.into()).await;
