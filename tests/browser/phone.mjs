@@ -26,6 +26,7 @@ async function open(answers, { scheme = "light", key = "remit_test_key", id = ID
   const context = await browser.newContext({
     viewport: VIEWPORT, colorScheme: scheme, deviceScaleFactor: 2, isMobile: true, hasTouch: true, locale: "en-GB",
   });
+  context.setDefaultTimeout(120_000);
   const page = await context.newPage();
   const seen = { elsewhere: [], sent: [], errors: [] };
   page.on("request", (asked) => asked.url().startsWith(url) || seen.elsewhere.push(asked.url()));

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use remit_core::{Note, Reason, Verdict, canonical_json};
 use remit_tests::server::Remit;
@@ -158,7 +159,14 @@ async fn ask(remit: &Remit, agent: &str, suite: &str, call: &Call) -> remit_core
     let answer = remit.post("/access/v1/evaluation", &question).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let id = answer.headers["x-decision-id"].to_str().unwrap().to_owned();
-    let record: remit_core::DecisionRecord = remit.get(&format!("/v1/decisions/{id}")).await.json();
+    let began = Instant::now();
+    let record: remit_core::DecisionRecord = loop {
+        let found = remit.get(&format!("/v1/decisions/{id}")).await;
+        // It is waited for, and not for ever.
+        if found.status != 404 || began.elapsed() > Duration::from_secs(30) {
+            break found.json();
+        }
+    };
     assert_eq!(
         answer.json::<Value>()["decision"],
         json!(record.decision.verdict == Verdict::Permit)

@@ -37,6 +37,7 @@ async fn ask_all(test: &TestApp) -> Vec<String> {
 }
 
 async fn assess(test: &TestApp, query: &str, bundle: &Bundle) -> Reply {
+    test.log.caught_up(Duration::from_secs(30)).await;
     let request = test.request(Method::POST, &format!("{PATH}{query}"));
     test.send(request, serde_json::to_string(bundle).unwrap())
         .await
@@ -151,6 +152,7 @@ async fn entities_are_those_of_the_record() {
         let put = test.send(request, entity.to_string()).await;
         assert!(put.status.is_success(), "{}", put.text);
         let id = ask(&test, "twin-bot", "call", ("Tool", "mail.list")).await;
+        assert!(test.log.caught_up(Duration::from_secs(30)).await);
         let verdict =
             test.get(&format!("/v1/decisions/{id}")).await.json()["decision"]["verdict"].clone();
         assert_eq!(verdict, expected, "{status}");

@@ -136,7 +136,7 @@ impl TestApp {
         store.migrate().await.unwrap();
         let tenant = store.ensure_tenant("default").await.unwrap();
         let pepper = Pepper::new(&[7; 32]).unwrap();
-        let dir = quick_folder();
+        let dir = TempDir::new().unwrap();
         let spool = remit_log::Options {
             deadline: PATIENCE,
             grace: PATIENCE,

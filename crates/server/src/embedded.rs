@@ -22,6 +22,7 @@ const SETTINGS: &[(&str, &str)] = &[
     // A machine that is busy with something else is no reason to give up.
     ("database.deadline_ms", "10000"),
     ("limits.request_deadline_ms", "30000"),
+    ("policy.max_staleness_ms", "30000"),
     // What is measured asks far more often than an agent does.
     ("approvals.asked_per_minute", "1000000"),
     ("telemetry.format", "text"),

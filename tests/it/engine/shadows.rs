@@ -1,6 +1,6 @@
 //! The law of shadows: what one finds of live decisions is what the impact of its bundle over their records is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use rand::rngs::StdRng;
@@ -17,6 +17,8 @@ use super::rules::{Rule, rule};
 use super::{bundle, trial};
 
 const WORLDS: u64 = 24;
+/// How long what is told late may take.
+const PATIENCE: Duration = Duration::from_mins(1);
 const QUESTIONS: u32 = 40;
 
 /// How often something happened that the law is about.
@@ -55,7 +57,10 @@ async fn put_shadow(test: &TestApp, bundle: &Bundle) {
 }
 
 /// Asks random questions, and changes live entities in between.
-async fn ask(test: &TestApp, rng: &mut StdRng, live: &[remit_core::Entity]) {
+///
+/// Returns how many were decided.
+async fn ask(test: &TestApp, rng: &mut StdRng, live: &[remit_core::Entity]) -> u64 {
+    let mut decided = 0;
     for number in 0..QUESTIONS {
         if number % 9 == 8 && !live.is_empty() {
             let one = &live[rng.random_range(0..live.len())];
@@ -89,7 +94,9 @@ async fn ask(test: &TestApp, rng: &mut StdRng, live: &[remit_core::Entity]) {
             "{}",
             reply.text
         );
+        decided += u64::from(reply.status == StatusCode::OK);
     }
+    decided
 }
 
 /// Makes whole numbers small enough for JSON, which the API insists on.
@@ -150,11 +157,21 @@ async fn check(number: u64, seen: &mut Seen) {
         test.reached(stored.unwrap()).await;
     }
     put_shadow(&test, &shadow).await;
-    ask(&test, &mut rng, &live).await;
+    let decided = ask(&test, &mut rng, &live).await;
 
     // Its window ends before now.
     test.clock.advance(Duration::from_secs(1));
-    let found = test.get("/v1/shadow").await.json();
+    let began = Instant::now();
+    let found = loop {
+        let found = test.get("/v1/shadow").await.json();
+        let of = |member: &str| found[member].as_u64().unwrap();
+        // It tells what there is, where it takes long.
+        if of("decided") + of("failed") + of("dropped") == decided {
+            break found;
+        }
+        assert!(began.elapsed() < PATIENCE, "{decided}: {found:#}");
+    };
+    assert!(test.log.caught_up(PATIENCE).await);
     let path = "/v1/bundle/impact";
     let impact = test
         .post(path, serde_json::to_string(&shadow).unwrap())

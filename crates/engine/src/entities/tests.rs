@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cedar_policy_core::ast::EntityUID;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use remit_core::{Entity, EntityUid, Source};
 use serde_json::{Map, json};
 
@@ -193,6 +194,12 @@ fn said(schema: &CompiledSchema, store: &EntityStore) -> Said {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        rng_seed: RngSeed::Fixed(2),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn law_the_store_says_what_a_fresh_one_and_a_model_say(
         changes in vec(steps(), 1..12),

@@ -3,6 +3,7 @@
 use std::fs;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use remit_core::{Clock, Timestamp, canonical_json};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +20,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        rng_seed: RngSeed::Fixed(5),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Any batches of any sizes come back whole, in order, from one run or several, whatever the size of segments.
     #[test]

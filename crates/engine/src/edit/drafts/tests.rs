@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
 use super::*;
 
 const A: &str = "@id(\"a\")\npermit (principal, action, resource);\n";
@@ -160,7 +163,13 @@ fn what_both_sides_changed_otherwise_clashes() {
     );
 }
 
-proptest::proptest! {
+proptest! {
+    #![proptest_config(ProptestConfig {
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     /// Whatever the three are, what only one side changed is taken from that side, and nothing is lost without a word.
     #[test]
     fn law_every_change_is_there_or_clashes(

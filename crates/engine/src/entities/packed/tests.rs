@@ -12,6 +12,7 @@ use cedar_policy_core::ast::Entity;
 use proptest::collection::{btree_map, btree_set};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use remit_core::{EntityUid, Source, is_nfc};
 use serde_json::{Map, Value as Json, json};
 use smol_str::SmolStr;
@@ -94,6 +95,12 @@ fn attributes() -> impl Strategy<Value = Map<String, Json>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        rng_seed: RngSeed::Fixed(3),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn a_packed_entity_is_the_entity_it_was_made_of(
         attrs in attributes(),

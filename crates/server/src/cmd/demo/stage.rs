@@ -21,6 +21,8 @@ pub(super) mod approving;
 
 /// The most records that are fetched at once.
 const PAGE: &str = "1000";
+/// How often what is recorded is listed until it is all there.
+const LISTS: usize = 5;
 
 /// The demo while it runs.
 pub(super) struct Stage<'a> {
@@ -122,8 +124,14 @@ impl<'a> Stage<'a> {
         self.complete(&task, &child).await?;
         self.approve().await?;
         let query = [("limit", PAGE.to_owned())];
-        let page: Records = self.client.get(&["v1", "decisions"], &query).await?;
-        self.summary.recorded = page.decisions.len();
+        // Each list waits for what was just answered, but not for long.
+        for _ in 0..LISTS {
+            let page: Records = self.client.get(&["v1", "decisions"], &query).await?;
+            self.summary.recorded = page.decisions.len();
+            if self.summary.recorded >= self.summary.answered {
+                break;
+            }
+        }
         Ok(())
     }
 
