@@ -37,7 +37,7 @@ async fn ask_all(test: &TestApp) -> Vec<String> {
 }
 
 async fn assess(test: &TestApp, query: &str, bundle: &Bundle) -> Reply {
-    test.log.caught_up(Duration::from_secs(30)).await;
+    assert!(test.log.caught_up(Duration::from_secs(30)).await);
     let request = test.request(Method::POST, &format!("{PATH}{query}"));
     test.send(request, serde_json::to_string(bundle).unwrap())
         .await

@@ -101,15 +101,13 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let data = self.path().join(".remit");
+        let file = data.join("remit.db");
         // A server that is told of another folder or database is another test's matter.
-        if std::thread::panicking() || !data.join("remit.db").exists() {
+        if std::thread::panicking() || !file.exists() {
             return;
         }
         let remains = Remains {
-            database: remit_tests::sql::patient(format!(
-                "sqlite:{}",
-                data.join("remit.db").display()
-            )),
+            database: remit_tests::sql::patient(format!("sqlite:{}", file.display())),
             spool: data.join("spool"),
             least: 0,
         };
@@ -582,9 +580,15 @@ fn it_becomes_ready_when_its_postgres_comes() {
     });
     assert!(!dir.path().join("ready.json").exists());
     postgres.restart();
+    let back = Instant::now();
     wait_for(&mut child, dir.path(), || {
         fs::read(dir.path().join("ready.json")).ok()
     });
+    assert!(
+        back.elapsed() < Duration::from_secs(20),
+        "ready only after {:?}",
+        back.elapsed()
+    );
     let made = with(
         dir.path(),
         &variables,

@@ -1,13 +1,15 @@
 //! Raw SQL on a database under test: to damage what the store keeps, as a person or a disk might, and to see what it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, Row, SqliteConnection};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns how to open a database; the usual two seconds a call are too short on a machine that does something else.
 pub fn patient(url: impl Into<String>) -> remit_store::Options {
     remit_store::Options {
-        deadline: Duration::from_secs(30),
+        deadline: PATIENCE,
         ..remit_store::Options::new(url)
     }
 }
@@ -39,10 +41,23 @@ impl Held {
         Self(connection)
     }
 
-    /// Whether another session of the database waits for a lock at this moment.
-    pub async fn is_waited_for(&mut self) -> bool {
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
-                     AND wait_event_type = 'Lock')";
+    /// Waits until at least so many other sessions of the database wait for locks.
+    ///
+    /// # Panics
+    ///
+    /// When they do not in half a minute.
+    pub async fn is_waited_for_by(&mut self, sessions: i64) {
+        let began = Instant::now();
+        while self.waiting().await < sessions {
+            assert!(began.elapsed() < PATIENCE, "it is not waited for");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Returns how many other sessions of the database wait for a lock at this moment.
+    pub async fn waiting(&mut self) -> i64 {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                     AND wait_event_type = 'Lock'";
         // What is known of other sessions is read once in a transaction, unless it is told to forget that.
         let forget = "SELECT pg_stat_clear_snapshot()";
         sqlx::query(forget).execute(&mut self.0).await.unwrap();

@@ -108,6 +108,19 @@ async fn f02_postgres_stops_under_load() {
     for call in early {
         assert!(matches!(call.outcome, Outcome::Decided { .. }), "{call:?}");
     }
+    // For most of the bound, most are.
+    let most = Duration::from_millis(3_500);
+    let within: Vec<_> = calls
+        .iter()
+        .filter(|call| call.sent > before && call.sent < before + most)
+        .map(|call| matches!(call.outcome, Outcome::Decided { .. }))
+        .collect();
+    let decided = within.iter().filter(|decided| **decided).count();
+    assert!(
+        decided * 10 > within.len() * 9,
+        "{decided} of {}",
+        within.len()
+    );
     postgres.restart();
     pdp.until_ready().await;
     let answered = everything_is_recorded(&pdp, &calls).await;

@@ -21,8 +21,9 @@ const STALENESS: Duration = Duration::from_millis(600);
 const PROBE: Duration = Duration::from_millis(50);
 /// How long it is asked after it may permit no more.
 const AFTER: Duration = Duration::from_millis(1_200);
-/// How soon it must be right again after the partition has healed.
-const REJOIN: Duration = Duration::from_secs(8);
+/// How soon it must be right again after the partition has healed; and how soon where the machine has something else to do.
+const REJOIN: Duration = Duration::from_secs(2);
+const BUSY_REJOIN: Duration = Duration::from_secs(8);
 /// How many replicas are cut off.
 const REPLICAS: usize = 3;
 
@@ -46,7 +47,7 @@ struct Counts {
     /// Questions that said which revision they want, and how many of them were permitted.
     with_revision: usize,
     stale: usize,
-    rejoin: Duration,
+    rejoin: Vec<Duration>,
 }
 
 /// Replicas, and the network between most of them and the database.
@@ -219,7 +220,7 @@ impl World {
         let healed = Instant::now();
         for pdp in &self.cut {
             self.until(pdp, &key, false).await;
-            ours.rejoin = ours.rejoin.max(healed.elapsed());
+            ours.rejoin.push(healed.elapsed());
         }
         self.until(&self.control, &key, false).await;
     }
@@ -242,15 +243,23 @@ impl Counts {
         }
     }
 
-    /// What must hold: nothing is permitted after the bound, nor by a state older than asked for, and soon all is well.
+    /// What must hold: nothing is permitted after the bound, nor by a state older than asked for.
     fn check(&self) -> Result<(), String> {
-        if self.late_permits + self.stale == 0 && self.rejoin <= REJOIN {
+        if self.late_permits + self.stale == 0 {
             return Ok(());
         }
         Err(format!(
             "{} permits of {} questions after the bound, {} by an older state",
             self.late_permits, self.late, self.stale
         ))
+    }
+
+    /// Returns how long it took until all was well: mostly, and at most.
+    fn rejoined(&self) -> (Duration, Duration) {
+        let mut all = self.rejoin.clone();
+        all.sort_unstable();
+        let at = |place: usize| all.get(place).copied().unwrap_or_default();
+        (at(all.len() / 2), at(all.len().saturating_sub(1)))
     }
 }
 
@@ -264,6 +273,8 @@ async fn f15_f16_nothing_is_permitted_by_an_old_policy_in_a_partition() {
         world.partition(number % 3, &mut ours, &mut theirs).await;
     }
     ours.check().unwrap();
+    let (usual, longest) = ours.rejoined();
+    assert!(usual <= REJOIN && longest <= BUSY_REJOIN, "{ours:?}");
     // Cut off, they permit for a while, and are asked long after that: else nothing would have been tried.
     assert!(ours.permits > 0 && ours.with_revision > 0, "{ours:?}");
     assert!(ours.late >= if full() { 10_000 } else { 400 }, "{ours:?}");
@@ -277,7 +288,7 @@ async fn f15_f16_nothing_is_permitted_by_an_old_policy_in_a_partition() {
             ours.late,
             STALENESS.as_millis(),
             ours.with_revision,
-            ours.rejoin.as_millis(),
+            longest.as_millis(),
         ),
         &format!("failed as it must: {control}"),
     );

@@ -69,8 +69,13 @@ fn f25_slow_sockets_are_cut_off_while_a_healthy_client_is_served() {
         "healthy clients waited: {asked:?}"
     );
     for (what, _, mut socket) in sockets {
+        let wait = Instant::now();
         let came = raw::read_to_end(&mut socket);
         assert!(came.closed, "{what}: still open");
+        assert!(
+            wait.elapsed() < Duration::from_secs(2),
+            "{what}: closed late"
+        );
         let allowed: &[u16] = if what.starts_with("idle") {
             &[200]
         } else {

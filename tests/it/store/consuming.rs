@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use remit_core::{Budget, TaskId, TaskState};
+use remit_core::{Budget, TaskId, TaskState, TenantId};
 use remit_store::{Change, Consumed, Ending, Store};
 use remit_tests::postgres::Postgres;
+use remit_tests::sql::Held;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -163,6 +164,67 @@ async fn an_approval_is_used_in_one_round_trip() {
     println!("round trips of eight uses of an approval: {taken:?}");
 }
 
+const REVOKED: Ending<'_> = Ending {
+    state: TaskState::Revoked,
+    by: "ana",
+    why: None,
+};
+
+/// The budgets of a task and of those above it, which of the three is ended, and one that has a budget.
+fn chains() -> [([Budget; 3], usize, usize); 5] {
+    let (many, none) = (calls_at_most(100_000), Budget::default());
+    [
+        ([none, many, none], 2, 1),
+        ([none, none, many], 2, 2),
+        ([none, none, many], 1, 2),
+        ([none, many, many], 1, 2),
+        ([many, none, many], 1, 0),
+    ]
+}
+
+/// Makes a task and those above it, and returns them in this order.
+async fn chain(fixture: &Fixture, tenant: TenantId, budgets: [Budget; 3]) -> Vec<TaskId> {
+    let mut tasks: Vec<TaskId> = Vec::new();
+    for budget in budgets.into_iter().rev() {
+        let above = tasks.last().copied();
+        tasks.push(task(fixture, tenant, above, budget).await);
+    }
+    tasks.reverse();
+    tasks
+}
+
+/// What is being consumed has looked at its tasks, and has them as they are until it is committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_waits_for_what_is_being_consumed() {
+    let Some(fixture) = Fixture::postgres().await else {
+        return;
+    };
+    let tenant = fixture.tenant("acme").await;
+    for (round, (budgets, ended, _)) in (0_u64..).zip(chains()) {
+        let tasks = chain(&fixture, tenant, budgets).await;
+        let (ended, record) = (tasks[ended], shared(&fixture, tenant, round));
+        // It cannot write its record yet.
+        let lock = "LOCK TABLE decisions IN SHARE MODE";
+        let mut held = Held::begin(&fixture.url, lock).await;
+        let store = fixture.store.clone();
+        let consuming =
+            tokio::spawn(async move { consume(&store, tenant, &tasks, calls(1), &record).await });
+        held.is_waited_for_by(1).await;
+        let store = fixture.store.clone();
+        let ending = tokio::spawn(async move {
+            store
+                .end_task(tenant, ended, REVOKED, Change::default())
+                .await
+        });
+        held.is_waited_for_by(2).await;
+        assert!(!ending.is_finished() && !consuming.is_finished());
+        held.commit().await;
+        let done = Consumed::Done { revision: None };
+        assert_eq!(consuming.await.unwrap(), done, "{round}");
+        ending.await.unwrap().unwrap();
+    }
+}
+
 /// Whatever is consumed is committed before the end of its task, or of one above it, or not at all: no record comes after
 /// the end. And the end takes its turn, however many consume, wherever in the chain the budget is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,24 +233,9 @@ async fn nothing_is_consumed_after_what_is_above_has_ended() {
         return;
     };
     let tenant = fixture.tenant("acme").await;
-    let many = calls_at_most(100_000);
-    let none = Budget::default();
-    // The budgets from above, which of the three is ended, and one that has a budget.
-    let rounds = [
-        ([none, many, none], 0, 1),
-        ([many, none, none], 0, 0),
-        ([many, none, none], 1, 0),
-        ([many, many, none], 1, 0),
-        ([many, none, many], 1, 2),
-    ];
-    for (round, (budgets, ended, budgeted)) in (0_u64..).zip(rounds) {
-        let mut tasks: Vec<TaskId> = Vec::new();
-        for budget in budgets {
-            let above = tasks.last().copied();
-            tasks.push(task(&fixture, tenant, above, budget).await);
-        }
+    for (round, (budgets, ended, budgeted)) in (0_u64..).zip(chains()) {
+        let tasks = chain(&fixture, tenant, budgets).await;
         let (ended, budgeted) = (tasks[ended], tasks[budgeted]);
-        tasks.reverse();
         let lanes = (0..6_u64).map(|lane| {
             let first = (round * 6 + lane) * 1_000;
             let numbers = first..first + 400;
@@ -220,17 +267,17 @@ async fn nothing_is_consumed_after_what_is_above_has_ended() {
                 .unwrap();
             budget.reserved.calls
         };
+        let began = Instant::now();
         while reserved().await < 30 {
+            assert!(
+                began.elapsed() < Duration::from_mins(1),
+                "too little is consumed"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let ending = Ending {
-            state: TaskState::Revoked,
-            by: "ana",
-            why: None,
-        };
         fixture
             .store
-            .end_task(tenant, ended, ending, Change::default())
+            .end_task(tenant, ended, REVOKED, Change::default())
             .await
             .unwrap();
         let then = reserved().await;
@@ -313,23 +360,20 @@ async fn a_second_try_finds_the_first() {
         .unwrap();
     let tenant = fixture.tenant("acme").await;
     let task = task(&fixture, tenant, None, calls_at_most(1)).await;
-    let direct = fixture.url.clone();
-    let holding = tokio::spawn(async move {
-        let hold = "SELECT pg_sleep(3) FROM (SELECT task FROM task_budgets FOR UPDATE) AS held";
-        remit_tests::sql::execute(&direct, hold).await;
-    });
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let hold = "SELECT FROM task_budgets FOR UPDATE";
+    let mut holding = Held::begin(&fixture.url, hold).await;
     let record = shared(&fixture, tenant, 1);
     let cutting = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        holding.is_waited_for_by(1).await;
         for session in sessions.lock().unwrap().drain(..) {
             session.abort();
         }
+        holding.is_waited_for_by(2).await;
+        holding.commit().await;
     };
     let chain = [task];
     let (consumed, ()) = tokio::join!(consume(&store, tenant, &chain, calls(1), &record), cutting);
     assert_eq!(consumed, Consumed::Done { revision: None });
-    holding.await.unwrap();
     let budget = fixture.store.budget(tenant, task).await.unwrap().unwrap();
     assert_eq!((budget.reserved.calls, budget.spent.calls), (1, 0));
 }

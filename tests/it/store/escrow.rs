@@ -147,17 +147,14 @@ async fn nothing_is_handed_out_while_a_task_ends() {
          UPDATE tasks SET state = 'revoked', ended_at = 1 WHERE tenant = '{tenant}' AND id = '{ends}'"
     );
     let mut ending = Held::begin(&fixture.url, &end).await;
-    let (store, whose) = (fixture.store.clone(), (fixture.replica(), HOLD));
-    let taking = tokio::spawn(async move {
-        let (chain, least) = ([ends], calls(1));
-        store.take_escrow(tenant, &chain, &least, whose).await
-    });
-    while !ending.is_waited_for().await {
-        assert!(!taking.is_finished(), "it did not wait");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    ending.commit().await;
-    assert_eq!(taking.await.unwrap().unwrap(), None);
+    let (whose, chain, least) = ((fixture.replica(), HOLD), [ends], calls(1));
+    let taking = fixture.store.take_escrow(tenant, &chain, &least, whose);
+    let released = async {
+        ending.is_waited_for_by(1).await;
+        ending.commit().await;
+    };
+    let (taken, ()) = tokio::join!(taking, released);
+    assert_eq!(taken.unwrap(), None);
     assert_eq!(
         budget(&fixture.store, tenant, ends).await.reserved,
         calls(0)

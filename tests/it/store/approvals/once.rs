@@ -84,7 +84,7 @@ async fn a_use_that_waits_beyond_the_end_comes_too_late() {
         let release = async {
             let mut waited = false;
             while !waited && Instant::now() < earliest {
-                waited = holding.is_waited_for().await && Instant::now() < earliest;
+                waited = holding.waiting().await > 0 && Instant::now() < earliest;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             tokio::time::sleep_until(until.into()).await;
